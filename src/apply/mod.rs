@@ -1,0 +1,1 @@
+//! The only place that executes a plan: engine, journal, lock.

@@ -1,0 +1,1 @@
+//! Talos machine-config documents that survive a round trip byte for byte.

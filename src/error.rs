@@ -1,0 +1,105 @@
+//! The one error type: what went wrong, where, and what to do next.
+
+use std::fmt;
+
+/// What an error means for the caller; each kind has one exit code (README, "Exit codes").
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Something we did failed: exit 1.
+    Failed,
+    /// Bad input, a missing or expired credential, a wrong key, a tampered file: exit 2.
+    Invalid,
+    /// A check failed, or could not be passed: exit 3.
+    CheckFailed,
+    /// Changes are pending (`plan --exit-code`): exit 4.
+    Pending,
+    /// Going on would destroy data or break quorum: exit 5.
+    Refused,
+    /// Locked, or nodes unreachable, so trying again later may help: exit 75.
+    Unavailable,
+    /// Interrupted by the user: exit 130.
+    Interrupted,
+}
+
+impl Kind {
+    /// The process exit code of this kind.
+    pub const fn exit_code(self) -> u8 {
+        match self {
+            Self::Failed => 1,
+            Self::Invalid => 2,
+            Self::CheckFailed => 3,
+            Self::Pending => 4,
+            Self::Refused => 5,
+            Self::Unavailable => 75,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+/// An error as a person reads it: `what` says what happened and where, `hint` what to do next.
+#[derive(Debug)]
+pub struct Error {
+    pub kind: Kind,
+    pub what: String,
+    pub hint: Option<String>,
+}
+
+impl Error {
+    pub fn new(kind: Kind, what: impl Into<String>) -> Self {
+        Self { kind, what: what.into(), hint: None }
+    }
+
+    pub fn failed(what: impl Into<String>) -> Self {
+        Self::new(Kind::Failed, what)
+    }
+
+    pub fn invalid(what: impl Into<String>) -> Self {
+        Self::new(Kind::Invalid, what)
+    }
+
+    pub fn refused(what: impl Into<String>) -> Self {
+        Self::new(Kind::Refused, what)
+    }
+
+    pub fn unavailable(what: impl Into<String>) -> Self {
+        Self::new(Kind::Unavailable, what)
+    }
+
+    /// Adds what to do next; the last hint wins.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Puts "where" before what happened: `where: what`.
+    #[must_use]
+    pub fn at(mut self, place: impl fmt::Display) -> Self {
+        self.what = format!("{place}: {}", self.what);
+        self
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl std::error::Error for Error {}
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Joins an error and its causes into one line, leaving out a cause that its parent already quotes.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        next = cause.source();
+    }
+    text
+}

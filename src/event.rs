@@ -1,0 +1,155 @@
+//! The one event type: everything that happens, as data. Output is nothing but readers of events.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::{Deserialize, Serialize};
+
+/// The version of the JSON lines protocol, carried by the first event of a run.
+pub const PROTOCOL: u32 = 1;
+
+/// One thing that happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Counts up from 1 within a run.
+    pub seq: u64,
+    /// When it happened, RFC 3339, UTC.
+    pub at: String,
+    /// The node or `cluster` it happened to.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub target: Option<String>,
+    /// The id of the step or check it belongs to.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub step: Option<String>,
+    #[serde(flatten)]
+    pub what: What,
+}
+
+/// What happened; `event` names it in JSON.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum What {
+    RunStarted { protocol: u32, verb: String, steps: usize, simulated: bool },
+    StepStarted { title: String },
+    /// Still waiting; `last` is the newest reason why it isn't there yet.
+    Waiting { what: String, last: String },
+    Note { message: String },
+    Warning { message: String },
+    StepDone { changed: bool },
+    StepSkipped { why: String },
+    StepFailed { error: String, #[serde(skip_serializing_if = "Option::is_none", default)] hint: Option<String> },
+    Checked { check: CheckResult },
+    RunFinished { ok: bool, summary: String },
+}
+
+/// The outcome of one check on one subject.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CheckResult {
+    /// The id of the check, such as `binding-mode`.
+    pub id: String,
+    pub title: String,
+    /// What was judged: a storage class, a node, a location.
+    pub subject: String,
+    /// Seconds it took.
+    pub seconds: f64,
+    #[serde(flatten)]
+    pub verdict: Verdict,
+    /// Why the verdict does not speak of the real product, such as `stand-in` for the test provisioner.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub labels: Vec<String>,
+}
+
+/// A measured value with its unit, such as 1234.5 `IOPS`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Measurement {
+    pub value: f64,
+    pub unit: String,
+}
+
+/// What a check found. "Could not run" is an error, not a verdict.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "verdict", rename_all = "lowercase")]
+pub enum Verdict {
+    Pass {
+        #[serde(skip_serializing_if = "String::is_empty", default)]
+        summary: String,
+        #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+        measurements: BTreeMap<String, Measurement>,
+    },
+    Warn { why: String, hint: String },
+    Fail { why: String, hint: String },
+    Skip { why: String },
+}
+
+impl Verdict {
+    pub fn pass(summary: impl Into<String>) -> Self {
+        Self::Pass { summary: summary.into(), measurements: BTreeMap::new() }
+    }
+
+    pub fn warn(why: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Warn { why: why.into(), hint: hint.into() }
+    }
+
+    pub fn fail(why: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Fail { why: why.into(), hint: hint.into() }
+    }
+
+    pub fn skip(why: impl Into<String>) -> Self {
+        Self::Skip { why: why.into() }
+    }
+}
+
+type Sink = Arc<dyn Fn(Event) + Send + Sync>;
+type Clock = Arc<dyn Fn() -> String + Send + Sync>;
+
+/// Where events are sent; cheap to clone, and a clone may carry a target and a step.
+#[derive(Clone)]
+pub struct Events {
+    sink: Sink,
+    clock: Clock,
+    seq: Arc<AtomicU64>,
+    target: Option<String>,
+    step: Option<String>,
+}
+
+impl std::fmt::Debug for Events {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Events").field("target", &self.target).field("step", &self.step).finish_non_exhaustive()
+    }
+}
+
+impl Events {
+    /// Sends every event to `sink`, stamped by `clock` (RFC 3339).
+    pub fn new(
+        clock: impl Fn() -> String + Send + Sync + 'static,
+        sink: impl Fn(Event) + Send + Sync + 'static,
+    ) -> Self {
+        Self { sink: Arc::new(sink), clock: Arc::new(clock), seq: Arc::default(), target: None, step: None }
+    }
+
+    /// The same stream, for events of one target and step.
+    #[must_use]
+    pub fn of(&self, target: impl Into<String>, step: impl Into<String>) -> Self {
+        Self { target: Some(target.into()), step: Some(step.into()), ..self.clone() }
+    }
+
+    pub fn send(&self, what: What) {
+        let seq = self.seq.fetch_add(1, Ordering::Relaxed) + 1;
+        let event =
+            Event { seq, at: (self.clock)(), target: self.target.clone(), step: self.step.clone(), what };
+        (self.sink)(event);
+    }
+
+    pub fn note(&self, message: impl Into<String>) {
+        self.send(What::Note { message: message.into() });
+    }
+
+    pub fn warn(&self, message: impl Into<String>) {
+        self.send(What::Warning { message: message.into() });
+    }
+
+    pub fn waiting(&self, what: impl Into<String>, last: impl Into<String>) {
+        self.send(What::Waiting { what: what.into(), last: last.into() });
+    }
+}

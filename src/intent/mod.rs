@@ -1,0 +1,1 @@
+//! What was asked for: `nodeprep.yaml`, typed and validated.

@@ -1,0 +1,27 @@
+//! nodeprep takes Talos machines from bare NVMe disks to proven, backed-up Kubernetes storage.
+//!
+//! The modules, in the order of the flow (ARCHITECTURE.md):
+//!
+//! * what is asked: [`intent`]
+//! * what is there: [`observe`], read through [`talos`] and [`cluster`]
+//! * what to do about it: [`plan`], with [`stack`] and [`config_doc`]
+//! * doing it: [`apply`]
+//! * judging it: [`check`]
+//! * telling it: [`event`], [`report`]
+//! * underneath: [`secrets`], [`yaml`], [`error`]; on top: [`cli`]
+
+pub mod apply;
+pub mod check;
+pub mod cli;
+pub mod cluster;
+pub mod config_doc;
+pub mod error;
+pub mod event;
+pub mod intent;
+pub mod observe;
+pub mod plan;
+pub mod report;
+pub mod secrets;
+pub mod stack;
+pub mod talos;
+pub mod yaml;

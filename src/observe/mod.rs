@@ -1,0 +1,1 @@
+//! What is there: nodes and cluster, each part a Result.

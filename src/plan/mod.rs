@@ -1,0 +1,1 @@
+//! Pure planning: what differs between what is asked and what is there.

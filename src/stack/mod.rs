@@ -1,0 +1,1 @@
+//! What can be installed, one file per component.

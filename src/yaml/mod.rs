@@ -1,0 +1,1 @@
+//! One lossless YAML document tree: text, style, comments, positions.
