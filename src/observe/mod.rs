@@ -1,1 +1,3 @@
-//! What is there: nodes and cluster, each part a Result.
+//! What is there: nodes and cluster. Each part is a Result: "could not read" is data, not an abort.
+
+pub mod cluster;

@@ -1,1 +1,157 @@
-//! Pure planning: what differs between what is asked and what is there.
+//! Pure planning: what differs between what is asked and what is there, as ordered steps.
+//!
+//! No clock, no I/O, no async. An [`Action`] holds the final bytes, so carrying it out leaves no choice open.
+
+use secrecy::SecretString;
+use serde::Serialize;
+use serde_json::Value;
+
+/// What is to be done, in order, and what was left out with the reason.
+#[derive(Debug, Default)]
+pub struct Plan {
+    pub steps: Vec<Step>,
+    pub skipped: Vec<Skipped>,
+    pub warnings: Vec<String>,
+}
+
+impl Plan {
+    /// Steps that change something; the others only wait.
+    pub fn changes(&self) -> usize {
+        self.steps.iter().filter(|step| step.action.changes()).count()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.changes() == 0
+    }
+
+    pub fn extend(&mut self, other: Self) {
+        self.steps.extend(other.steps);
+        self.skipped.extend(other.skipped);
+        self.warnings.extend(other.warnings);
+    }
+}
+
+/// Something that was asked for and is not planned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Skipped {
+    pub what: String,
+    pub why: String,
+}
+
+/// One step. Its id is stable: the same work has the same id in every run.
+#[derive(Debug)]
+pub struct Step {
+    pub id: String,
+    /// A node's address, or `cluster`.
+    pub target: String,
+    pub title: String,
+    pub why: String,
+    pub risk: Risk,
+    /// What changes, as a unified diff without secrets; empty for a step that only waits.
+    pub diff: String,
+    pub action: Action,
+}
+
+/// The worst that a step does to a running system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Risk {
+    /// Changes nothing.
+    None,
+    /// Adds or changes objects or labels; nothing restarts.
+    Low,
+    /// Writes a partition table and a filesystem to an empty disk.
+    Format,
+}
+
+#[derive(Debug)]
+pub enum Action {
+    ApplyConfig(ApplyConfig),
+    ApplyObject(Object),
+    AwaitReady(Ready),
+}
+
+impl Action {
+    pub const fn changes(&self) -> bool {
+        !matches!(self, Self::AwaitReady(_))
+    }
+}
+
+/// A whole machine config for one node, and what must be seen before the step is done.
+#[derive(Debug)]
+pub struct ApplyConfig {
+    pub address: String,
+    /// The resource version of the config that this one was made from; it must still be the same.
+    pub base_version: String,
+    pub config: SecretString,
+    pub volumes: Vec<AwaitVolume>,
+    pub labels: Vec<(String, String)>,
+    /// The disks that may be written, found again by serial or WWID right before.
+    pub disks: Vec<ApprovedDisk>,
+}
+
+/// A user volume that must be ready, and mounted at exactly this path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AwaitVolume {
+    /// The volume's id, such as `u-openebs`.
+    pub id: String,
+    pub mount: String,
+}
+
+/// A disk that the plan allows to be written, by what does not change over a reboot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ApprovedDisk {
+    pub volume: String,
+    pub serial: Option<String>,
+    pub wwid: Option<String>,
+    /// Its name today, for people; never used to find it.
+    pub name: String,
+}
+
+/// A Kubernetes object as it will be sent.
+#[derive(Debug, Clone)]
+pub struct Object {
+    pub value: Value,
+    pub component: &'static str,
+    /// Its contents are never shown.
+    pub secret: bool,
+    /// Made when missing and never changed after (the repository password).
+    pub create_only: bool,
+}
+
+impl Object {
+    pub fn kind(&self) -> &str {
+        self.value["kind"].as_str().unwrap_or_default()
+    }
+
+    pub fn api_version(&self) -> &str {
+        self.value["apiVersion"].as_str().unwrap_or_default()
+    }
+
+    pub fn name(&self) -> &str {
+        self.value["metadata"]["name"].as_str().unwrap_or_default()
+    }
+
+    pub fn namespace(&self) -> Option<&str> {
+        self.value["metadata"]["namespace"].as_str()
+    }
+
+    /// `Deployment velero/velero`, `StorageClass openebs-hostpath`.
+    pub fn title(&self) -> String {
+        match self.namespace() {
+            Some(namespace) => format!("{} {namespace}/{}", self.kind(), self.name()),
+            None => format!("{} {}", self.kind(), self.name()),
+        }
+    }
+}
+
+/// A condition of the cluster that a step waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ready {
+    /// A CustomResourceDefinition is served.
+    Crd { name: String },
+    /// A Deployment or DaemonSet has all its pods ready in its newest form.
+    Workload { kind: String, namespace: String, name: String },
+    /// A BackupStorageLocation says Available.
+    BackupLocation { namespace: String, name: String },
+}

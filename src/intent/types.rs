@@ -1,0 +1,322 @@
+//! The types of `nodeprep.yaml`. Every key is acted on; an unknown one is an error.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Duration, Size};
+
+pub const API_VERSION: &str = "nodeprep.dev/v1alpha1";
+pub const KIND: &str = "Cluster";
+
+/// The file `nodeprep.yaml`: what a cluster's storage is to be.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Intent {
+    /// Always `nodeprep.dev/v1alpha1`.
+    pub api_version: String,
+    /// Always `Cluster`.
+    pub kind: String,
+    pub metadata: Metadata,
+    /// The Talos nodes; without them the node steps are skipped.
+    #[serde(default)]
+    pub nodes: Vec<Node>,
+    /// Labels set on every node in the list, through the machine config.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// User volumes made on every node in the list.
+    #[serde(default)]
+    pub volumes: Vec<Volume>,
+    /// What provisions volumes; without it nothing is installed.
+    #[serde(default)]
+    pub provisioner: Option<Provisioner>,
+    /// The storage classes, installed (`openebs`) or only judged (`external`).
+    #[serde(default)]
+    pub classes: Vec<Class>,
+    /// Velero and its S3 location.
+    #[serde(default)]
+    pub backup: Option<Backup>,
+    #[serde(default)]
+    pub images: Images,
+    #[serde(default)]
+    pub validation: Validation,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Metadata {
+    /// The cluster's name: names the journal and the lock.
+    pub name: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Node {
+    /// The address of the node's machine API: an IP or a host name, without port.
+    pub address: String,
+}
+
+/// A Talos user volume; Talos mounts it at `/var/mnt/<name>`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Volume {
+    /// 1 to 34 letters, digits and dashes.
+    pub name: String,
+    pub disk: DiskSelector,
+    /// The least size of the volume; always set, so that no leftover gap of a disk is taken.
+    pub min_size: Size,
+    /// The largest size; the whole free space without it.
+    #[serde(default)]
+    pub max_size: Option<Size>,
+    #[serde(default)]
+    pub filesystem: Filesystem,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DiskSelector {
+    /// A CEL expression over `disk.*` and `system_disk`, as Talos reads it; it must match exactly one disk
+    /// that is free, or hold the volume already.
+    #[serde(rename = "match")]
+    pub matches: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct Filesystem {
+    #[serde(rename = "type")]
+    pub kind: FilesystemType,
+    /// Lets the kernel enforce a limit per directory (XFS, Talos 1.11 and later).
+    pub project_quota: bool,
+}
+
+impl Default for Filesystem {
+    fn default() -> Self {
+        Self { kind: FilesystemType::Xfs, project_quota: false }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum FilesystemType {
+    Xfs,
+    Ext4,
+}
+
+impl FilesystemType {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Xfs => "xfs",
+            Self::Ext4 => "ext4",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Provisioner {
+    /// OpenEBS LocalPV hostpath, installed by nodeprep.
+    Openebs(Openebs),
+    /// A provisioner that somebody else installed; nodeprep only judges it.
+    External(External),
+}
+
+impl Provisioner {
+    /// The namespace its pods run in.
+    pub fn namespace(&self) -> &str {
+        match self {
+            Self::Openebs(p) => &p.namespace,
+            Self::External(p) => &p.namespace,
+        }
+    }
+
+    /// The provisioner's name in a StorageClass.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Openebs(_) => "openebs.io/local",
+            Self::External(p) => &p.name,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Openebs {
+    #[serde(default = "default_openebs_namespace")]
+    pub namespace: String,
+    #[serde(default)]
+    pub workload: Workload,
+    /// Only nodes with these labels run the provisioner's pods.
+    #[serde(default)]
+    pub node_selector: BTreeMap<String, String>,
+}
+
+fn default_openebs_namespace() -> String {
+    "openebs".into()
+}
+
+/// How the provisioner runs; both elect one leader.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Workload {
+    #[default]
+    Deployment,
+    DaemonSet,
+}
+
+impl Workload {
+    pub const fn kind(self) -> &'static str {
+        match self {
+            Self::Deployment => "Deployment",
+            Self::DaemonSet => "DaemonSet",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct External {
+    /// The provisioner's name in its StorageClass, such as `rancher.io/local-path`.
+    pub name: String,
+    pub namespace: String,
+    /// Labels that find its pods, such as `app: local-path-provisioner`.
+    pub selector: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Class {
+    pub name: String,
+    /// The directory on the node under which volumes are made, such as `/var/mnt/openebs`.
+    pub base_path: String,
+    #[serde(default)]
+    pub reclaim_policy: ReclaimPolicy,
+    /// Makes it the cluster's default class.
+    #[serde(default)]
+    pub default: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ReclaimPolicy {
+    #[default]
+    Delete,
+    Retain,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Backup {
+    #[serde(default = "default_velero_namespace")]
+    pub namespace: String,
+    pub location: Location,
+    /// SOPS files that together hold the Secrets `cloud-credentials` (key `cloud`) and
+    /// `velero-repo-credentials` (key `repository-password`); paths count from the file's folder.
+    pub secrets: Vec<PathBuf>,
+    #[serde(default)]
+    pub schedules: Vec<Schedule>,
+}
+
+fn default_velero_namespace() -> String {
+    "velero".into()
+}
+
+/// Where backups go: one S3 bucket (Velero's `BackupStorageLocation` named `default`).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Location {
+    pub bucket: String,
+    #[serde(default)]
+    pub prefix: Option<String>,
+    pub region: String,
+    /// The endpoint with its scheme, for anything but AWS.
+    #[serde(default)]
+    pub url: Option<String>,
+    /// `https://host/bucket/key` instead of `https://bucket.host/key`, as most S3 clones want.
+    #[serde(default)]
+    pub path_style: bool,
+    /// Empty switches the checksum headers off, for stores that refuse them.
+    #[serde(default)]
+    pub checksum_algorithm: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Schedule {
+    pub name: String,
+    /// Five cron fields, UTC.
+    pub cron: String,
+    /// How long a backup is kept.
+    #[serde(default = "default_ttl")]
+    pub ttl: Duration,
+    /// The namespaces to back up; all of them when empty.
+    #[serde(default)]
+    pub namespaces: Vec<String>,
+}
+
+fn default_ttl() -> Duration {
+    Duration(720 * 3600)
+}
+
+/// Image references; every one can be replaced, for a mirror or an air-gapped cluster.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct Images {
+    pub provisioner: String,
+    /// Runs `mkdir` and `rm` on the node for the provisioner.
+    pub helper: String,
+    pub velero: String,
+    pub velero_plugin: String,
+    /// A shell with `sha256sum`, for the checks' pods.
+    pub shell: String,
+    pub fio: String,
+}
+
+impl Default for Images {
+    fn default() -> Self {
+        Self {
+            provisioner: "docker.io/openebs/provisioner-localpv:4.3.0".into(),
+            helper: "docker.io/openebs/linux-utils:4.2.0".into(),
+            velero: "docker.io/velero/velero:v1.18.3".into(),
+            velero_plugin: "docker.io/velero/velero-plugin-for-aws:v1.14.3".into(),
+            shell: "docker.io/library/busybox:1.36".into(),
+            fio: "docker.io/dmonakhov/alpine-fio:latest".into(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct Validation {
+    /// The size of the claims that the checks make.
+    pub claim_size: Size,
+    /// How long a claim without a pod must stay Pending.
+    pub pending_for: Duration,
+    /// How long one wait may take: a pod to run, a claim to bind.
+    pub timeout: Duration,
+    pub fio: Fio,
+}
+
+impl Default for Validation {
+    fn default() -> Self {
+        Self { claim_size: Size(1 << 30), pending_for: Duration(10), timeout: Duration(180), fio: Fio::default() }
+    }
+}
+
+/// The fio job: random writes, libaio, iodepth 32, 4k blocks, direct, time-based.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct Fio {
+    pub size: Size,
+    pub runtime: Duration,
+    /// Fewer operations a second than this fail the check; none, and it only reports.
+    pub min_iops: Option<u64>,
+    /// A higher 99th percentile of the completion latency fails the check, in microseconds.
+    pub max_p99_us: Option<u64>,
+}
+
+impl Default for Fio {
+    fn default() -> Self {
+        Self { size: Size(512 << 20), runtime: Duration(30), min_iops: None, max_p99_us: None }
+    }
+}
