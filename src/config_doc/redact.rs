@@ -1,0 +1,153 @@
+//! Machine configs without their secrets, and diffs of them.
+
+use std::ops::Range;
+use std::sync::LazyLock;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use regex::Regex;
+use similar::TextDiff;
+
+use crate::yaml::{Kind, Node, Stream};
+
+/// What stands where a secret was.
+pub const REDACTED: &str = "<redacted>";
+
+/// Maps whose keys are names that people chose, not names of fields.
+const FREE_KEYS: [&str; 5] = ["nodeLabels", "nodeAnnotations", "labels", "annotations", "sysctls"];
+/// Free text that can hold anything, secrets included: `machine.files`, `ExtensionServiceConfig`, inline manifests.
+const FREE_TEXT: [&str; 3] = ["content", "contents", "data"];
+/// Endings of field names whose value is a secret, in lower case.
+const SECRET_ENDINGS: [&str; 10] = [
+    "token",
+    "secret",
+    "password",
+    "passphrase",
+    "key",
+    "auth",
+    "credential",
+    "credentials",
+    "psk",
+    "passwd",
+];
+
+/// `key: value`, also in a comment or as a list item.
+static COMMENTED: LazyLock<Option<Regex>> =
+    LazyLock::new(|| Regex::new(r#"^([#\s-]*["']?)([\w./-]+)(["']?\s*[:=]\s*)(\S.*)$"#).ok());
+/// User information in a URL, and parameters of it that carry secrets.
+static URL: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    Regex::new(
+        r"(?i)(://)[^/@\s]+@|([?&;\s](?:[\w.-]*(?:token|secret|password|passphrase|key|psk))=)[^&;\s]+",
+    )
+    .ok()
+});
+/// What only a key, a token or a hash looks like: no words, no path, no dots.
+static BLOB: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"[A-Za-z0-9+/_=-]{40,}").ok());
+
+/// The config with every secret replaced by [`REDACTED`]; everything else byte for byte. A text that is not valid
+/// YAML is not shown at all.
+pub fn redact(config: &str) -> String {
+    let Ok(stream) = Stream::parse(config) else {
+        return format!("<{} bytes that are not valid YAML, not shown>\n", config.len());
+    };
+    let mut places = Vec::new();
+    for document in stream.documents() {
+        secrets(&document.root, None, false, &mut places);
+        let comments = document.comments.iter();
+        places.extend(comments.filter_map(|span| Some((span.clone(), comment(stream.slice(span))?))));
+    }
+    places.sort_by_key(|(span, _)| span.start);
+    places.dedup_by(|(later, _), (earlier, _)| later.start < earlier.end);
+    let mut text = config.to_owned();
+    for (span, shown) in places.into_iter().rev() {
+        if text.get(span.clone()).is_some() {
+            text.replace_range(span, &shown);
+        }
+    }
+    text
+}
+
+/// A unified diff of the two configs without their secrets, three lines of context; empty if nothing else differs.
+pub fn diff(before: &str, after: &str) -> String {
+    let (before, after) = (redact(before), redact(after));
+    TextDiff::from_lines(&before, &after).unified_diff().context_radius(3).to_string()
+}
+
+fn secrets(node: &Node, key: Option<&str>, secret: bool, out: &mut Vec<(Range<usize>, String)>) {
+    match &node.kind {
+        Kind::Scalar { text, .. } => out.extend(scalar(text, key, secret).map(|shown| {
+            (node.span.clone(), if shown == REDACTED { shown } else { crate::yaml::quote(&shown) })
+        })),
+        Kind::Seq { items, .. } => items.iter().for_each(|item| secrets(item, key, secret, out)),
+        Kind::Map { entries, .. } => {
+            let free = key.is_some_and(|key| FREE_KEYS.contains(&key));
+            for (name, value) in entries {
+                let name = name.text().unwrap_or_default();
+                secrets(value, Some(name), secret || (!free && is_secret_name(name)), out);
+            }
+        }
+    }
+}
+
+/// What to show instead of a scalar that holds a secret.
+fn scalar(text: &str, key: Option<&str>, secret: bool) -> Option<String> {
+    if text.is_empty() {
+        return None;
+    }
+    let free_text = key.is_some_and(|key| FREE_TEXT.contains(&key));
+    if secret || free_text || is_private_key(text) {
+        return Some(REDACTED.to_owned());
+    }
+    let named = text.split_once('=').filter(|(name, value)| is_secret_name(name) && !value.is_empty());
+    if let Some((name, _)) = named {
+        return Some(format!("{name}={REDACTED}"));
+    }
+    let shown = without_url_secrets(text);
+    (shown != text).then_some(shown)
+}
+
+fn without_url_secrets(text: &str) -> String {
+    URL.as_ref().map_or_else(
+        || REDACTED.to_owned(),
+        |url| url.replace_all(text, format!("$1$2{REDACTED}")).into_owned(),
+    )
+}
+
+/// Comments are no data, but people comment out keys.
+fn comment(text: &str) -> Option<String> {
+    let fields = COMMENTED.as_ref().and_then(|commented| commented.captures(text));
+    let shown = match fields.as_ref().map(|fields| (&fields[1], &fields[2], &fields[3])) {
+        Some((start, name, colon)) if is_secret_name(name) => format!("{start}{name}{colon}{REDACTED}"),
+        _ => without_url_secrets(text),
+    };
+    let shown = match BLOB.as_ref() {
+        Some(blob) => blob.replace_all(&shown, |found: &regex::Captures<'_>| {
+            if looks_random(&found[0]) { REDACTED.to_owned() } else { found[0].to_owned() }
+        }),
+        None => REDACTED.into(),
+    };
+    (shown != text).then(|| shown.into_owned())
+}
+
+/// Upper case, lower case and digits together: not a word, a path or a rule of dashes.
+fn looks_random(text: &str) -> bool {
+    text.bytes().any(|byte| byte.is_ascii_uppercase())
+        && text.bytes().any(|byte| byte.is_ascii_lowercase())
+        && text.bytes().any(|byte| byte.is_ascii_digit())
+}
+
+fn is_secret_name(name: &str) -> bool {
+    let name = name.trim_matches(['"', '\'', ' ', '-', '#']).to_ascii_lowercase().replace(['_', '-'], "");
+    let public = name.ends_with("publickey") || name.ends_with("requireauth");
+    !public && SECRET_ENDINGS.iter().any(|ending| name.ends_with(ending))
+}
+
+/// A PEM private key, or base64 of one, wherever it stands.
+fn is_private_key(text: &str) -> bool {
+    if text.contains("PRIVATE KEY") || text.contains("AGE-SECRET-KEY-") {
+        return true;
+    }
+    let packed: String = text.split_whitespace().collect();
+    let decoded = packed.starts_with("LS0tLS1").then(|| BASE64_STANDARD.decode(packed.as_bytes()));
+    matches!(decoded, Some(Ok(bytes)) if String::from_utf8_lossy(&bytes).contains("PRIVATE KEY"))
+}
