@@ -1,29 +1,75 @@
-//! Adapter to the Kubernetes API: server-side apply, watches, jobs, logs.
+//! Adapter to the Kubernetes API: connection, server-side apply, waits, logs.
 
+mod config;
+mod error;
+mod logs;
+mod object;
+mod ready;
+mod reason;
+
+use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::discovery::{ApiResource, Scope};
+use tokio::sync::Mutex;
+
+pub use error::from_kube;
+pub use object::{Applied, Outcome};
 
 use crate::error::Result;
 
-/// A connection to one cluster.
+/// The field manager of everything nodeprep applies.
+pub const MANAGER: &str = "nodeprep";
+
+/// How long the first answer of the API server may take.
+const FIRST_ANSWER: Duration = Duration::from_secs(10);
+
+/// The kinds served under one `apiVersion`.
+type Kinds = HashMap<String, (ApiResource, Scope)>;
+
+/// A connection to one cluster; cheap to clone.
 #[derive(Clone)]
 pub struct Cluster {
     client: kube::Client,
+    /// What the cluster was reached by, for people: `context admin@lab (https://10.88.0.1:6443)`.
+    name: String,
+    /// What discovery said, by `apiVersion`.
+    kinds: Arc<Mutex<HashMap<String, Kinds>>>,
 }
 
 impl std::fmt::Debug for Cluster {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Cluster").finish_non_exhaustive()
+        f.debug_struct("Cluster").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
 impl Cluster {
-    /// Connects by the usual rules: the path, else `KUBECONFIG`, else `~/.kube/config`, else in-cluster.
+    /// Connects by kubectl's rules (the path, else `KUBECONFIG`, else `~/.kube/config`, else in-cluster) and
+    /// asks the API server for its version, so that a wrong address or credential shows at once.
     pub async fn connect(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<Self> {
-        let _ = (kubeconfig, context);
-        Err(crate::error::Error::failed("not connected"))
+        let config::Found { config, name } = config::load(kubeconfig, context).await?;
+        let client = kube::Client::try_from(config).map_err(|e| from_kube(&name, e))?;
+        let cluster = Self { name, ..Self::from_client(client) };
+        match tokio::time::timeout(FIRST_ANSWER, cluster.client.apiserver_version()).await {
+            Ok(Ok(_)) => Ok(cluster),
+            Ok(Err(error)) => Err(from_kube(&cluster.name, error)),
+            Err(_) => Err(error::silent(&cluster.name, FIRST_ANSWER)),
+        }
+    }
+
+    /// Takes a client that is already connected.
+    pub fn from_client(client: kube::Client) -> Self {
+        Self { client, name: "the cluster".into(), kinds: Arc::default() }
     }
 
     pub fn client(&self) -> kube::Client {
         self.client.clone()
+    }
+
+    /// What the cluster was reached by, for people.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 }

@@ -1,17 +1,28 @@
 //! What is there in Kubernetes, seen against what nodeprep would send.
 
+use std::collections::BTreeMap;
+
+use futures::{StreamExt, TryStreamExt};
 use serde_json::Value;
 
-use crate::plan::Object;
+use crate::cluster::Cluster as Connection;
+use crate::error::{Kind, Result};
+use crate::plan::{Object, Ready};
+use crate::stack::Item;
+
+/// How many objects are looked at at once.
+const AT_ONCE: usize = 8;
 
 /// The cluster as far as the plan needs it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Cluster {
     pub objects: Vec<ObjectState>,
+    pub waits: Vec<Wait>,
+    /// Every StorageClass that is marked as the default one.
+    pub default_classes: Vec<String>,
 }
 
 /// One wanted object beside the one that is there.
-#[derive(Debug)]
 pub struct ObjectState {
     pub wanted: Object,
     pub live: Option<Value>,
@@ -20,13 +31,195 @@ pub struct ObjectState {
     pub dry_run: DryRun,
 }
 
+impl std::fmt::Debug for ObjectState {
+    /// Without the contents: they may be a Secret's.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ObjectState")
+            .field("wanted", &self.wanted.title())
+            .field("live", &self.live.is_some())
+            .field("owner", &self.owner)
+            .finish_non_exhaustive()
+    }
+}
+
 /// What the API server says to the wanted object in a dry run.
-#[derive(Debug)]
+#[derive(Clone)]
 pub enum DryRun {
     /// It would look like this.
     Would(Value),
     /// Its namespace or its kind is not there yet, so the server can't say.
     NotYet(String),
+    /// Another manager holds fields with other values; the text names both.
+    Conflict(String),
     /// It refuses; the text is the server's own.
     Refused(String),
+}
+
+impl std::fmt::Debug for DryRun {
+    /// Without the contents: they may be a Secret's.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Would(_) => f.write_str("Would(..)"),
+            Self::NotYet(why) => f.debug_tuple("NotYet").field(why).finish(),
+            Self::Conflict(text) => f.debug_tuple("Conflict").field(text).finish(),
+            Self::Refused(text) => f.debug_tuple("Refused").field(text).finish(),
+        }
+    }
+}
+
+/// A condition and whether it holds now.
+#[derive(Debug, Clone)]
+pub struct Wait {
+    pub ready: Ready,
+    /// Why it does not hold; None when it does.
+    pub lacks: Option<String>,
+}
+
+/// Reads each wanted object beside the server's dry run of it, and each condition. Changes nothing.
+///
+/// # Errors
+/// When the cluster can't be reached, or the credentials may not read or apply.
+pub async fn observe(cluster: &Connection, items: &[Item]) -> Result<Cluster> {
+    let namespaces = namespaces(cluster, items).await?;
+    let objects = items.iter().filter_map(|item| match item {
+        Item::Object(object) => Some(object_state(cluster, object, &namespaces)),
+        Item::Ready(_) => None,
+    });
+    let waits = items.iter().filter_map(|item| match item {
+        Item::Ready(ready) => Some(wait(cluster, ready)),
+        Item::Object(_) => None,
+    });
+    let classes = cluster.list("storage.k8s.io/v1", "StorageClass", None, "").await?;
+    // Boxed: the compiler can't follow the borrow through the stream otherwise.
+    let objects: Vec<_> = objects.map(futures::FutureExt::boxed).collect();
+    let waits: Vec<_> = waits.map(futures::FutureExt::boxed).collect();
+    Ok(Cluster {
+        objects: futures::stream::iter(objects).buffered(AT_ONCE).try_collect().await?,
+        waits: futures::stream::iter(waits).buffered(AT_ONCE).try_collect().await?,
+        default_classes: classes.iter().filter(|class| is_default(class)).filter_map(name).collect(),
+    })
+}
+
+fn name(object: &Value) -> Option<String> {
+    object["metadata"]["name"].as_str().map(str::to_owned)
+}
+
+fn is_default(class: &Value) -> bool {
+    class["metadata"]["annotations"]["storageclass.kubernetes.io/is-default-class"] == "true"
+}
+
+/// Which of the namespaces that the items name are there.
+async fn namespaces(cluster: &Connection, items: &[Item]) -> Result<BTreeMap<String, bool>> {
+    let mut there = BTreeMap::new();
+    for item in items {
+        if let Item::Object(object) = item
+            && let Some(namespace) = object.namespace()
+            && !there.contains_key(namespace)
+        {
+            let found = cluster.get("v1", "Namespace", None, namespace).await?;
+            there.insert(namespace.to_owned(), found.is_some());
+        }
+    }
+    Ok(there)
+}
+
+async fn wait(cluster: &Connection, ready: &Ready) -> Result<Wait> {
+    Ok(Wait { ready: ready.clone(), lacks: cluster.not_ready(ready).await? })
+}
+
+async fn object_state(
+    cluster: &Connection,
+    wanted: &Object,
+    namespaces: &BTreeMap<String, bool>,
+) -> Result<ObjectState> {
+    let state = |live: Option<Value>, dry_run| ObjectState {
+        wanted: wanted.clone(),
+        owner: live.as_ref().and_then(owner),
+        live,
+        dry_run,
+    };
+    if let Some(namespace) = wanted.namespace()
+        && namespaces.get(namespace) == Some(&false)
+    {
+        return Ok(state(None, DryRun::NotYet(format!("namespace {namespace} is not there yet"))));
+    }
+    let (api_version, kind) = (wanted.api_version(), wanted.kind());
+    if !cluster.serves(api_version, kind).await? {
+        return Ok(state(
+            None,
+            DryRun::NotYet(format!("the cluster does not serve {api_version} {kind} yet")),
+        ));
+    }
+    let error = match cluster.apply(&wanted.value, true, wanted.create_only).await {
+        Ok(applied) => return Ok(state(applied.before, DryRun::Would(applied.after))),
+        Err(error) => error,
+    };
+    let dry_run = match error.kind {
+        Kind::Refused => DryRun::Conflict(error.what),
+        Kind::Failed => DryRun::Refused(error.what),
+        _ => return Err(error),
+    };
+    Ok(state(cluster.get(api_version, kind, wanted.namespace(), wanted.name()).await?, dry_run))
+}
+
+/// Who manages an object, from the marks that Helm, Flux and Argo CD leave on it.
+pub fn owner(object: &Value) -> Option<String> {
+    let metadata = &object["metadata"];
+    let mark = |kind: &str, key: &str| metadata[kind][key].as_str();
+    let flux = |kind: &str, group: &str| {
+        let name = mark("labels", &format!("{group}.toolkit.fluxcd.io/name"))?;
+        let namespace = mark("labels", &format!("{group}.toolkit.fluxcd.io/namespace"))?;
+        Some(format!("Flux {kind} {namespace}/{name}"))
+    };
+    let helm = || {
+        let release = mark("annotations", "meta.helm.sh/release-name")?;
+        let namespace = mark("annotations", "meta.helm.sh/release-namespace").unwrap_or("default");
+        let managed = mark("labels", "app.kubernetes.io/managed-by") == Some("Helm");
+        managed.then(|| format!("Helm release {namespace}/{release}"))
+    };
+    let argo = || {
+        let tracked =
+            mark("annotations", "argocd.argoproj.io/tracking-id").and_then(|id| id.split(':').next());
+        let application = tracked.or_else(|| mark("labels", "argocd.argoproj.io/instance"))?;
+        Some(format!("Argo CD application {application}"))
+    };
+    flux("HelmRelease", "helm").or_else(|| flux("Kustomization", "kustomize")).or_else(helm).or_else(argo)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_marks_of_helm_flux_and_argo_name_the_owner() {
+        let helm = json!({"meta.helm.sh/release-name": "velero", "meta.helm.sh/release-namespace": "backup"});
+        let by_helm = json!({"app.kubernetes.io/managed-by": "Helm"});
+        let cases = [
+            (json!({"labels": by_helm, "annotations": helm}), Some("Helm release backup/velero")),
+            (json!({"labels": {"app.kubernetes.io/managed-by": "nodeprep"}, "annotations": helm}), None),
+            (
+                json!({"labels": {
+                    "app.kubernetes.io/managed-by": "Helm",
+                    "helm.toolkit.fluxcd.io/name": "openebs", "helm.toolkit.fluxcd.io/namespace": "openebs"
+                }, "annotations": helm}),
+                Some("Flux HelmRelease openebs/openebs"),
+            ),
+            (
+                json!({"labels": {
+                    "kustomize.toolkit.fluxcd.io/name": "apps", "kustomize.toolkit.fluxcd.io/namespace": "flux-system"
+                }}),
+                Some("Flux Kustomization flux-system/apps"),
+            ),
+            (
+                json!({"annotations": {"argocd.argoproj.io/tracking-id": "stack:apps/Deployment:velero/velero"}}),
+                Some("Argo CD application stack"),
+            ),
+            (json!({"labels": {"app": "x"}}), None),
+            (json!({}), None),
+        ];
+        for (metadata, expected) in cases {
+            assert_eq!(owner(&json!({"metadata": metadata})).as_deref(), expected, "{metadata}");
+        }
+    }
 }

@@ -2,6 +2,8 @@
 //!
 //! No clock, no I/O, no async. An [`Action`] holds the final bytes, so carrying it out leaves no choice open.
 
+pub mod stack;
+
 use secrecy::SecretString;
 use serde::Serialize;
 use serde_json::Value;
@@ -109,7 +111,7 @@ pub struct ApprovedDisk {
 }
 
 /// A Kubernetes object as it will be sent.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Object {
     pub value: Value,
     pub component: &'static str,
@@ -117,6 +119,13 @@ pub struct Object {
     pub secret: bool,
     /// Made when missing and never changed after (the repository password).
     pub create_only: bool,
+}
+
+impl std::fmt::Debug for Object {
+    /// Without the contents: they may be a Secret's.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Object").field("title", &self.title()).finish_non_exhaustive()
+    }
 }
 
 impl Object {

@@ -1,0 +1,142 @@
+//! Which cluster is meant: kubeconfig files by kubectl's rules, or the pod's own service account.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use kube::Config;
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
+
+use crate::error::{Error, Result, chain};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// A cluster's connection data, and what people call it.
+pub(super) struct Found {
+    pub config: Config,
+    pub name: String,
+}
+
+/// Finds and reads the connection data.
+pub(super) async fn load(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<Found> {
+    let places = places(kubeconfig);
+    let Some(files) = read_all(&places, kubeconfig.is_some())? else {
+        return in_cluster(&places);
+    };
+    let name = context.map(str::to_owned).or_else(|| files.current_context.clone()).filter(|n| !n.is_empty());
+    let Some(name) = name else {
+        return Err(Error::invalid(format!("{}: no current context is set", list(&places)))
+            .hint(format!("name one with --context: {}", contexts(&files))));
+    };
+    if !files.contexts.iter().any(|c| c.name == name) {
+        return Err(Error::invalid(format!("{}: no context named `{name}`", list(&places)))
+            .hint(format!("contexts there: {}", contexts(&files))));
+    }
+    let options = KubeConfigOptions { context: Some(name.clone()), ..KubeConfigOptions::default() };
+    let mut config = Config::from_custom_kubeconfig(files, &options)
+        .await
+        .map_err(|e| Error::invalid(format!("context `{name}`: {}", chain(&e))))?;
+    config.connect_timeout = Some(CONNECT_TIMEOUT);
+    refuse_expired(&config, &name)?;
+    let name = format!("context {name} ({})", config.cluster_url);
+    Ok(Found { config, name })
+}
+
+/// The files kubectl would read, in its order; those of `KUBECONFIG` are merged.
+fn places(flag: Option<&Path>) -> Vec<PathBuf> {
+    if let Some(path) = flag {
+        return vec![path.to_owned()];
+    }
+    let listed: Vec<PathBuf> = std::env::var_os("KUBECONFIG")
+        .map(|value| std::env::split_paths(&value).filter(|p| !p.as_os_str().is_empty()).collect())
+        .unwrap_or_default();
+    if !listed.is_empty() {
+        return listed;
+    }
+    std::env::home_dir().map(|home| home.join(".kube/config")).into_iter().collect()
+}
+
+/// Reads and merges the files; one that is missing counts as empty (as kubectl does), unless it `must_exist`.
+fn read_all(places: &[PathBuf], must_exist: bool) -> Result<Option<Kubeconfig>> {
+    let mut merged: Option<Kubeconfig> = None;
+    for path in places {
+        let one = match Kubeconfig::read_from(path) {
+            Ok(one) => one,
+            Err(KubeconfigError::ReadConfig(e, _)) if e.kind() == std::io::ErrorKind::NotFound => {
+                if must_exist {
+                    return Err(Error::invalid(format!("{}: no such kubeconfig", path.display()))
+                        .hint("`talosctl kubeconfig` writes one for a Talos cluster"));
+                }
+                continue;
+            }
+            Err(error) => return Err(unreadable(path, &error)),
+        };
+        merged = Some(match merged {
+            None => one,
+            Some(before) => before.merge(one).map_err(|e| unreadable(path, &e))?,
+        });
+    }
+    Ok(merged)
+}
+
+/// The parser's snippet of the file is left out: it could quote a key.
+fn unreadable(path: &Path, error: &KubeconfigError) -> Error {
+    let why = match error {
+        KubeconfigError::Parse(e) => match e.location() {
+            Some(at) => format!("not a kubeconfig (line {}, column {})", at.line(), at.column()),
+            None => "not a kubeconfig".into(),
+        },
+        KubeconfigError::ReadConfig(e, _) => e.to_string(),
+        other => chain(other),
+    };
+    Error::invalid(format!("{}: {why}", path.display()))
+}
+
+fn in_cluster(tried: &[PathBuf]) -> Result<Found> {
+    let mut config = Config::incluster().map_err(|_| {
+        Error::invalid(format!("no kubeconfig: tried {} and the pod's service account", list(tried)))
+            .hint("give --kubeconfig FILE or set KUBECONFIG; `talosctl kubeconfig` writes one")
+    })?;
+    config.connect_timeout = Some(CONNECT_TIMEOUT);
+    let name = format!("in-cluster ({})", config.cluster_url);
+    Ok(Found { config, name })
+}
+
+/// An expired client certificate only shows as "Unauthorized" at the server; here its date can be told.
+fn refuse_expired(config: &Config, context: &str) -> Result<()> {
+    let auth = &config.auth_info;
+    let pem = match (&auth.client_certificate_data, &auth.client_certificate) {
+        (Some(data), _) => BASE64_STANDARD.decode(data.trim()).ok(),
+        (None, Some(path)) => fs_err::read(path).ok(),
+        (None, None) => None,
+    };
+    let Some(not_after) = pem.as_deref().and_then(not_after) else { return Ok(()) };
+    let expires = jiff::Timestamp::from_second(not_after)
+        .map_err(|e| Error::invalid(format!("context `{context}`: client certificate: {e}")))?;
+    if expires > jiff::Timestamp::now() {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("context `{context}`: the client certificate expired on {expires}"))
+        .hint("get a new kubeconfig: `talosctl kubeconfig --force`"))
+}
+
+/// When the first certificate of a PEM text ends, in Unix seconds.
+fn not_after(pem: &[u8]) -> Option<i64> {
+    let (_, pem) = x509_parser::pem::parse_x509_pem(pem).ok()?;
+    Some(pem.parse_x509().ok()?.validity().not_after.timestamp())
+}
+
+fn list(places: &[PathBuf]) -> String {
+    match places {
+        [] => "no file (HOME is not set)".into(),
+        _ => places.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", "),
+    }
+}
+
+fn contexts(files: &Kubeconfig) -> String {
+    match files.contexts.as_slice() {
+        [] => "none".into(),
+        all => all.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", "),
+    }
+}

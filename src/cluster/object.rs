@@ -1,0 +1,259 @@
+//! Objects of any kind: read, applied, listed, deleted, as plain JSON values.
+
+use kube::api::{
+    ApiResource, DeleteParams, DynamicObject, GetParams, ListParams, Patch, PatchParams, PostParams, Request,
+};
+use kube::core::GroupVersion;
+use kube::discovery::{Scope, pinned_group};
+use kube::{Api, Resource};
+use serde_json::Value;
+
+use super::error::{Conflict, from_kube};
+use super::{Cluster, MANAGER};
+use crate::error::{Error, Result};
+
+/// An object before and after an apply.
+#[derive(Clone)]
+pub struct Applied {
+    /// None when it was not there.
+    pub before: Option<Value>,
+    /// As the server keeps it now, or would keep it (dry run).
+    pub after: Value,
+}
+
+impl std::fmt::Debug for Applied {
+    /// Without the contents: they may be a Secret's.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Applied").field("outcome", &self.outcome()).finish_non_exhaustive()
+    }
+}
+
+/// What an apply did. Says nothing about a dry run, which leaves the version as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    Created,
+    Changed,
+    Unchanged,
+}
+
+impl Applied {
+    pub fn outcome(&self) -> Outcome {
+        let version = |object: &Value| object["metadata"]["resourceVersion"].clone();
+        match &self.before {
+            None => Outcome::Created,
+            Some(before) if version(before) == version(&self.after) => Outcome::Unchanged,
+            Some(_) => Outcome::Changed,
+        }
+    }
+}
+
+/// Where an object lives, as an error names it: `Deployment velero/velero`.
+fn title(kind: &str, namespace: Option<&str>, name: &str) -> String {
+    namespace.map_or_else(|| format!("{kind} {name}"), |namespace| format!("{kind} {namespace}/{name}"))
+}
+
+/// The parts of an object that address it.
+struct Address<'a> {
+    api_version: &'a str,
+    kind: &'a str,
+    namespace: Option<&'a str>,
+    name: &'a str,
+}
+
+impl<'a> Address<'a> {
+    fn of(object: &'a Value) -> Result<Self> {
+        let text = |value: &'a Value, key: &str| value[key].as_str().filter(|s| !s.is_empty());
+        match (text(object, "apiVersion"), text(object, "kind"), text(&object["metadata"], "name")) {
+            (Some(api_version), Some(kind), Some(name)) => {
+                Ok(Self { api_version, kind, namespace: object["metadata"]["namespace"].as_str(), name })
+            }
+            _ => Err(Error::invalid("an object without apiVersion, kind or metadata.name can't be applied")),
+        }
+    }
+
+    fn title(&self) -> String {
+        title(self.kind, self.namespace, self.name)
+    }
+}
+
+impl Cluster {
+    /// Makes the object be as given (server-side apply, manager `nodeprep`, strict about unknown fields). A field
+    /// that another manager holds with another value is an error that names both; it is never taken by force.
+    /// With `create_only` an object that is there stays as it is. A `dry_run` changes nothing.
+    pub async fn apply(&self, object: &Value, dry_run: bool, create_only: bool) -> Result<Applied> {
+        let at = Address::of(object)?;
+        let before = self.get(at.api_version, at.kind, at.namespace, at.name).await?;
+        if create_only {
+            return match before {
+                Some(live) => Ok(Applied { after: live.clone(), before: Some(live) }),
+                None => self.create(&at, object, dry_run).await,
+            };
+        }
+        let params = PatchParams { dry_run, ..PatchParams::apply(MANAGER) }.validation_strict();
+        let after = match self.patch(&at, object, &params).await {
+            // Fields that nodeprep itself holds under another operation or version are its own to change.
+            Err(kube::Error::Api(status)) if Conflict::of(&status).is_some_and(|c| c.is_own()) => {
+                self.patch(&at, object, &params.force()).await
+            }
+            other => other,
+        };
+        after.map(|after| Applied { before, after }).map_err(|e| from_kube(&at.title(), e))
+    }
+
+    async fn patch(&self, at: &Address<'_>, object: &Value, params: &PatchParams) -> kube::Result<Value> {
+        let path = self.path(at.api_version, at.kind, at.namespace).await?;
+        let request = Request::new(path).patch(at.name, params, &Patch::Apply(object));
+        self.client.request(request.map_err(kube::Error::BuildRequest)?).await
+    }
+
+    async fn create(&self, at: &Address<'_>, object: &Value, dry_run: bool) -> Result<Applied> {
+        let params = PostParams { dry_run, field_manager: Some(MANAGER.into()) };
+        let result = async {
+            let path = self.path(at.api_version, at.kind, at.namespace).await?;
+            let body = serde_json::to_vec(object).map_err(kube::Error::SerdeError)?;
+            let request = Request::new(path).create(&params, body).map_err(kube::Error::BuildRequest)?;
+            self.client.request::<Value>(request).await
+        };
+        match result.await {
+            Ok(after) => Ok(Applied { before: None, after }),
+            // Somebody made it in between: it stays as they made it.
+            Err(kube::Error::Api(status)) if status.is_already_exists() => {
+                let live =
+                    self.get(at.api_version, at.kind, at.namespace, at.name).await?.ok_or_else(|| {
+                        Error::unavailable(format!(
+                            "{}: is being created and deleted by somebody else",
+                            at.title()
+                        ))
+                    })?;
+                Ok(Applied { before: Some(live.clone()), after: live })
+            }
+            Err(error) => Err(from_kube(&at.title(), error)),
+        }
+    }
+
+    /// The object; None when it, its namespace or its kind is not there.
+    pub async fn get(
+        &self,
+        api_version: &str,
+        kind: &str,
+        namespace: Option<&str>,
+        name: &str,
+    ) -> Result<Option<Value>> {
+        let result = async {
+            let path = self.path(api_version, kind, namespace).await?;
+            let request = Request::new(path).get(name, &GetParams::default());
+            self.client.request::<Value>(request.map_err(kube::Error::BuildRequest)?).await
+        };
+        match result.await {
+            Ok(object) => Ok(Some(object)),
+            Err(error) if is_missing(&error) => Ok(None),
+            Err(error) => Err(from_kube(&title(kind, namespace, name), error)),
+        }
+    }
+
+    /// The objects of a kind, in one namespace or in all; none when the kind is not served. `selector` is a label
+    /// selector, empty for all.
+    pub async fn list(
+        &self,
+        api_version: &str,
+        kind: &str,
+        namespace: Option<&str>,
+        selector: &str,
+    ) -> Result<Vec<Value>> {
+        let params = ListParams::default().labels(selector);
+        let result = async {
+            let path = self.path(api_version, kind, namespace).await?;
+            let request = Request::new(path).list(&params).map_err(kube::Error::BuildRequest)?;
+            self.client.request::<Value>(request).await
+        };
+        match result.await {
+            Ok(mut list) => Ok(match list["items"].take() {
+                Value::Array(items) => items,
+                _ => Vec::new(),
+            }),
+            Err(error) if is_missing(&error) => Ok(Vec::new()),
+            Err(error) => Err(from_kube(&title(kind, namespace, "(list)"), error)),
+        }
+    }
+
+    /// Deletes the object and, in the background, what it owns; false when it was not there.
+    pub async fn delete(
+        &self,
+        api_version: &str,
+        kind: &str,
+        namespace: Option<&str>,
+        name: &str,
+    ) -> Result<bool> {
+        let result = async {
+            let path = self.path(api_version, kind, namespace).await?;
+            let request = Request::new(path).delete(name, &DeleteParams::background());
+            self.client.request::<Value>(request.map_err(kube::Error::BuildRequest)?).await
+        };
+        match result.await {
+            Ok(_) => Ok(true),
+            Err(error) if is_missing(&error) => Ok(false),
+            Err(error) => Err(from_kube(&title(kind, namespace, name), error)),
+        }
+    }
+
+    /// Whether the cluster serves a kind.
+    pub async fn serves(&self, api_version: &str, kind: &str) -> Result<bool> {
+        match self.resource(api_version, kind).await {
+            Ok(_) => Ok(true),
+            Err(error) if is_missing(&error) => Ok(false),
+            Err(error) => Err(from_kube(&format!("{api_version} {kind}"), error)),
+        }
+    }
+
+    /// A typed-less API for watches.
+    pub(super) async fn api(
+        &self,
+        api_version: &str,
+        kind: &str,
+        namespace: Option<&str>,
+    ) -> kube::Result<Api<DynamicObject>> {
+        let (resource, scope) = self.resource(api_version, kind).await?;
+        Ok(match (scope, namespace) {
+            (Scope::Namespaced, Some(namespace)) => {
+                Api::namespaced_with(self.client.clone(), namespace, &resource)
+            }
+            _ => Api::all_with(self.client.clone(), &resource),
+        })
+    }
+
+    async fn path(&self, api_version: &str, kind: &str, namespace: Option<&str>) -> kube::Result<String> {
+        let (resource, scope) = self.resource(api_version, kind).await?;
+        let namespace = namespace.filter(|_| scope == Scope::Namespaced);
+        Ok(DynamicObject::url_path(&resource, namespace))
+    }
+
+    /// Finds a kind by discovery. Only what was found is remembered, so a new CRD is seen at once.
+    async fn resource(&self, api_version: &str, kind: &str) -> kube::Result<(ApiResource, Scope)> {
+        let mut known = self.kinds.lock().await;
+        if let Some(found) = known.get(api_version).and_then(|kinds| kinds.get(kind)) {
+            return Ok(found.clone());
+        }
+        let missing = || {
+            let message = format!("the cluster does not serve {api_version} {kind}");
+            kube::Error::Api(kube::core::Status::failure(&message, "NotFound").with_code(404).boxed())
+        };
+        let version: GroupVersion = api_version.parse().map_err(|_| missing())?;
+        let group = match pinned_group(&self.client, &version).await {
+            Err(kube::Error::Discovery(_)) => return Err(missing()),
+            other => other?,
+        };
+        let kinds: super::Kinds = group
+            .versioned_resources(&version.version)
+            .into_iter()
+            .map(|(resource, capabilities)| (resource.kind.clone(), (resource, capabilities.scope)))
+            .collect();
+        let found = kinds.get(kind).cloned();
+        known.insert(api_version.to_owned(), kinds);
+        found.ok_or_else(missing)
+    }
+}
+
+/// The object, its namespace or its kind is not there.
+fn is_missing(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.is_not_found())
+}

@@ -1,0 +1,422 @@
+//! Why something isn't ready, read from status, pods and events, and what helps against it. Pure.
+
+use serde_json::Value;
+
+/// Longer texts of the cluster are cut.
+const LONGEST: usize = 500;
+
+fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value[key].as_str().unwrap_or_default()
+}
+
+fn count(value: &Value, key: &str) -> i64 {
+    value[key].as_i64().unwrap_or_default()
+}
+
+fn items<'a>(value: &'a Value, key: &str) -> &'a [Value] {
+    value[key].as_array().map_or(&[], Vec::as_slice)
+}
+
+fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
+    items(&object["status"], "conditions").iter().find(|c| c["type"] == kind)
+}
+
+/// One line, of bounded length.
+fn short(message: &str) -> String {
+    let line = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
+}
+
+/// `a=b,c=d` from a workload's `matchLabels`.
+pub(super) fn selector(workload: &Value) -> String {
+    let labels = workload["spec"]["selector"]["matchLabels"].as_object();
+    let pairs =
+        labels.into_iter().flatten().filter_map(|(key, value)| Some(format!("{key}={}", value.as_str()?)));
+    pairs.collect::<Vec<_>>().join(",")
+}
+
+pub(super) fn crd_lacks(crd: &Value) -> Option<String> {
+    for kind in ["NamesAccepted", "Established"] {
+        match condition(crd, kind) {
+            Some(c) if c["status"] == "True" => {}
+            Some(c) => return Some(short(&format!("not {kind}: {}", text(c, "message")))),
+            None => return Some(format!("not {kind} yet")),
+        }
+    }
+    None
+}
+
+/// The controller has not yet seen the newest form of the object.
+fn unobserved(object: &Value) -> Option<String> {
+    let behind = count(&object["status"], "observedGeneration") < count(&object["metadata"], "generation");
+    behind.then(|| "its controller has not seen the change yet".into())
+}
+
+pub(super) fn deployment_lacks(object: &Value) -> Option<String> {
+    if let Some(lack) = unobserved(object) {
+        return Some(lack);
+    }
+    let wanted = object["spec"]["replicas"].as_i64().unwrap_or(1);
+    let status = &object["status"];
+    let updated = count(status, "updatedReplicas");
+    if updated < wanted {
+        return Some(format!("{updated} of {wanted} pods made in the newest form"));
+    }
+    if count(status, "replicas") > updated {
+        return Some(format!("{} old pods still there", count(status, "replicas") - updated));
+    }
+    let available = count(status, "availableReplicas");
+    (available < wanted).then(|| format!("{available} of {wanted} pods ready"))
+}
+
+pub(super) fn daemon_set_lacks(object: &Value) -> Option<String> {
+    if let Some(lack) = unobserved(object) {
+        return Some(lack);
+    }
+    let status = &object["status"];
+    let wanted = count(status, "desiredNumberScheduled");
+    if wanted == 0 {
+        return Some("no node matches its node selector and tolerations".into());
+    }
+    let updated = count(status, "updatedNumberScheduled");
+    if updated < wanted {
+        return Some(format!("{updated} of {wanted} pods made in the newest form"));
+    }
+    let ready = count(status, "numberReady");
+    (ready < wanted).then(|| format!("{ready} of {wanted} pods ready"))
+}
+
+/// Available says nothing when it is older than the last change: Velero looks again only once a minute.
+pub(super) fn location_lacks(object: &Value) -> Option<String> {
+    let status = &object["status"];
+    let phase = text(status, "phase");
+    if phase.is_empty() {
+        return Some("Velero has not looked at it yet".into());
+    }
+    let changed = items(&object["metadata"], "managedFields")
+        .iter()
+        .filter(|field| field["manager"] == super::MANAGER)
+        .map(|field| text(field, "time"))
+        .max()
+        .unwrap_or_default();
+    if text(status, "lastValidationTime") < changed {
+        return Some(format!("{phase} before its last change; Velero has not looked again yet"));
+    }
+    (phase != "Available").then(|| short(&format!("{phase}: {}", text(status, "message"))))
+}
+
+/// The reason that most likely keeps a workload from being ready: a pod's trouble, else why there is no pod.
+pub(super) fn of_workload(
+    kind: &str,
+    name: &str,
+    object: &Value,
+    pods: &[Value],
+    events: &[Value],
+) -> Option<String> {
+    let wanted = match kind {
+        "DaemonSet" => count(&object["status"], "desiredNumberScheduled"),
+        _ => object["spec"]["replicas"].as_i64().unwrap_or(1),
+    };
+    let pods: Vec<&Value> = pods.iter().filter(|p| p["metadata"]["deletionTimestamp"].is_null()).collect();
+    let troubles: Vec<Trouble> = pods.iter().filter_map(|pod| trouble(pod)).collect();
+    if let Some(Trouble::Serious(reason)) = troubles.iter().find(|t| matches!(t, Trouble::Serious(_))) {
+        return Some(reason.clone());
+    }
+    if i64::try_from(pods.len()).is_ok_and(|there| there < wanted) {
+        let owner = |event: &Value| {
+            let (by, at) = (text(&event["involvedObject"], "kind"), text(&event["involvedObject"], "name"));
+            (by == kind && at == name) || (by == "ReplicaSet" && at.starts_with(&format!("{name}-")))
+        };
+        if let Some(reason) = newest_warning(events, owner) {
+            return Some(reason);
+        }
+    }
+    let of_pod = |event: &Value| {
+        let about = &event["involvedObject"];
+        about["kind"] == "Pod" && pods.iter().any(|pod| pod["metadata"]["name"] == about["name"])
+    };
+    newest_warning(events, of_pod).or_else(|| troubles.into_iter().next().map(Trouble::text))
+}
+
+enum Trouble {
+    /// It won't pass by itself.
+    Serious(String),
+    /// It is still starting.
+    Starting(String),
+}
+
+impl Trouble {
+    fn text(self) -> String {
+        match self {
+            Self::Serious(text) | Self::Starting(text) => text,
+        }
+    }
+}
+
+/// What is wrong with a pod that isn't ready; None for one that is.
+fn trouble(pod: &Value) -> Option<Trouble> {
+    if condition(pod, "Ready").is_some_and(|c| c["status"] == "True") {
+        return None;
+    }
+    let name = text(&pod["metadata"], "name");
+    let status = &pod["status"];
+    let mut starting = None;
+    for container in items(status, "initContainerStatuses").iter().chain(items(status, "containerStatuses")) {
+        let (waiting, ended) = (&container["state"]["waiting"], &container["state"]["terminated"]);
+        match text(waiting, "reason") {
+            "" if count(ended, "exitCode") != 0 => {
+                return Some(Trouble::Serious(exit(name, container, ended)));
+            }
+            "" => {}
+            reason @ ("ContainerCreating" | "PodInitializing") => {
+                starting = Some(format!("pod {name}: {reason}"))
+            }
+            reason => {
+                let before = &container["lastState"]["terminated"];
+                let last = if before.is_null() {
+                    String::new()
+                } else {
+                    format!("; {}", exit(name, container, before))
+                };
+                let message = format!("pod {name}: {reason}: {}{last}", text(waiting, "message"));
+                return Some(Trouble::Serious(short(&message)));
+            }
+        }
+    }
+    if let Some(c) = condition(pod, "PodScheduled").filter(|c| c["status"] == "False") {
+        let message = format!("pod {name}: {}: {}", text(c, "reason"), text(c, "message"));
+        return Some(Trouble::Serious(short(&message)));
+    }
+    Some(Trouble::Starting(
+        starting.unwrap_or_else(|| format!("pod {name}: {}, not ready yet", text(status, "phase"))),
+    ))
+}
+
+fn exit(pod: &str, container: &Value, ended: &Value) -> String {
+    let (name, code) = (text(container, "name"), count(ended, "exitCode"));
+    let message = [text(ended, "message"), text(ended, "reason")].into_iter().find(|m| !m.is_empty());
+    short(&format!(
+        "container {name} of pod {pod} ended with code {code}: {}",
+        message.unwrap_or("no message")
+    ))
+}
+
+fn newest_warning(events: &[Value], about: impl Fn(&Value) -> bool) -> Option<String> {
+    // Timestamps are RFC 3339 in UTC, so their text sorts by time.
+    let time = |event: &Value| {
+        let times = [
+            text(event, "lastTimestamp"),
+            text(event, "eventTime"),
+            text(&event["metadata"], "creationTimestamp"),
+        ];
+        times.into_iter().find(|t| !t.is_empty()).unwrap_or_default().to_owned()
+    };
+    let warnings = events.iter().filter(|event| event["type"] == "Warning" && about(event));
+    let newest = warnings.max_by_key(|event| time(event))?;
+    Some(short(&format!("{}: {}", text(newest, "reason"), text(newest, "message"))))
+}
+
+/// Part of a reason, and what helps.
+const HINTS: [(&str, &str); 21] = [
+    (
+        "violates PodSecurity",
+        "the namespace needs the label pod-security.kubernetes.io/enforce=privileged; nodeprep sets it, so something \
+         takes it away again",
+    ),
+    (
+        "ImagePull",
+        "the node can't pull the image: check the name, the registry and the mirror; `images:` in nodeprep.yaml replaces it",
+    ),
+    ("ErrImageNeverPull", "load the image onto every node, or let it be pulled"),
+    ("InvalidImageName", "correct the image under `images:` in nodeprep.yaml"),
+    (
+        "InvalidAccessKeyId",
+        "the store does not know the key id: correct aws_access_key_id in the Secret cloud-credentials",
+    ),
+    (
+        "SignatureDoesNotMatch",
+        "the secret key is wrong: correct aws_secret_access_key in the Secret cloud-credentials",
+    ),
+    ("NoSuchBucket", "make the bucket, or correct `backup.location.bucket`"),
+    ("AccessDenied", "the key may not use this bucket: widen its policy to list, get, put and delete"),
+    ("RequestTimeTooSkewed", "the clocks differ: check the time on the nodes and on the store"),
+    (
+        "XAmzContentSHA256Mismatch",
+        "this store refuses checksum headers: set `backup.location.checksumAlgorithm: \"\"`",
+    ),
+    (
+        "Unsupported header",
+        "this store refuses checksum headers: set `backup.location.checksumAlgorithm: \"\"`",
+    ),
+    ("x509:", "the store's certificate is not trusted by Velero: use one of a public authority"),
+    ("no such host", "the pods can't resolve the host in `backup.location.url`"),
+    ("connection refused", "nothing listens there: check `backup.location.url` and that the store is up"),
+    ("CreateContainerConfigError", "a Secret or ConfigMap that the pod needs is missing"),
+    ("FailedMount", "a Secret, ConfigMap or path that the pod mounts is missing"),
+    (
+        "didn't match Pod's node affinity",
+        "no node has the labels of the node selector: check `labels` and `nodeSelector`",
+    ),
+    ("no node matches", "no node has the labels of the node selector: check `labels` and `nodeSelector`"),
+    ("untolerated taint", "the nodes are tainted: remove the taint, or use other nodes"),
+    ("Insufficient", "the nodes have no room for the pod's requests"),
+    ("CrashLoopBackOff", "read why it ends: kubectl logs --previous"),
+];
+
+/// What helps against a reason.
+pub(super) fn hint(reason: &str) -> Option<&'static str> {
+    HINTS.iter().find(|(part, _)| reason.contains(part)).map(|(_, hint)| *hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn pod(name: &str, status: Value) -> Value {
+        json!({"metadata": {"name": name}, "status": status})
+    }
+
+    fn warning(kind: &str, name: &str, at: &str, reason: &str, message: &str) -> Value {
+        json!({"type": "Warning", "lastTimestamp": at, "reason": reason, "message": message,
+               "involvedObject": {"kind": kind, "name": name}})
+    }
+
+    #[test]
+    fn a_workload_is_ready_only_in_its_newest_form() {
+        let deployment =
+            |status: Value| json!({"metadata": {"generation": 2}, "spec": {"replicas": 1}, "status": status});
+        for (status, lack) in [
+            (
+                json!({"observedGeneration": 1, "updatedReplicas": 1, "replicas": 1, "availableReplicas": 1}),
+                Some("controller"),
+            ),
+            (
+                json!({"observedGeneration": 2, "replicas": 1, "availableReplicas": 1}),
+                Some("0 of 1 pods made"),
+            ),
+            (
+                json!({"observedGeneration": 2, "updatedReplicas": 1, "replicas": 2, "availableReplicas": 1}),
+                Some("1 old pods"),
+            ),
+            (
+                json!({"observedGeneration": 2, "updatedReplicas": 1, "replicas": 1}),
+                Some("0 of 1 pods ready"),
+            ),
+            (
+                json!({"observedGeneration": 2, "updatedReplicas": 1, "replicas": 1, "availableReplicas": 1}),
+                None,
+            ),
+        ] {
+            let found = deployment_lacks(&deployment(status.clone()));
+            assert_eq!(found.is_some(), lack.is_some(), "{status}: {found:?}");
+            assert!(found.unwrap_or_default().contains(lack.unwrap_or_default()), "{status}");
+        }
+        let daemon_set = |status: Value| json!({"metadata": {"generation": 1}, "status": status});
+        for (status, lack) in [
+            (json!({"observedGeneration": 1, "desiredNumberScheduled": 0}), Some("no node matches")),
+            (
+                json!({"observedGeneration": 1, "desiredNumberScheduled": 2, "updatedNumberScheduled": 1}),
+                Some("1 of 2 pods made"),
+            ),
+            (
+                json!({"observedGeneration": 1, "desiredNumberScheduled": 2, "updatedNumberScheduled": 2, "numberReady": 1}),
+                Some("1 of 2 pods ready"),
+            ),
+            (
+                json!({"observedGeneration": 1, "desiredNumberScheduled": 2, "updatedNumberScheduled": 2, "numberReady": 2}),
+                None,
+            ),
+        ] {
+            let found = daemon_set_lacks(&daemon_set(status.clone()));
+            assert_eq!(found.is_some(), lack.is_some(), "{status}: {found:?}");
+            assert!(found.unwrap_or_default().contains(lack.unwrap_or_default()), "{status}");
+        }
+    }
+
+    #[test]
+    fn the_real_reason_is_told_before_the_counts() {
+        let workload = json!({"spec": {"replicas": 1}});
+        let pulling = pod(
+            "v-1",
+            json!({"containerStatuses": [{"name": "v", "state": {"waiting":
+            {"reason": "ImagePullBackOff", "message": "Back-off pulling image \"x:1\""}}}]}),
+        );
+        let crashing = pod(
+            "v-1",
+            json!({"containerStatuses": [{"name": "v",
+            "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}},
+            "lastState": {"terminated": {"exitCode": 2, "reason": "Error"}}}]}),
+        );
+        let creating = pod(
+            "v-1",
+            json!({"containerStatuses": [{"name": "v", "state": {"waiting": {"reason": "ContainerCreating"}}}]}),
+        );
+        let unscheduled = pod(
+            "v-1",
+            json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False",
+            "reason": "Unschedulable", "message": "0/3 nodes are available: 3 Insufficient cpu."}]}),
+        );
+        let psa = warning(
+            "ReplicaSet",
+            "v-5d4",
+            "2026-01-01T00:00:01Z",
+            "FailedCreate",
+            "violates PodSecurity \"baseline:latest\"",
+        );
+        let mount = warning(
+            "Pod",
+            "v-1",
+            "2026-01-01T00:00:02Z",
+            "FailedMount",
+            "secret \"cloud-credentials\" not found",
+        );
+        let other = warning("Pod", "z-1", "2026-01-01T00:00:09Z", "BackOff", "not ours");
+        let cases = [
+            (
+                vec![pulling],
+                vec![],
+                "pod v-1: ImagePullBackOff: Back-off pulling image \"x:1\"",
+                "can't pull",
+            ),
+            (vec![crashing], vec![], "container v of pod v-1 ended with code 2: Error", "kubectl logs"),
+            (vec![unscheduled], vec![], "Insufficient cpu", "no room"),
+            (
+                vec![],
+                vec![psa.clone(), other.clone()],
+                "FailedCreate: violates PodSecurity",
+                "enforce=privileged",
+            ),
+            (vec![creating.clone()], vec![psa, mount, other], "FailedMount: secret", "missing"),
+        ];
+        for (pods, events, reason, helps) in cases {
+            let found = of_workload("Deployment", "v", &workload, &pods, &events).unwrap_or_default();
+            assert!(found.contains(reason), "{found} should say {reason}");
+            assert!(hint(&found).unwrap_or_default().contains(helps), "{found}: {:?}", hint(&found));
+        }
+        let found = of_workload("Deployment", "v", &workload, &[creating], &[]);
+        assert_eq!(found.as_deref(), Some("pod v-1: ContainerCreating"));
+        let ready = pod("v-1", json!({"conditions": [{"type": "Ready", "status": "True"}]}));
+        assert_eq!(of_workload("Deployment", "v", &workload, &[ready], &[]), None);
+    }
+
+    #[test]
+    fn a_location_is_available_only_when_velero_looked_after_the_last_change() {
+        let location = |looked: &str, phase: &str| {
+            json!({
+                "metadata": {"managedFields": [{"manager": "nodeprep", "time": "2026-01-01T00:01:00Z"},
+                                               {"manager": "velero-server", "time": "2026-01-01T00:09:00Z"}]},
+                "status": {"phase": phase, "lastValidationTime": looked, "message": "InvalidAccessKeyId: unknown\n  status code: 403"}
+            })
+        };
+        assert_eq!(location_lacks(&location("2026-01-01T00:01:00Z", "Available")), None);
+        assert!(location_lacks(&location("2026-01-01T00:00:59Z", "Available")).is_some());
+        let lack = location_lacks(&location("2026-01-01T00:02:00Z", "Unavailable")).unwrap_or_default();
+        assert_eq!(lack, "Unavailable: InvalidAccessKeyId: unknown status code: 403");
+        assert!(hint(&lack).is_some_and(|hint| hint.contains("aws_access_key_id")));
+        assert!(location_lacks(&json!({"metadata": {}})).is_some());
+    }
+}

@@ -1,0 +1,197 @@
+//! The stack's steps: one per object that would change, and the waits that its order needs.
+
+use serde_json::Value;
+
+use super::{Action, Object, Plan, Ready, Risk, Skipped, Step};
+use crate::error::{Error, Result};
+use crate::intent::{Intent, Provisioner};
+use crate::observe::cluster::{Cluster, DryRun, ObjectState};
+use crate::stack::Item;
+
+mod diff;
+
+/// The fields of a StorageClass that the API server never changes.
+/// Source: k8s.io/kubernetes, pkg/apis/storage/validation, ValidateStorageClassUpdate.
+const FIXED: [&str; 4] = ["provisioner", "parameters", "reclaimPolicy", "volumeBindingMode"];
+
+/// What must change in the cluster for the items to be there, in their order. `observed` is of the same items.
+///
+/// # Errors
+/// `Refused` when an object that would change belongs to Helm, Flux or Argo CD, when another manager holds a field, or
+/// when a StorageClass would have to be replaced; `Failed` when the API server does not take an object.
+pub fn plan(intent: &Intent, items: &[Item], observed: &Cluster) -> Result<Plan> {
+    let mut plan = Plan { skipped: skipped(intent), warnings: warnings(intent, observed), ..Plan::default() };
+    let mut foreign = Vec::new();
+    for item in items {
+        let step = match item {
+            Item::Object(object) => {
+                let state = state_of(object, observed)?;
+                let step = object_step(state)?;
+                if let (Some(_), Some(owner)) = (&step, &state.owner) {
+                    foreign.push((object.title(), owner.clone()));
+                }
+                step
+            }
+            Item::Ready(ready) => ready_step(ready, observed, &plan.steps),
+        };
+        plan.steps.extend(step);
+    }
+    if foreign.is_empty() { Ok(plan) } else { Err(owned(&foreign)) }
+}
+
+fn skipped(intent: &Intent) -> Vec<Skipped> {
+    let mut skipped = Vec::new();
+    let mut skip = |what: &str, why: String| skipped.push(Skipped { what: what.into(), why });
+    match &intent.provisioner {
+        None => skip("provisioner", "there is no `provisioner` in the file".into()),
+        Some(Provisioner::External(external)) => {
+            skip("provisioner", format!("{} is installed by somebody else", external.name));
+        }
+        Some(Provisioner::Openebs(_)) => {}
+    }
+    if intent.backup.is_none() {
+        skip("backup", "there is no `backup` in the file".into());
+    }
+    skipped
+}
+
+fn warnings(intent: &Intent, observed: &Cluster) -> Vec<String> {
+    let installs = matches!(intent.provisioner, Some(Provisioner::Openebs(_)));
+    let Some(ours) = intent.classes.iter().find(|class| installs && class.default) else { return Vec::new() };
+    let others = observed.default_classes.iter().filter(|name| **name != ours.name);
+    let warn = |other| {
+        format!("StorageClass {other} is the default too: of several, the newest is taken; unmark one")
+    };
+    others.map(warn).collect()
+}
+
+fn state_of<'a>(object: &Object, observed: &'a Cluster) -> Result<&'a ObjectState> {
+    let same = |state: &&ObjectState| {
+        state.wanted.api_version() == object.api_version() && state.wanted.title() == object.title()
+    };
+    let missing = || Error::failed(format!("{} was not looked at before planning", object.title()));
+    observed.objects.iter().find(same).ok_or_else(missing)
+}
+
+/// The step that makes one object be as wanted; None when it is.
+fn object_step(state: &ObjectState) -> Result<Option<Step>> {
+    let object = &state.wanted;
+    let title = object.title();
+    let Some(live) = &state.live else {
+        return match &state.dry_run {
+            DryRun::Would(_) | DryRun::NotYet(_) => {
+                Ok(Some(step(object, "create", "it is not there", diff::created(object))))
+            }
+            DryRun::Conflict(text) | DryRun::Refused(text) => Err(not_taken(text)),
+        };
+    };
+    if object.create_only {
+        return Ok(None);
+    }
+    if object.kind() == "StorageClass" && state.owner.is_none() {
+        refuse_fixed(&object.value, live)?;
+    }
+    match &state.dry_run {
+        DryRun::Would(would) if diff::content(live) == diff::content(would) => Ok(None),
+        DryRun::Would(would) => {
+            let diff = diff::changed(object, live, would);
+            Ok(Some(step(object, "change", "it differs from what is asked", diff)))
+        }
+        // Its owner is the reason, and is named by the caller.
+        _ if state.owner.is_some() => Ok(Some(step(object, "change", "it differs from what is asked", String::new()))),
+        DryRun::Conflict(text) => Err(Error::refused(text).hint(
+            "change nodeprep.yaml to what is there, or let the other manager give these fields up; nodeprep never \
+             takes a field by force",
+        )),
+        DryRun::Refused(text) => Err(not_taken(text)),
+        DryRun::NotYet(why) => Err(Error::unavailable(format!("{title}: {why}, but the object is; look again"))),
+    }
+}
+
+fn not_taken(text: &str) -> Error {
+    Error::failed(text).hint("the API server refused it in a dry run; nothing was changed")
+}
+
+fn step(object: &Object, verb: &str, why: &str, diff: String) -> Step {
+    Step {
+        id: id("object", object.namespace(), object.kind(), object.name()),
+        target: "cluster".into(),
+        title: format!("{verb} {}", object.title()),
+        why: why.into(),
+        risk: Risk::Low,
+        diff,
+        action: Action::ApplyObject(object.clone()),
+    }
+}
+
+fn id(what: &str, namespace: Option<&str>, kind: &str, name: &str) -> String {
+    let parts = [Some(what), namespace, Some(kind), Some(name)];
+    parts.into_iter().flatten().collect::<Vec<_>>().join("/")
+}
+
+/// A wait is needed when its condition does not hold, or holds only for what is about to be replaced.
+fn ready_step(ready: &Ready, observed: &Cluster, before: &[Step]) -> Option<Step> {
+    let lacks = observed.waits.iter().find(|wait| wait.ready == *ready).and_then(|wait| wait.lacks.clone());
+    let changes = |kind: &str, namespace: Option<&str>, name: &str| {
+        let id = id("object", namespace, kind, name);
+        before.iter().any(|step| step.id == id)
+    };
+    let (kind, namespace, name) = match ready {
+        Ready::Crd { name } => ("CustomResourceDefinition", None, name),
+        Ready::Workload { kind, namespace, name } => (kind.as_str(), Some(namespace.as_str()), name),
+        Ready::BackupLocation { namespace, name } => {
+            ("BackupStorageLocation", Some(namespace.as_str()), name)
+        }
+    };
+    let of_location = matches!(ready, Ready::BackupLocation { .. })
+        && (changes("Secret", namespace, crate::stack::CLOUD_SECRET.0)
+            || changes("Deployment", namespace, "velero"));
+    let why = match lacks {
+        Some(lacks) => lacks,
+        None if of_location || changes(kind, namespace, name) => "it changes".into(),
+        None => return None,
+    };
+    Some(Step {
+        id: id("ready", namespace, kind, name),
+        target: "cluster".into(),
+        title: format!("wait for {kind} {}{name}", namespace.map(|n| format!("{n}/")).unwrap_or_default()),
+        why,
+        risk: Risk::None,
+        diff: String::new(),
+        action: Action::AwaitReady(ready.clone()),
+    })
+}
+
+fn refuse_fixed(wanted: &Value, live: &Value) -> Result<()> {
+    let differs = |field: &&&str| !wanted[**field].is_null() && wanted[**field] != live[**field];
+    let fixed: Vec<String> = FIXED
+        .iter()
+        .filter(differs)
+        .map(|field| format!("{field} is {}, asked for is {}", live[*field], wanted[*field]))
+        .collect();
+    if fixed.is_empty() {
+        return Ok(());
+    }
+    let name = live["metadata"]["name"].as_str().unwrap_or_default();
+    let what = format!("StorageClass {name} can't be changed in place: {}", fixed.join("; "));
+    Err(Error::refused(what).hint(format!(
+        "`kubectl delete storageclass {name}` and run again (volumes and claims that exist stay as they are), or give \
+         the class in nodeprep.yaml another name"
+    )))
+}
+
+/// What belongs to somebody else, by owner.
+fn owned(foreign: &[(String, String)]) -> Error {
+    let mut owners: Vec<&str> = foreign.iter().map(|(_, owner)| owner.as_str()).collect();
+    owners.sort_unstable();
+    owners.dedup();
+    let each = |owner: &&str| {
+        let objects: Vec<&str> =
+            foreign.iter().filter(|(_, o)| o == owner).map(|(title, _)| title.as_str()).collect();
+        format!("{} belongs to {owner}", objects.join(", "))
+    };
+    Error::refused(owners.iter().map(each).collect::<Vec<_>>().join("; ")).hint(
+        "its owner would put everything back: make the change there (`provisioner: external` and no `backup` leave the \
+         installation to it), or uninstall it there first",
+    )
+}

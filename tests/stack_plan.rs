@@ -1,0 +1,177 @@
+//! What is planned for one object, by what is there.
+
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+use nodeprep::error::Kind;
+use nodeprep::intent;
+use nodeprep::observe::cluster::{Cluster, DryRun, ObjectState, Wait, owner};
+use nodeprep::plan::{Action, Object, Plan, Ready, stack};
+use nodeprep::stack::Item;
+use serde_json::{Value, json};
+
+fn plan(items: &[Item], observed: &Cluster) -> nodeprep::error::Result<Plan> {
+    let file = "apiVersion: nodeprep.dev/v1alpha1\nkind: Cluster\nmetadata: {name: lab}\n";
+    stack::plan(&intent::parse("nodeprep.yaml", file.as_bytes())?, items, observed)
+}
+
+fn object(value: Value) -> Object {
+    Object { value, component: "velero", secret: false, create_only: false }
+}
+
+fn deployment(image: &str) -> Value {
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": "velero", "namespace": "velero", "labels": {"app.kubernetes.io/managed-by": "nodeprep"}},
+        "spec": {"template": {"spec": {"containers": [{"name": "velero", "image": image}]}}}
+    })
+}
+
+fn class(reclaim: &str) -> Value {
+    json!({
+        "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": "openebs-hostpath"},
+        "provisioner": "openebs.io/local", "reclaimPolicy": reclaim, "volumeBindingMode": "WaitForFirstConsumer"
+    })
+}
+
+fn password(value: &str) -> Object {
+    let value = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "velero-repo-credentials", "namespace": "velero"},
+        "data": {"repository-password": value}
+    });
+    Object { secret: true, create_only: true, ..object(value) }
+}
+
+/// What the server adds to an object it keeps.
+fn kept(mut value: Value, version: u32) -> Value {
+    value["metadata"]["resourceVersion"] = version.to_string().into();
+    value["metadata"]["uid"] = "u".into();
+    value["metadata"]["generation"] = version.into();
+    value["metadata"]["managedFields"] = json!([{"manager": "nodeprep"}]);
+    value["status"] = json!({"replicas": version});
+    value
+}
+
+fn one(wanted: Object, live: Option<Value>, dry_run: DryRun) -> (Vec<Item>, Cluster) {
+    let owner = live.as_ref().and_then(owner);
+    let items = vec![Item::Object(wanted.clone())];
+    (items, Cluster { objects: vec![ObjectState { wanted, live, owner, dry_run }], ..Cluster::default() })
+}
+
+#[test]
+fn an_object_that_is_not_there_is_created() {
+    let wanted = object(deployment("v2"));
+    for dry_run in
+        [DryRun::Would(kept(deployment("v2"), 1)), DryRun::NotYet("namespace velero is not there".into())]
+    {
+        let (items, observed) = one(wanted.clone(), None, dry_run);
+        let plan = plan(&items, &observed).unwrap();
+        assert_eq!(plan.changes(), 1);
+        let step = &plan.steps[0];
+        assert_eq!(step.id, "object/velero/Deployment/velero");
+        assert_eq!(step.target, "cluster");
+        assert_eq!(step.title, "create Deployment velero/velero");
+        assert!(step.diff.contains("+kind: Deployment"), "{}", step.diff);
+        assert!(matches!(&step.action, Action::ApplyObject(o) if o.value == wanted.value));
+    }
+}
+
+#[test]
+fn what_only_the_server_keeps_is_no_change() {
+    let would = DryRun::Would(kept(deployment("v2"), 9));
+    let (items, observed) = one(object(deployment("v2")), Some(kept(deployment("v2"), 1)), would);
+    let plan = plan(&items, &observed).unwrap();
+    assert!(plan.is_empty() && plan.steps.is_empty());
+}
+
+#[test]
+fn a_change_shows_as_a_short_diff() {
+    let would = DryRun::Would(kept(deployment("v2"), 1));
+    let (items, observed) = one(object(deployment("v2")), Some(kept(deployment("v1"), 1)), would);
+    let plan = plan(&items, &observed).unwrap();
+    assert_eq!(plan.steps[0].title, "change Deployment velero/velero");
+    let diff = &plan.steps[0].diff;
+    assert!(diff.contains("image: v1") && diff.contains("image: v2") && !diff.contains("uid"), "{diff}");
+}
+
+#[test]
+fn an_object_of_helm_or_flux_is_refused_with_its_owner_unless_nothing_would_change() {
+    let helm = json!({"labels": {"app.kubernetes.io/managed-by": "Helm"}, "annotations":
+        {"meta.helm.sh/release-name": "velero", "meta.helm.sh/release-namespace": "velero"}});
+    let flux = json!({"labels": {"kustomize.toolkit.fluxcd.io/name": "apps", "kustomize.toolkit.fluxcd.io/namespace": "flux-system"}});
+    for (marks, name) in [(helm, "Helm release velero/velero"), (flux, "Flux Kustomization flux-system/apps")]
+    {
+        let mut live = kept(deployment("v1"), 1);
+        for (key, value) in marks.as_object().unwrap() {
+            live["metadata"][key] = value.clone();
+        }
+        let mut changed = live.clone();
+        changed["spec"] = deployment("v2")["spec"].clone();
+        for dry_run in [DryRun::Would(changed), DryRun::Conflict("\"helm\" manages .spec".into())] {
+            let (items, observed) = one(object(deployment("v2")), Some(live.clone()), dry_run);
+            let error = plan(&items, &observed).unwrap_err();
+            assert_eq!(error.kind, Kind::Refused);
+            assert_eq!(error.what, format!("Deployment velero/velero belongs to {name}"));
+            assert!(error.hint.is_some());
+        }
+        let (items, observed) = one(object(deployment("v1")), Some(live.clone()), DryRun::Would(live));
+        assert!(plan(&items, &observed).unwrap().is_empty());
+    }
+}
+
+#[test]
+fn a_storage_class_that_would_need_replacing_is_refused_with_the_way_out() {
+    let refused = DryRun::Refused("StorageClass openebs-hostpath: reclaimPolicy: Forbidden".into());
+    let (items, observed) = one(object(class("Retain")), Some(kept(class("Delete"), 1)), refused);
+    let error = plan(&items, &observed).unwrap_err();
+    assert_eq!(error.kind, Kind::Refused);
+    assert!(error.what.contains("reclaimPolicy is \"Delete\", asked for is \"Retain\""), "{error}");
+    assert!(error.hint.unwrap().contains("kubectl delete storageclass openebs-hostpath"));
+}
+
+#[test]
+fn a_repository_password_that_exists_is_never_replaced() {
+    let live = kept(password("b2xk").value, 1);
+    let (items, observed) = one(password("bmV3"), Some(live.clone()), DryRun::Would(live));
+    assert!(plan(&items, &observed).unwrap().steps.is_empty());
+}
+
+#[test]
+fn a_secrets_diff_names_keys_and_no_value() {
+    let wanted = Object { create_only: false, ..password("bmV3") };
+    let would = DryRun::Would(kept(wanted.value.clone(), 1));
+    let (items, observed) = one(wanted.clone(), Some(kept(password("b2xk").value, 1)), would.clone());
+    let diff = plan(&items, &observed).unwrap().steps[0].diff.clone();
+    assert_eq!(diff, " data.repository-password: (changed)\n");
+    let (items, observed) = one(wanted, None, would);
+    let diff = plan(&items, &observed).unwrap().steps[0].diff.clone();
+    assert_eq!(diff, "+data.repository-password: (hidden)\n+metadata: (new)\n");
+}
+
+#[test]
+fn what_the_server_refuses_stops_the_plan() {
+    for (dry_run, kind) in [
+        (DryRun::Conflict("\"kubectl-edit\" manages .spec.replicas".into()), Kind::Refused),
+        (DryRun::Refused("spec.x: Required value".into()), Kind::Failed),
+    ] {
+        let (items, observed) = one(object(deployment("v2")), Some(kept(deployment("v1"), 1)), dry_run);
+        assert_eq!(plan(&items, &observed).unwrap_err().kind, kind);
+    }
+}
+
+#[test]
+fn a_wait_comes_when_something_changes_or_is_not_ready() {
+    let ready =
+        Ready::Workload { kind: "Deployment".into(), namespace: "velero".into(), name: "velero".into() };
+    let steps = |live: &str, lacks: Option<&str>| {
+        let would = DryRun::Would(kept(deployment("v2"), 1));
+        let (mut items, mut observed) = one(object(deployment("v2")), Some(kept(deployment(live), 1)), would);
+        items.push(Item::Ready(ready.clone()));
+        observed.waits.push(Wait { ready: ready.clone(), lacks: lacks.map(Into::into) });
+        let plan = plan(&items, &observed).unwrap();
+        plan.steps.iter().map(|step| (step.id.clone(), step.why.clone())).collect::<Vec<_>>()
+    };
+    assert!(steps("v2", None).is_empty());
+    let wait = "ready/velero/Deployment/velero".to_owned();
+    assert_eq!(steps("v2", Some("0 of 1 pods ready")), [(wait.clone(), "0 of 1 pods ready".into())]);
+    assert_eq!(steps("v1", None)[1].0, wait);
+}
