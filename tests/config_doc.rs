@@ -1,5 +1,8 @@
 //! Edits of machine configs: golden cases, tables of odd spellings, and laws over generated configs.
 
+#[path = "config_doc/laws.rs"]
+mod laws;
+
 use std::path::{Path, PathBuf};
 
 use nodeprep::config_doc::{ConfigDoc, REDACTED, diff, redact};

@@ -15,9 +15,9 @@ pub enum Value {
     Str(String),
     /// A scalar with a tag that is not of the core schema, `!binary` included.
     Tagged(String, String),
-    Seq(Vec<Value>),
+    Seq(Vec<Self>),
     /// In source order; two maps are equal whatever their order.
-    Map(Vec<(Value, Value)>),
+    Map(Vec<(Self, Self)>),
 }
 
 impl PartialEq for Value {

@@ -36,7 +36,7 @@ pub fn string(text: &str) -> String {
     let starts =
         bytes.next().is_some_and(|first| first.is_ascii_alphanumeric() || first == b'/' || first == b'_');
     let plain = starts
-        && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"._/-+@%".contains(&byte))
+        && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"._/-+@%=".contains(&byte))
         && matches!(resolve(text, true, None), Value::Str(_))
         && !matches!(text.to_ascii_lowercase().as_str(), "y" | "n" | "yes" | "no" | "on" | "off");
     if plain { text.to_owned() } else { quote(text) }

@@ -1,0 +1,492 @@
+//! Encrypting and decrypting whole files, as `sops` does.
+//!
+//! Both directions are splices: each value's bytes are replaced where they stand, so layout, quoting and comments
+//! of everything else survive.
+
+use std::ops::Range;
+use std::path::Path;
+
+use jiff::Timestamp;
+use rand::RngCore as _;
+use secrecy::{ExposeSecret as _, SecretSlice};
+use zeroize::{Zeroize as _, Zeroizing};
+
+use super::age::{Identities, Recipient, unwrap_key, wrap_key};
+use super::mac::Mac;
+use super::metadata::{Metadata, Selector};
+use super::tree::{Leaf, What, walk};
+use super::value::{self, DataKey, Plain, additional_data};
+use crate::error::{Error, Result};
+use crate::yaml::{self, Document, Kind, Node, Stream, Value};
+
+/// How a file's text is structured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    Yaml,
+    Json,
+    /// Any bytes, wrapped into JSON when encrypted.
+    Binary,
+}
+
+impl Format {
+    /// The format by the file name's last extension, as sops chooses it.
+    ///
+    /// # Errors
+    /// `.env` and `.ini`, which sops treats specially and this does not support.
+    pub fn of(path: &Path) -> Result<Self> {
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("yaml" | "yml") => Ok(Self::Yaml),
+            Some("json") => Ok(Self::Json),
+            Some(other @ ("env" | "ini")) => {
+                Err(Error::invalid(format!("{}: .{other} files are not supported", path.display()))
+                    .hint("use a YAML or JSON file, or sops itself"))
+            }
+            _ => Ok(Self::Binary),
+        }
+    }
+}
+
+/// A decrypted file.
+pub struct Decrypted {
+    content: SecretSlice<u8>,
+    pub settings: Settings,
+}
+
+impl std::fmt::Debug for Decrypted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Decrypted").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl Decrypted {
+    /// The plain bytes; whoever takes them must keep them from logs and files.
+    pub fn expose(&self) -> &[u8] {
+        self.content.expose_secret()
+    }
+
+    /// The plain text.
+    ///
+    /// # Errors
+    /// A binary file that is not UTF-8.
+    pub fn expose_text(&self) -> Result<&str> {
+        std::str::from_utf8(self.expose()).map_err(|_| Error::invalid("the decrypted content is no text"))
+    }
+}
+
+/// What a file is encrypted with besides its key: enough to encrypt it the same way again.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    pub recipients: Vec<Recipient>,
+    pub selector: Selector,
+    pub mac_only_encrypted: bool,
+}
+
+/// Decrypts a file with whichever identity fits and verifies its MAC.
+///
+/// # Errors
+/// Not encrypted, tampered with, no identity that fits (the message names the recipients and every place that was
+/// looked at), malformed, or not supported: all [`crate::error::Kind::Invalid`].
+pub fn decrypt(text: &str, format: Format, identities: &Identities) -> Result<Decrypted> {
+    let stream = parse(text, format)?;
+    let metadata = metadata(&stream)?;
+    let key = unwrap_key(&metadata.age, identities)?;
+    let content = match format {
+        Format::Binary => decrypt_binary(&stream, &metadata, &key)?,
+        _ => Zeroizing::new(decrypt_with(&stream, format, &metadata, &key)?.as_bytes().to_vec()),
+    };
+    let recipients = metadata.age.iter().filter_map(|entry| entry.recipient.parse().ok()).collect();
+    Ok(Decrypted {
+        content: SecretSlice::from(content.to_vec()),
+        settings: Settings {
+            recipients,
+            selector: metadata.selector,
+            mac_only_encrypted: metadata.mac_only_encrypted,
+        },
+    })
+}
+
+/// Encrypts a file with a new data key. `now` becomes `lastmodified`.
+///
+/// # Errors
+/// No recipients, already encrypted, or content that sops cannot hold (a list at the root, keys that are no text,
+/// anchors, integers above 63 bits).
+pub fn encrypt(content: &[u8], format: Format, settings: &Settings, now: Timestamp) -> Result<String> {
+    let mut key = DataKey::default();
+    rand::rng().fill_bytes(key.as_mut());
+    let metadata = Metadata {
+        age: wrap_key(&key, &settings.recipients)?,
+        last_modified: now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        mac: String::new(),
+        selector: settings.selector.clone(),
+        mac_only_encrypted: settings.mac_only_encrypted,
+    };
+    if format == Format::Binary {
+        return encrypt_binary(content, metadata, &key);
+    }
+    let text = std::str::from_utf8(content).map_err(|_| Error::invalid("the content is no text"))?;
+    let stream = parse(text, format)?;
+    let encrypted = encrypt_with(&stream, format, metadata, &key)?;
+    check_round_trip(&stream, &encrypted, format, &key)?;
+    Ok(encrypted)
+}
+
+/// The same file readable for other recipients; data key and values stay. `sops updatekeys` does this.
+///
+/// # Errors
+/// As [`decrypt`], and no recipients.
+pub fn update_keys(text: &str, format: Format, identities: &Identities, to: &[Recipient]) -> Result<String> {
+    let stream = parse(text, format)?;
+    let mut metadata = metadata(&stream)?;
+    let key = unwrap_key(&metadata.age, identities)?;
+    metadata.age = wrap_key(&key, to)?;
+    let mut edits = Vec::new();
+    for document in stream.documents().iter().filter(|document| document.root.get(&["sops"]).is_some()) {
+        edits.extend(removal(&stream, document).map(|(span, _)| (span, Zeroizing::default())));
+        edits.push(insertion(&stream, document, format, &metadata)?);
+    }
+    Ok(apply(text, edits).to_string())
+}
+
+/// Whether the text is a file that sops encrypted: it has a `sops` block at its root.
+pub fn is_encrypted(text: &str, format: Format) -> bool {
+    let documents =
+        |stream: Stream| stream.documents().iter().any(|document| document.root.get(&["sops"]).is_some());
+    parse(text, format).is_ok_and(documents)
+}
+
+fn parse(text: &str, format: Format) -> Result<Stream> {
+    if format != Format::Yaml {
+        serde_json::from_str::<serde::de::IgnoredAny>(text).map_err(|error| {
+            Error::invalid(format!("not valid JSON: line {}, column {}", error.line(), error.column()))
+        })?;
+    }
+    Stream::parse(text)
+}
+
+fn metadata(stream: &Stream) -> Result<Metadata> {
+    let first =
+        stream.documents().first().map(|document| Metadata::read(&document.root)).transpose()?.flatten();
+    first.ok_or_else(|| {
+        Error::invalid("refused: the file holds secrets in plaintext, it has no sops metadata")
+            .hint("encrypt it with `nodeprep secrets encrypt`")
+    })
+}
+
+type Edit = (Range<usize>, Zeroizing<String>);
+
+/// The decrypted text, MAC verified.
+fn decrypt_with(
+    stream: &Stream,
+    format: Format,
+    metadata: &Metadata,
+    key: &DataKey,
+) -> Result<Zeroizing<String>> {
+    let mut mac = Mac::new(metadata.mac_only_encrypted);
+    let mut edits: Vec<Edit> = Vec::new();
+    for document in stream.documents() {
+        let paths = map_paths(&document.root);
+        walk(stream, document, &mut |leaf| {
+            let picked =
+                metadata.selector.picks(&leaf.path, &leaf.comments, matches!(leaf.what, What::Comment(_)));
+            edits.extend(decrypt_leaf(stream, format, &leaf, picked, key, &paths, &mut mac)?);
+            Ok(())
+        })?;
+        edits.extend(removal(stream, document));
+    }
+    mac.verify(&metadata.mac, key, &metadata.last_modified)?;
+    Ok(apply(stream.text(), edits))
+}
+
+fn decrypt_leaf(
+    stream: &Stream,
+    format: Format,
+    leaf: &Leaf<'_>,
+    picked: bool,
+    key: &DataKey,
+    paths: &[String],
+    mac: &mut Mac,
+) -> Result<Option<Edit>> {
+    let node = match &leaf.what {
+        What::Comment(span) => return Ok(decrypt_comment(stream, span, key, paths)),
+        What::Scalar(node) | What::Item(node) => node,
+    };
+    let scalar = node.scalar().unwrap_or(Value::Null);
+    let here = |error: Error| {
+        let (line, _) = yaml::line_column(stream.text(), node.span.start);
+        error.at(format!("line {line}, {}", leaf.path.join(".")))
+    };
+    let plain = match (picked, scalar) {
+        (_, Value::Null) => return Ok(None),
+        (false, scalar) => {
+            if let Some(plain) = Plain::from_scalar(scalar).map_err(here)? {
+                mac.add(&plain, false);
+            }
+            return Ok(None);
+        }
+        (true, Value::Str(text)) => value::decrypt(&text, key, &additional_data(&leaf.path)).map_err(here)?,
+        (true, _) => return Err(here(Error::invalid("expected an encrypted value, found a plain one"))),
+    };
+    mac.add(&plain, true);
+    if let (Plain::Comment(comment), What::Item(_)) = (&plain, &leaf.what) {
+        return Ok(Some(comment_for_item(stream, node, comment)));
+    }
+    Ok(Some((node.span.clone(), written(&plain, format, leaf.indent))))
+}
+
+/// Older files hold the encrypted comments of a list as items of it: back to a comment, dash included.
+fn comment_for_item(stream: &Stream, node: &Node, comment: &str) -> Edit {
+    let before = stream.text().get(..node.span.start).unwrap_or_default();
+    let start = before.trim_end_matches([' ', '\t']).strip_suffix('-').map_or(node.span.start, str::len);
+    (start..node.span.end, format!("#{comment}").into())
+}
+
+/// A comment does not say where it was encrypted: whichever place of the document fits. One that fits nowhere was
+/// never encrypted, or its place is gone; comments are no part of the MAC, so it is left as it is.
+fn decrypt_comment(stream: &Stream, span: &Range<usize>, key: &DataKey, paths: &[String]) -> Option<Edit> {
+    let text = stream.slice(span).strip_prefix('#')?;
+    if !value::is_encrypted(text) {
+        return None;
+    }
+    paths.iter().find_map(|path| match value::decrypt(text, key, path) {
+        Ok(Plain::Comment(comment)) => Some((span.clone(), format!("#{}", *comment).into())),
+        _ => None,
+    })
+}
+
+/// The additional data of every map and list in the document.
+fn map_paths(root: &Node) -> Vec<String> {
+    fn collect(node: &Node, path: &mut Vec<String>, out: &mut Vec<String>) {
+        if !matches!(node.kind, Kind::Scalar { .. }) {
+            out.push(additional_data(path));
+        }
+        for (key, value) in node.entries() {
+            path.push(key.text().unwrap_or_default().to_owned());
+            collect(value, path, out);
+            path.pop();
+        }
+        node.items().iter().for_each(|item| collect(item, path, out));
+    }
+    let mut out = Vec::new();
+    collect(root, &mut Vec::new(), &mut out);
+    out.dedup();
+    out
+}
+
+fn encrypt_with(stream: &Stream, format: Format, mut metadata: Metadata, key: &DataKey) -> Result<String> {
+    let mut mac = Mac::new(metadata.mac_only_encrypted);
+    let mut edits: Vec<Edit> = Vec::new();
+    if stream.documents().is_empty() {
+        return Err(Error::invalid("there is nothing to encrypt"));
+    }
+    for document in stream.documents() {
+        if document.root.is_null() {
+            return Err(Error::invalid("a document of the file is empty").hint("remove the extra `---`"));
+        }
+        if document.root.get(&["sops"]).is_some() {
+            return Err(Error::invalid("the file is encrypted already: it has a top-level key `sops`"));
+        }
+        walk(stream, document, &mut |leaf| {
+            let picked =
+                metadata.selector.picks(&leaf.path, &leaf.comments, matches!(leaf.what, What::Comment(_)));
+            edits.extend(encrypt_leaf(stream, format, &leaf, picked, key, &mut mac)?);
+            Ok(())
+        })?;
+    }
+    metadata.mac = mac.seal(key, &metadata.last_modified)?;
+    for document in stream.documents() {
+        edits.push(insertion(stream, document, format, &metadata)?);
+    }
+    Ok(apply(stream.text(), edits).to_string())
+}
+
+fn encrypt_leaf(
+    stream: &Stream,
+    format: Format,
+    leaf: &Leaf<'_>,
+    picked: bool,
+    key: &DataKey,
+    mac: &mut Mac,
+) -> Result<Option<Edit>> {
+    let additional_data = additional_data(&leaf.path);
+    let node = match &leaf.what {
+        What::Comment(span) => {
+            let text = stream.slice(span).strip_prefix('#').unwrap_or_default().trim_end_matches('\r');
+            if !picked || text.is_empty() {
+                return Ok(None);
+            }
+            let sealed = value::encrypt(&Plain::Comment(text.to_owned().into()), key, &additional_data)?;
+            return Ok(Some((span.clone(), format!("#{sealed}").into())));
+        }
+        What::Scalar(node) | What::Item(node) => node,
+    };
+    let here = |error: Error| {
+        let (line, _) = yaml::line_column(stream.text(), node.span.start);
+        error.at(format!("line {line}, {}", leaf.path.join(".")))
+    };
+    let Some(plain) = Plain::from_scalar(node.scalar().unwrap_or(Value::Null)).map_err(here)? else {
+        return Ok(None);
+    };
+    if node.tag.is_some() {
+        return Err(here(Error::invalid("tags cannot be used in a file to encrypt")));
+    }
+    mac.add(&plain, picked);
+    if !picked {
+        return Ok(None);
+    }
+    let sealed = value::encrypt(&plain, key, &additional_data)?;
+    let plain_style = format == Format::Yaml && leaf.indent.is_some() && !sealed.is_empty();
+    let text = if plain_style { sealed } else { format!("\"{sealed}\"") };
+    Ok(Some((node.span.clone(), text.into())))
+}
+
+/// A decrypted leaf as it is written into the text.
+fn written(plain: &Plain, format: Format, indent: Option<usize>) -> Zeroizing<String> {
+    Zeroizing::new(match plain {
+        Plain::Str(text) | Plain::Comment(text) if format == Format::Yaml => match indent {
+            Some(indent) => literal(text, indent).unwrap_or_else(|| yaml::string(text)),
+            None => yaml::string(text),
+        },
+        Plain::Str(text) | Plain::Comment(text) => serde_json::Value::from(text.as_str()).to_string(),
+        Plain::Bytes(bytes) => yaml::quote(&String::from_utf8_lossy(bytes)),
+        Plain::Int(number) => number.to_string(),
+        Plain::Bool(truth) => truth.to_string(),
+        Plain::Time(time) => time.clone(),
+        Plain::Float(number) if number.is_nan() => ".nan".to_owned(),
+        Plain::Float(number) if number.is_infinite() => {
+            if *number > 0.0 { ".inf" } else { "-.inf" }.to_owned()
+        }
+        Plain::Float(number) => {
+            let text = number.to_string();
+            if text.contains('.') { text } else { format!("{text}.0") }
+        }
+    })
+}
+
+/// A text of several lines in block style, where that says exactly the same.
+fn literal(text: &str, indent: usize) -> Option<String> {
+    let body = text.strip_suffix('\n').unwrap_or(text);
+    let printable =
+        text.chars().all(|c| c == '\n' || c == '\t' || (c >= ' ' && !c.is_control() && c != '\u{feff}'))
+            && !text.contains(['\u{2028}', '\u{2029}', '\u{85}']);
+    let blank_edge = body.lines().next().is_none_or(|line| line.is_empty() || line.starts_with([' ', '\t']));
+    if !body.contains('\n') || !printable || blank_edge || body.ends_with(['\n', ' ', '\t']) {
+        return None;
+    }
+    let chomp = if text.ends_with('\n') { "" } else { "-" };
+    let indent = " ".repeat(indent);
+    let lines: Vec<_> = body
+        .split('\n')
+        .map(|line| if line.is_empty() { String::new() } else { format!("{indent}{line}") })
+        .collect();
+    Some(format!("|{chomp}\n{}", lines.join("\n")))
+}
+
+/// Removes the metadata block from a document.
+fn removal(stream: &Stream, document: &Document) -> Option<Edit> {
+    let text = stream.text();
+    let Kind::Map { entries, flow } = &document.root.kind else { return None };
+    let index = entries.iter().position(|(key, _)| key.text() == Some("sops"))?;
+    let (key, value) = entries.get(index)?;
+    if *flow {
+        let before =
+            index.checked_sub(1).and_then(|before| entries.get(before)).map(|(_, value)| value.span.end);
+        let after = entries.get(index + 1).map(|(key, _)| key.span.start);
+        let span = match (before, after) {
+            (Some(before), _) => before..value.span.end,
+            (None, Some(after)) => key.span.start..after,
+            (None, None) => key.span.start..value.span.end,
+        };
+        return Some((span, Zeroizing::default()));
+    }
+    let start = text.get(..key.span.start)?.rfind('\n').map_or(0, |at| at + 1);
+    let end = value.span.end
+        + text.get(value.span.end..)?.find('\n').map_or(text.len() - value.span.end, |at| at + 1);
+    Some((start..end, if entries.len() == 1 { "{}\n" } else { "" }.to_owned().into()))
+}
+
+/// Puts the metadata block at the end of a document.
+fn insertion(stream: &Stream, document: &Document, format: Format, metadata: &Metadata) -> Result<Edit> {
+    let text = stream.text();
+    let Kind::Map { entries, flow } = &document.root.kind else {
+        return Err(Error::invalid("a document that is not a map cannot be encrypted"));
+    };
+    let others = || entries.iter().filter(|(key, _)| key.text() != Some("sops"));
+    if *flow {
+        let indent = if format == Format::Json { "\t" } else { "    " };
+        let block = format!("{indent}\"sops\": {}", pretty(&metadata.to_json(), indent)?);
+        let (at, comma) = others()
+            .next_back()
+            .map_or((document.root.span.start + 1, ""), |(_, value)| (value.span.end, ","));
+        return Ok((at..at, format!("{comma}\n{block}").into()));
+    }
+    let column = entries.first().map_or(0, |(key, _)| yaml::line_column(text, key.span.start).1 - 1);
+    let tail = text.get(document.root.span.end..document.span.end).unwrap_or_default();
+    let at = tail.find("\n...").map_or(document.span.end, |at| document.root.span.end + at + 1);
+    let eol = if text.contains("\r\n") { "\r\n" } else { "\n" };
+    let block = metadata.to_yaml(column).replace('\n', eol);
+    let newline = if text.get(..at).is_some_and(|before| before.ends_with('\n')) { "" } else { eol };
+    Ok((at..at, format!("{newline}{block}").into()))
+}
+
+/// JSON indented by `indent` per level, as it stands one level deep.
+fn pretty(value: &serde_json::Value, indent: &str) -> Result<String> {
+    let mut out = Vec::new();
+    let formatter = serde_json::ser::PrettyFormatter::with_indent(indent.as_bytes());
+    let mut serializer = serde_json::Serializer::with_formatter(&mut out, formatter);
+    serde::Serialize::serialize(value, &mut serializer).map_err(|error| Error::failed(error.to_string()))?;
+    let text = String::from_utf8(out).map_err(|error| Error::failed(error.to_string()))?;
+    Ok(text.replace('\n', &format!("\n{indent}")))
+}
+
+/// The text with all edits made; of two that overlap (a comment within a block scalar) the first counts.
+fn apply(text: &str, mut edits: Vec<Edit>) -> Zeroizing<String> {
+    edits.sort_by_key(|(span, _)| (span.start, span.end));
+    let mut out = Zeroizing::new(String::with_capacity(text.len() * 2));
+    let mut at = 0;
+    for (span, new) in edits.iter().filter(|(span, _)| text.get(span.clone()).is_some()) {
+        if span.start >= at {
+            out.push_str(text.get(at..span.start).unwrap_or_default());
+            out.push_str(new);
+            at = span.end;
+        }
+    }
+    out.push_str(text.get(at..).unwrap_or_default());
+    out
+}
+
+fn decrypt_binary(stream: &Stream, metadata: &Metadata, key: &DataKey) -> Result<Zeroizing<Vec<u8>>> {
+    let data =
+        stream.documents().first().and_then(|document| document.root.get(&["data"])).and_then(Node::as_str);
+    let data = data.ok_or_else(|| Error::invalid("an encrypted binary file has no data"))?;
+    let plain = value::decrypt(data, key, "data:")?;
+    let mut mac = Mac::new(metadata.mac_only_encrypted);
+    mac.add(&plain, true);
+    mac.verify(&metadata.mac, key, &metadata.last_modified)?;
+    Ok(plain.bytes())
+}
+
+fn encrypt_binary(content: &[u8], mut metadata: Metadata, key: &DataKey) -> Result<String> {
+    metadata.selector = Selector::default();
+    let plain = Plain::Bytes(Zeroizing::new(content.to_vec()));
+    let mut mac = Mac::new(metadata.mac_only_encrypted);
+    mac.add(&plain, true);
+    metadata.mac = mac.seal(key, &metadata.last_modified)?;
+    let data = if content.is_empty() { String::new() } else { value::encrypt(&plain, key, "data:")? };
+    let sealed = serde_json::json!({"data": data, "sops": metadata.to_json()});
+    Ok(pretty(&sealed, "\t")?.replace("\n\t", "\n") + "\n")
+}
+
+/// What was encrypted must decrypt to the same meaning before anything is written.
+fn check_round_trip(plain: &Stream, encrypted: &str, format: Format, key: &DataKey) -> Result<()> {
+    let stream = parse(encrypted, format)?;
+    let mut text = decrypt_with(&stream, format, &metadata(&stream)?, key)?;
+    let back = Stream::parse(text.as_str())?;
+    text.zeroize();
+    let values =
+        |stream: &Stream| stream.documents().iter().map(|document| document.root.value()).collect::<Vec<_>>();
+    if values(plain) == values(&back) {
+        Ok(())
+    } else {
+        Err(Error::failed("the encrypted file would not decrypt to what was given; nothing was written"))
+    }
+}
