@@ -10,6 +10,7 @@ mod kubernetes;
 mod mac;
 mod metadata;
 mod sops;
+mod splice;
 mod tree;
 mod value;
 
