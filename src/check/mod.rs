@@ -1,1 +1,156 @@
 //! The checks, one file each, and their registry.
+//!
+//! A check judges one subject and answers with a verdict; "could not run" is an error. Only [`scratch`]
+//! makes objects in the cluster, and it removes them.
+
+use std::path::PathBuf;
+
+use futures::future::LocalBoxFuture;
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use crate::cluster::{Cluster, from_kube};
+use crate::error::Error;
+use crate::event::{Events, Verdict};
+use crate::intent::{Class, Intent};
+
+mod backup;
+mod binding_mode;
+mod fio;
+mod frame;
+mod mount;
+mod nodes;
+mod persistence;
+mod pod;
+mod probe;
+mod provisioner;
+mod pvc;
+mod run;
+mod scratch;
+mod storage_class;
+mod wait;
+mod why;
+
+pub use nodes::StorageNode;
+pub use run::{Outcome, Unrun, run};
+pub use scratch::{Cleaned, cleanup};
+
+/// Every check, in the order they run.
+pub const CHECKS: [Check; 7] = [
+    provisioner::CHECK,
+    storage_class::CHECK,
+    binding_mode::CHECK,
+    pvc::CHECK,
+    persistence::CHECK,
+    fio::CHECK,
+    backup::CHECK,
+];
+
+/// One check, as a value.
+#[derive(Debug, Clone, Copy)]
+pub struct Check {
+    pub id: &'static str,
+    pub title: &'static str,
+    /// What it judges one by one.
+    pub per: Per,
+    /// Checks that must have passed on the same subject for this one to make sense.
+    pub needs: &'static [&'static str],
+    judge: Judge,
+}
+
+type Judge = for<'a> fn(&'a Run<'a>, &'a Subject<'a>) -> LocalBoxFuture<'a, Result<Verdict, Stop>>;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Per {
+    Cluster,
+    /// Each storage class of the file.
+    Class,
+    /// Each storage class on each storage node; where the file names none, the scheduler chooses one.
+    Node,
+}
+
+/// What the checks work with.
+#[derive(Debug)]
+pub struct Context {
+    pub intent: Intent,
+    pub cluster: Cluster,
+    pub events: Events,
+    /// Names the run's objects and its journal: lower-case letters, digits and dashes.
+    pub run_id: String,
+    /// When the run started.
+    pub now: Timestamp,
+    /// The moment that [`Context::now`] was taken.
+    pub since: Instant,
+    /// The folder that keeps the journal of the test objects.
+    pub state: PathBuf,
+}
+
+impl Context {
+    /// The time now, without asking a clock.
+    fn time(&self) -> Timestamp {
+        let passed = jiff::SignedDuration::try_from(self.since.elapsed()).unwrap_or_default();
+        self.now.checked_add(passed).unwrap_or(self.now)
+    }
+}
+
+/// One run of the checks.
+#[derive(Debug)]
+pub struct Run<'a> {
+    ctx: &'a Context,
+    scratch: scratch::Scratch,
+}
+
+/// The subject of what is judged once for the whole cluster.
+const CLUSTER: &str = "cluster";
+
+/// What a check judges.
+#[derive(Debug, Clone)]
+pub struct Subject<'a> {
+    class: Option<&'a Class>,
+    node: Option<StorageNode>,
+    /// The events of this check on this subject.
+    events: Events,
+}
+
+impl<'a> Subject<'a> {
+    /// As it is shown: `cluster`, a class, or a class on a node.
+    pub fn name(&self) -> String {
+        match (self.class, &self.node) {
+            (Some(class), Some(node)) => format!("{} on {}", class.name, node.name),
+            (Some(class), None) => class.name.clone(),
+            (None, _) => CLUSTER.to_owned(),
+        }
+    }
+
+    fn class(&self) -> Result<&'a Class, Stop> {
+        self.class.ok_or_else(|| Error::failed("the check was given no storage class").into())
+    }
+
+    fn pin(&self) -> Option<&str> {
+        self.node.as_ref().map(|node| node.hostname.as_str())
+    }
+}
+
+/// Why a check ended early: a fault of what it judges, or an error of the check itself.
+#[derive(Debug)]
+pub enum Stop {
+    Fault { why: String, hint: String },
+    Error(Error),
+}
+
+impl Stop {
+    pub fn fail(why: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Fault { why: why.into(), hint: hint.into() }
+    }
+}
+
+/// Turns an error of the Kubernetes API into ours: what was tried, and the server's words.
+fn broken(tried: impl std::fmt::Display) -> impl FnOnce(kube::Error) -> Error {
+    move |error| from_kube(&tried.to_string(), error)
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
+    }
+}

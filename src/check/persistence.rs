@@ -1,0 +1,99 @@
+//! Data outlives its pod, and the next pod finds it on the same node.
+
+use super::pod::Probe;
+use super::probe::{Finished, Watch};
+use super::pvc::write_hint;
+use super::{Check, Per, Run, Stop, Subject};
+use crate::error::Error;
+use crate::event::Verdict;
+
+pub const CHECK: Check = Check {
+    id: "persistence",
+    title: "data outlives its pod, on the same node",
+    per: Per::Class,
+    needs: &["pvc"],
+    judge: |run, subject| Box::pin(judge(run, subject)),
+};
+
+const WRITE: &str = "head -c 1048576 /dev/urandom >/tmp/noise
+dd if=/tmp/noise of=/data/probe bs=65536 conv=fsync
+sum=$(sha256sum </tmp/noise)
+echo \"sum ${sum%% *}\"";
+const READ: &str = "ls -la /data
+sum=$(sha256sum </data/probe)
+echo \"sum ${sum%% *}\"";
+
+async fn judge(run: &Run<'_>, subject: &Subject<'_>) -> Result<Verdict, Stop> {
+    let class = subject.class()?;
+    let (writer, reader) = (run.scratch.name("writer"), run.scratch.name("reader"));
+    let image = &run.ctx.intent.images.shell;
+    let claim = writer.as_str();
+    let write = Probe { name: &writer, image, work: WRITE, claim, pin: None };
+    run.scratch.claim(claim, &class.name, run.ctx.intent.validation.claim_size).await?;
+    run.scratch.make(write.pod()?).await?;
+    let wrote = Watch { run, subject, claim, pod: &writer }.finished().await?;
+    if wrote.output.status != 0 {
+        let said = wrote.output.text.lines().last().unwrap_or("no reason given");
+        return Err(Stop::fail(format!("writing failed on {}: {said}", wrote.node), write_hint(said, class)));
+    }
+    run.scratch.delete_pod(&writer).await?;
+    run.scratch.make(Probe { name: &reader, work: READ, ..write }.pod()?).await?;
+    let read = Watch { run, subject, claim, pod: &reader }.finished().await?;
+    same(&wrote, &read)
+}
+
+/// The second pod must have read what the first wrote, on the same node.
+fn same(wrote: &Finished, read: &Finished) -> Result<Verdict, Stop> {
+    if wrote.node != read.node {
+        return Ok(Verdict::fail(
+            format!("the data is on {}, but the next pod started on {}", wrote.node, read.node),
+            "the provisioner must pin its volumes to their node (node affinity)",
+        ));
+    }
+    let node = &read.node;
+    if read.output.status != 0 {
+        return Ok(Verdict::fail(
+            format!("the data was gone when the next pod came to {node}: {}", read.output.text.trim()),
+            "is the class's base path on a disk, or in memory, or mounted over meanwhile?",
+        ));
+    }
+    match (sum(wrote), sum(read)) {
+        (Some(before), Some(after)) if before == after => {
+            Ok(Verdict::pass(format!("the next pod read the same data on {node}")))
+        }
+        (Some(before), Some(after)) => Ok(Verdict::fail(
+            format!("the next pod on {node} read other data: sha256 {after}, not {before}"),
+            "the disk or its file system is damaged: look at the kernel's log (`talosctl dmesg`)",
+        )),
+        _ => Err(Error::failed("a probe did not say its checksum").into()),
+    }
+}
+
+fn sum(finished: &Finished) -> Option<&str> {
+    finished.output.text.lines().find_map(|line| line.strip_prefix("sum "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::frame::Output;
+    use super::*;
+
+    fn finished(node: &str, status: i32, text: &str) -> Finished {
+        Finished { node: node.into(), output: Output { text: text.into(), status } }
+    }
+
+    #[test]
+    fn the_next_pod_must_read_the_same_on_the_same_node() {
+        let wrote = finished("n1", 0, "16+0 records in\nsum abc\n");
+        assert!(matches!(same(&wrote, &finished("n1", 0, "total 1\nsum abc\n")), Ok(Verdict::Pass { .. })));
+        for (read, word) in [
+            (finished("n2", 0, "sum abc\n"), "started on n2"),
+            (finished("n1", 1, "sh: can't open /data/probe: no such file"), "gone"),
+            (finished("n1", 0, "sum abd\n"), "other data"),
+        ] {
+            let Ok(Verdict::Fail { why, .. }) = same(&wrote, &read) else { panic!("{word}") };
+            assert!(why.contains(word), "{why}");
+        }
+        assert!(matches!(same(&wrote, &finished("n1", 0, "")), Err(Stop::Error(_))));
+    }
+}

@@ -1,0 +1,392 @@
+//! A claim binds to a volume on the pod's node and disk, and data written to it is read back.
+
+use k8s_openapi::api::core::v1::{Node, NodeSelectorRequirement, PersistentVolume};
+use kube::{Api, ResourceExt};
+use tokio::time::Instant;
+
+use super::mount::{self, Mount, USER_VOLUMES};
+use super::pod::{DATA, Probe};
+use super::probe::{Finished, Watch};
+use super::{Check, Per, Run, Stop, Subject, broken};
+use crate::error::Error;
+use crate::event::{Measurement, Verdict};
+use crate::intent::{Class, Intent};
+
+pub const CHECK: Check = Check {
+    id: "pvc",
+    title: "a claim binds on the pod's node, on the disk meant for it, and keeps data",
+    per: Per::Node,
+    needs: &["provisioner", "storage-class", "binding-mode"],
+    judge: |run, subject| Box::pin(judge(run, subject)),
+};
+
+/// Writes a megabyte of noise, reads it back, and shows the pod's mounts.
+const WORK: &str = "head -c 1048576 /dev/urandom >/tmp/noise
+dd if=/tmp/noise of=/data/probe bs=65536 conv=fsync
+wrote=$(sha256sum </tmp/noise)
+read=$(sha256sum </data/probe)
+echo \"wrote ${wrote%% *}\"
+echo \"read ${read%% *}\"
+echo mounts
+cat /proc/self/mountinfo";
+
+async fn judge(run: &Run<'_>, subject: &Subject<'_>) -> Result<Verdict, Stop> {
+    let (class, started) = (subject.class()?, Instant::now());
+    let claim = run.scratch.name("pvc");
+    let probe = Probe {
+        name: &claim,
+        image: &run.ctx.intent.images.shell,
+        work: WORK,
+        claim: &claim,
+        pin: subject.pin(),
+    };
+    run.scratch.claim(&claim, &class.name, run.ctx.intent.validation.claim_size).await?;
+    run.scratch.make(probe.pod()?).await?;
+    let watch = Watch { run, subject, claim: &claim, pod: &claim };
+    let volume = watch.bound().await?;
+    let bound = started.elapsed();
+    let finished = watch.finished().await?;
+    let done = started.elapsed();
+    data_kept(&finished, class)?;
+    let node = run.node(&finished.node).await?;
+    on_node(&volume, &node)?;
+    let mount = mount::find(&finished.output.text, DATA)
+        .ok_or_else(|| Error::failed(format!("pod {claim} sees no mount at {DATA}")))?;
+    let place = placed(&volume, &mount, class, &run.ctx.intent, &finished.node)?;
+    Ok(match place {
+        Place::Own(summary) => {
+            let seconds = |d: std::time::Duration| Measurement { value: d.as_secs_f64(), unit: "s".into() };
+            let noexec = Measurement { value: f64::from(u8::from(mount.has("noexec"))), unit: "bool".into() };
+            let measurements = [("bound", seconds(bound)), ("done", seconds(done)), ("noexec", noexec)];
+            let measurements = measurements.map(|(name, m)| (name.to_owned(), m)).into();
+            Verdict::Pass { summary, measurements }
+        }
+        Place::Doubtful { why, hint } => Verdict::warn(why, hint),
+    })
+}
+
+/// What the probe wrote must be what it read.
+fn data_kept(finished: &Finished, class: &Class) -> Result<(), Stop> {
+    let (text, node) = (&finished.output.text, &finished.node);
+    if finished.output.status != 0 {
+        let said = text.lines().last().unwrap_or("no reason given");
+        return Err(Stop::fail(
+            format!("writing to the volume on {node} failed: {said}"),
+            write_hint(said, class),
+        ));
+    }
+    let word = |key| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
+    match (word("wrote"), word("read")) {
+        (Some(wrote), Some(read)) if wrote == read => Ok(()),
+        (Some(wrote), Some(read)) => Err(Stop::fail(
+            format!("the volume on {node} gave back other data: wrote sha256 {wrote}, read {read}"),
+            "the disk or its file system is damaged: look at the kernel's log (`talosctl dmesg`)",
+        )),
+        _ => Err(Error::failed("the probe did not say what it wrote and read").into()),
+    }
+}
+
+/// What to do about an error of writing.
+pub fn write_hint(said: &str, class: &Class) -> String {
+    let base = &class.base_path;
+    if said.contains("ead-only file system") {
+        format!("{base} is read-only for the kubelet: the user volume is not mounted there; make it ready")
+    } else if said.contains("No space left") || said.contains("quota exceeded") {
+        format!("free some space under {base}, or lower `validation.claimSize`")
+    } else if said.contains("Permission denied") {
+        format!(
+            "directories under {base} must be writable for any user, as the provisioners make them (mode 0777)"
+        )
+    } else {
+        "look at the node's disk and its kernel's log (`talosctl dmesg`)".to_owned()
+    }
+}
+
+/// The volume's node affinity must hold for the node that the pod ran on.
+fn on_node(volume: &PersistentVolume, node: &Node) -> Result<(), Stop> {
+    let (name, ran) = (volume.name_any(), node.name_any());
+    let hint = "the provisioner must pin its volumes: a pod elsewhere would find an empty directory";
+    let terms = terms(volume);
+    let Some(pinned) = nodes_of(volume) else {
+        return Err(Stop::fail(format!("volume {name} is pinned to no node"), hint));
+    };
+    let label = |key: &str| node.metadata.labels.as_ref()?.get(key);
+    let holds = |(key, values): &(&str, &[String])| label(key).is_some_and(|value| values.contains(value));
+    if terms.iter().any(|term| !term.is_empty() && term.iter().all(holds)) {
+        return Ok(());
+    }
+    Err(Stop::fail(format!("volume {name} is pinned to {pinned}, but its pod ran on {ran}"), hint))
+}
+
+/// The terms a volume is pinned by, any of which must hold: label keys, each with the values it may have.
+fn terms(volume: &PersistentVolume) -> Vec<Vec<(&str, &[String])>> {
+    let required =
+        volume.spec.as_ref().and_then(|s| s.node_affinity.as_ref()).and_then(|a| a.required.as_ref());
+    let terms = required.map(|r| r.node_selector_terms.as_slice()).unwrap_or_default();
+    terms.iter().map(|term| term.match_expressions.iter().flatten().map(pinned).collect()).collect()
+}
+
+/// A label's key and the values it may have; none for anything but `In`.
+fn pinned(expression: &NodeSelectorRequirement) -> (&str, &[String]) {
+    let values = expression.values.as_deref().filter(|_| expression.operator == "In");
+    (&expression.key, values.unwrap_or_default())
+}
+
+/// The values of the node labels that a volume is pinned to, as text.
+pub fn nodes_of(volume: &PersistentVolume) -> Option<String> {
+    let terms = terms(volume);
+    let values: Vec<_> = terms.iter().flatten().flat_map(|(_, values)| values.iter()).cloned().collect();
+    (!values.is_empty()).then(|| values.join(", "))
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Place {
+    /// On a mount meant for it.
+    Own(String),
+    Doubtful {
+        why: String,
+        hint: String,
+    },
+}
+
+/// Whether the volume lies under the class's base path, on a file system of its own.
+fn placed(
+    volume: &PersistentVolume,
+    mount: &Mount,
+    class: &Class,
+    intent: &Intent,
+    node: &str,
+) -> Result<Place, Stop> {
+    let spec = volume.spec.as_ref();
+    let local = spec.and_then(|s| s.local.as_ref()).map(|l| l.path.as_str());
+    let host_path = spec.and_then(|s| s.host_path.as_ref()).map(|h| h.path.as_str());
+    let (name, base) = (volume.name_any(), class.base_path.trim_end_matches('/'));
+    let Some(path) = local.or(host_path) else {
+        let why = format!("volume {name} is neither of type local nor hostPath: where it lies can't be told");
+        return Ok(Place::Doubtful { why, hint: "judge such a class by its own driver's tools".into() });
+    };
+    if !path.strip_prefix(base).is_some_and(|rest| rest.starts_with('/')) {
+        return Err(Stop::fail(
+            format!("volume {name} lies at {path}, not under the base path {base}"),
+            "the class's configuration is not the file's: `nodeprep plan` shows the difference (OpenEBS reads \
+             BasePath only from the annotation cas.openebs.io/config)",
+        ));
+    }
+    if mount.has("ro") {
+        return Err(Stop::fail(
+            format!("volume {name} is mounted read-only"),
+            write_hint("read-only file system", class),
+        ));
+    }
+    if let Some(stray) = astray(path, mount, base, node) {
+        let promised = base.starts_with(USER_VOLUMES) || !intent.volumes.is_empty();
+        let hint = mount_hint(base);
+        return if promised {
+            Err(Stop::fail(stray, hint))
+        } else {
+            Ok(Place::Doubtful { why: stray, hint })
+        };
+    }
+    if host_path.is_some() {
+        return Ok(Place::Doubtful {
+            why: format!(
+                "volume {name} is of type hostPath: Velero's file-system backup skips it without an error"
+            ),
+            hint: "have the provisioner make volumes of type local (rancher local-path: annotation \
+                   `defaultVolumeType: local` on the class)"
+                .into(),
+        });
+    }
+    let Mount { kind, source, .. } = mount;
+    Ok(Place::Own(format!("on {node}, {kind} on {source}, a mount of its own")))
+}
+
+/// What is wrong with where the volume's file system is mounted.
+fn astray(path: &str, mount: &Mount, base: &str, node: &str) -> Option<String> {
+    let Mount { root, kind, source, .. } = mount;
+    if mount.deleted() {
+        return Some(format!("the directory {path} on {node} was deleted while its pod used it"));
+    }
+    if kind == "tmpfs" || kind == "ramfs" {
+        return Some(format!("{base} on {node} is in memory ({kind}): data is lost with the next boot"));
+    }
+    match mount.mounted_at(path) {
+        Some(point) if mount::is_own(point, base) => None,
+        Some(point) => Some(format!(
+            "no disk is mounted at {base} on {node}: volumes lie on the {kind} of {source}, which is mounted at {point}"
+        )),
+        None => Some(format!(
+            "no disk is mounted at {base} on {node}: volumes lie on a part ({root}) of the {kind} of {source}"
+        )),
+    }
+}
+
+fn mount_hint(base: &str) -> String {
+    match base.strip_prefix(USER_VOLUMES).and_then(|rest| rest.split('/').next()) {
+        Some(name) if !name.is_empty() => format!(
+            "make the Talos user volume `{name}` ready, so that its disk is mounted at {USER_VOLUMES}{name} \
+             (`nodeprep apply`), and move what lies in the directory beneath first"
+        ),
+        _ => format!("mount a disk of its own at {base}, or put the class on a user volume under /var/mnt"),
+    }
+}
+
+impl Run<'_> {
+    async fn node(&self, name: &str) -> Result<Node, Stop> {
+        let node = Api::<Node>::all(self.ctx.cluster.client()).get(name).await;
+        Ok(node.map_err(broken(format!("can't read node {name}")))?)
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::frame::Output;
+    use super::*;
+
+    const OWN: &str = "90 80 259:3 /pvc-1 /data rw,noexec - xfs /dev/nvme1n1p1 rw";
+
+    fn class(base_path: &str) -> Class {
+        serde_json::from_value(json!({ "name": "fast", "basePath": base_path })).unwrap()
+    }
+
+    fn intent() -> Intent {
+        let head = json!({ "apiVersion": "nodeprep.dev/v1alpha1", "kind": "Cluster", "metadata": { "name": "lab" } });
+        serde_json::from_value(head).unwrap()
+    }
+
+    fn volume(spec: Value) -> PersistentVolume {
+        serde_json::from_value(json!({ "metadata": { "name": "pvc-1" }, "spec": spec })).unwrap()
+    }
+
+    fn local(path: &str) -> PersistentVolume {
+        volume(json!({ "local": { "path": path } }))
+    }
+
+    fn place(volume: &PersistentVolume, line: &str, base: &str) -> Result<Place, Stop> {
+        placed(volume, &mount::find(line, DATA).unwrap(), &class(base), &intent(), "n1")
+    }
+
+    fn fault<T: std::fmt::Debug>(result: Result<T, Stop>) -> (String, String) {
+        match result {
+            Err(Stop::Fault { why, hint }) => (why, hint),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_volume_on_its_own_disk_passes() {
+        let base = "/var/mnt/openebs";
+        let own = place(&local("/var/mnt/openebs/pvc-1"), OWN, base).unwrap();
+        assert_eq!(own, Place::Own("on n1, xfs on /dev/nvme1n1p1, a mount of its own".into()));
+        assert!(matches!(
+            place(&local("/var/mnt/openebs/pvc-1"), OWN, "/var/mnt/openebs/"),
+            Ok(Place::Own(_))
+        ));
+        let deeper = "90 80 259:3 /fast/pvc-1 /data rw - xfs /dev/nvme1n1p1 rw";
+        let place = place(&local("/var/mnt/openebs/fast/pvc-1"), deeper, "/var/mnt/openebs/fast");
+        assert!(matches!(place, Ok(Place::Own(_))));
+    }
+
+    #[test]
+    fn a_volume_on_the_system_disk_fails_and_names_the_user_volume() {
+        let base = "/var/mnt/openebs";
+        for (line, word) in [
+            ("90 80 259:6 /mnt/openebs/pvc-1 /data rw - xfs /dev/nvme0n1p6 rw", "mounted at /var"),
+            ("90 80 8:1 /var/mnt/openebs/pvc-1 /data rw - ext4 /dev/sda1 rw", "mounted at /"),
+            (
+                "90 80 8:1 /lab/n1/openebs/pvc-1 /data rw - ext4 /dev/sda1 rw",
+                "a part (/lab/n1/openebs/pvc-1)",
+            ),
+            ("90 80 0:9 /pvc-1 /data rw - tmpfs tmpfs rw", "in memory"),
+            ("90 80 8:1 /pvc-1//deleted /data rw - ext4 /dev/sda1 rw", "deleted"),
+        ] {
+            let (why, hint) = fault(place(&local("/var/mnt/openebs/pvc-1"), line, base));
+            assert!(why.contains(word) && hint.contains("user volume `openebs`"), "{why} {hint}");
+        }
+    }
+
+    #[test]
+    fn where_no_disk_was_promised_the_system_disk_only_warns() {
+        let line = "90 80 8:1 /openebs/local/pvc-1 /data rw - ext4 /dev/sda1 rw";
+        let base = "/var/openebs/local";
+        let Place::Doubtful { why, hint } = place(&local("/var/openebs/local/pvc-1"), line, base).unwrap()
+        else {
+            panic!()
+        };
+        assert!(why.contains("mounted at /var") && hint.contains(base), "{why} {hint}");
+        let mut promised = intent();
+        let volume = json!({ "name": "data", "disk": { "match": "!system_disk" }, "minSize": "1GiB" });
+        promised.volumes.push(serde_json::from_value(volume).unwrap());
+        let mount = mount::find(line, DATA).unwrap();
+        fault(placed(&local("/var/openebs/local/pvc-1"), &mount, &class(base), &promised, "n1"));
+    }
+
+    #[test]
+    fn a_volume_elsewhere_or_read_only_fails() {
+        let base = "/var/mnt/openebs";
+        for path in ["/var/openebs/local/pvc-1", "/var/mnt/openebs-old/pvc-1", "/var/mnt/openebs"] {
+            let (why, _) = fault(place(&local(path), OWN, base));
+            assert!(why.contains("not under the base path"), "{why}");
+        }
+        for line in [OWN.replace("rw,noexec", "ro"), OWN.replace("nvme1n1p1 rw", "nvme1n1p1 ro")] {
+            let (why, _) = fault(place(&local("/var/mnt/openebs/pvc-1"), &line, base));
+            assert!(why.contains("read-only"), "{why}");
+        }
+    }
+
+    #[test]
+    fn a_host_path_volume_warns_that_velero_skips_it() {
+        let host_path = volume(json!({ "hostPath": { "path": "/var/mnt/openebs/pvc-1" } }));
+        let Ok(Place::Doubtful { why, .. }) = place(&host_path, OWN, "/var/mnt/openebs") else { panic!() };
+        assert!(why.contains("Velero"), "{why}");
+        let other = volume(json!({ "csi": { "driver": "x", "volumeHandle": "y" } }));
+        assert!(matches!(place(&other, OWN, "/var/mnt/openebs"), Ok(Place::Doubtful { .. })));
+        let astray = "90 80 259:6 /mnt/openebs/pvc-1 /data rw - xfs /dev/nvme0n1p6 rw";
+        fault(place(&host_path, astray, "/var/mnt/openebs"));
+    }
+
+    #[test]
+    fn a_volume_is_pinned_to_the_node_of_its_pod() {
+        let node: Node = serde_json::from_value(
+            json!({ "metadata": { "name": "n1", "labels": { "kubernetes.io/hostname": "h1" } } }),
+        )
+        .unwrap();
+        let pinned = |key: &str, operator: &str, value: &str| {
+            volume(json!({ "nodeAffinity": { "required": { "nodeSelectorTerms": [
+                { "matchExpressions": [{ "key": key, "operator": operator, "values": [value] }] },
+            ] } } }))
+        };
+        assert!(on_node(&pinned("kubernetes.io/hostname", "In", "h1"), &node).is_ok());
+        assert_eq!(nodes_of(&pinned("kubernetes.io/hostname", "In", "h1")).as_deref(), Some("h1"));
+        for (volume, word) in [
+            (pinned("kubernetes.io/hostname", "In", "h2"), "pinned to h2, but its pod ran on n1"),
+            (pinned("kubernetes.io/hostname", "NotIn", "h1"), "pinned to no node"),
+            (pinned("zone", "In", "h1"), "but its pod ran on n1"),
+            (volume(json!({})), "pinned to no node"),
+        ] {
+            let (why, _) = fault(on_node(&volume, &node));
+            assert!(why.contains(word), "{why}");
+        }
+    }
+
+    #[test]
+    fn data_must_be_read_back_as_it_was_written() {
+        let finished =
+            |status, text: &str| Finished { node: "n1".into(), output: Output { text: text.into(), status } };
+        let judge = |status, text: &str| data_kept(&finished(status, text), &class("/var/mnt/openebs"));
+        assert!(judge(0, "16+0 records in\nwrote abc\nread abc\nmounts\n").is_ok());
+        for (status, text, word, hint_word) in [
+            (0, "wrote abc\nread abd\n", "gave back other data", "dmesg"),
+            (1, "dd: can't open '/data/probe': Read-only file system\n", "Read-only", "user volume"),
+            (1, "dd: error writing '/data/probe': No space left on device\n", "No space", "claimSize"),
+            (1, "dd: can't open '/data/probe': Permission denied\n", "Permission", "0777"),
+        ] {
+            let (why, hint) = fault(judge(status, text));
+            assert!(why.contains(word) && hint.contains(hint_word), "{why} {hint}");
+        }
+        assert!(matches!(judge(0, "wrote abc\n"), Err(Stop::Error(_))));
+    }
+}

@@ -1,0 +1,301 @@
+//! Runs the checks in the order of the registry, and cleans up after them.
+
+use futures::stream::{self, StreamExt};
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::Api;
+use kube::api::ListParams;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::nodes::{StorageNode, storage_nodes};
+use super::scratch::Scratch;
+use super::{CHECKS, CLUSTER, Check, Context, Per, Run, Stop, Subject, broken};
+use crate::error::{Error, Kind, Result};
+use crate::event::{CheckResult, Events, Verdict, What};
+
+/// The image of the test provisioner that stands in for OpenEBS where its own image can't be had.
+const STAND_IN: &str = "openebs-standin";
+/// Nodes that are probed at the same time.
+const AT_ONCE: usize = 16;
+
+/// What a run of the checks found.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    pub results: Vec<CheckResult>,
+    pub errors: Vec<Unrun>,
+}
+
+/// A check that could not run.
+#[derive(Debug)]
+pub struct Unrun {
+    pub id: String,
+    pub subject: String,
+    pub error: Error,
+}
+
+impl Outcome {
+    /// Whether the run passed: nothing failed, everything could run, something passed, and what was asked for
+    /// by name (`only`) was not skipped. Warnings fail it when `strict`.
+    pub fn passed(&self, only: &[String], strict: bool) -> Result<()> {
+        let is = |wanted: fn(&Verdict) -> bool| self.results.iter().filter(move |r| wanted(&r.verdict));
+        let failed = is(|v| matches!(v, Verdict::Fail { .. })).count();
+        let warned = is(|v| matches!(v, Verdict::Warn { .. })).count();
+        let passed = is(|v| matches!(v, Verdict::Pass { .. } | Verdict::Warn { .. })).count();
+        let asked = is(|v| matches!(v, Verdict::Skip { .. })).find(|r| only.contains(&r.id));
+        let what = match () {
+            () if failed > 0 => format!("{failed} checks failed"),
+            () if !self.errors.is_empty() => format!("{} checks could not run", self.errors.len()),
+            () if asked.is_some() => format!("check {} was skipped", asked.map_or("", |r| r.id.as_str())),
+            () if passed == 0 => "nothing was proven".to_owned(),
+            () if strict && warned > 0 => format!("{warned} checks warned"),
+            () => return Ok(()),
+        };
+        Err(Error::new(Kind::CheckFailed, what))
+    }
+}
+
+/// Runs the checks (those of `only`, or all, without those of `skip`), and removes the test objects whatever
+/// happens. Errors: an unknown check, a cluster that can't be read, interrupted through `cancel`, or test
+/// objects that could not be removed.
+pub async fn run(
+    ctx: &Context,
+    only: &[String],
+    skip: &[String],
+    cancel: watch::Receiver<bool>,
+) -> Result<Outcome> {
+    let checks = chosen(only, skip)?;
+    let run = Run { ctx, scratch: Scratch::new(ctx)? };
+    let judged = tokio::select! {
+        judged = all(&run, &checks) => judged,
+        () = cancelled(cancel) => Err(Error::new(Kind::Interrupted, "interrupted while checking")),
+    };
+    let removed = run.scratch.remove().await;
+    match (judged, removed) {
+        (Ok(outcome), Ok(())) => Ok(outcome),
+        (Ok(mut outcome), Err(error)) => {
+            report_error(&ctx.events.of("cluster", "cleanup"), &error);
+            outcome.errors.push(Unrun { id: "cleanup".into(), subject: "cluster".into(), error });
+            Ok(outcome)
+        }
+        (Err(error), Ok(())) => Err(error),
+        (Err(mut error), Err(left)) => {
+            error.what = format!("{}; {}", error.what, left.what);
+            error.hint = left.hint;
+            Err(error)
+        }
+    }
+}
+
+async fn cancelled(mut cancel: watch::Receiver<bool>) {
+    if cancel.wait_for(|cancelled| *cancelled).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+fn chosen(only: &[String], skip: &[String]) -> Result<Vec<Check>> {
+    if let Some(unknown) = only.iter().chain(skip).find(|id| !CHECKS.iter().any(|c| c.id == *id)) {
+        let known = CHECKS.map(|c| c.id).join(", ");
+        return Err(
+            Error::invalid(format!("there is no check `{unknown}`")).hint(format!("the checks are {known}"))
+        );
+    }
+    let wanted =
+        |c: &Check| (only.is_empty() || only.iter().any(|o| o == c.id)) && !skip.iter().any(|s| s == c.id);
+    Ok(CHECKS.into_iter().filter(wanted).collect())
+}
+
+async fn all(run: &Run<'_>, checks: &[Check]) -> Result<Outcome> {
+    let labels = labels(run).await?;
+    let nodes = Api::<Node>::all(run.ctx.cluster.client()).list(&ListParams::default()).await;
+    let nodes = storage_nodes(&nodes.map_err(broken("can't list nodes"))?.items, &run.ctx.intent);
+    let mut outcome = Outcome::default();
+    for check in checks {
+        for group in subjects(run.ctx, check, &nodes) {
+            let judged = stream::iter(&group).map(|subject| judge(run, check, subject, &outcome, &labels));
+            let judged: Vec<_> = judged.buffered(AT_ONCE).collect().await;
+            for result in judged {
+                match result {
+                    Ok(result) => outcome.results.push(result),
+                    Err(unrun) => outcome.errors.push(unrun),
+                }
+            }
+        }
+    }
+    Ok(outcome)
+}
+
+/// The label `stand-in`, when the provisioner is the test stand-in.
+async fn labels(run: &Run<'_>) -> Result<Vec<String>> {
+    let Some(provisioner) = &run.ctx.intent.provisioner else { return Ok(Vec::new()) };
+    let pods = Api::<Pod>::namespaced(run.ctx.cluster.client(), provisioner.namespace());
+    let pods = pods.list(&ListParams::default()).await;
+    let pods = pods.map_err(broken(format!("can't list pods of {}", provisioner.namespace())))?;
+    let mut images = pods.iter().filter_map(|p| p.spec.as_ref()).flat_map(|s| &s.containers);
+    let stand_in = images.any(|c| c.image.as_deref().is_some_and(|image| image.contains(STAND_IN)));
+    Ok(stand_in.then(|| "stand-in".to_owned()).into_iter().collect())
+}
+
+/// The subjects of a check, in groups: those of one group are on different nodes and are judged together.
+fn subjects<'a>(ctx: &'a Context, check: &Check, nodes: &[StorageNode]) -> Vec<Vec<Subject<'a>>> {
+    let subject = |class, node| {
+        let mut subject = Subject { class, node, events: ctx.events.clone() };
+        subject.events = ctx.events.of(subject.name(), check.id);
+        subject
+    };
+    let classes = ctx.intent.classes.iter();
+    match check.per {
+        Per::Cluster => vec![vec![subject(None, None)]],
+        Per::Node if !nodes.is_empty() => {
+            let on_nodes =
+                |class| nodes.iter().map(|node| subject(Some(class), Some(node.clone()))).collect();
+            classes.map(on_nodes).collect()
+        }
+        Per::Class | Per::Node => classes.map(|class| vec![subject(Some(class), None)]).collect(),
+    }
+}
+
+async fn judge(
+    run: &Run<'_>,
+    check: &Check,
+    subject: &Subject<'_>,
+    before: &Outcome,
+    labels: &[String],
+) -> Result<CheckResult, Unrun> {
+    let started = Instant::now();
+    subject.events.send(What::StepStarted { title: check.title.to_owned() });
+    let verdict = match blocked(check, &subject.name(), before) {
+        Some(why) => Verdict::skip(why),
+        None => match (check.judge)(run, subject).await {
+            Ok(verdict) => verdict,
+            Err(Stop::Fault { why, hint }) => Verdict::fail(why, hint),
+            Err(Stop::Error(error)) => {
+                report_error(&subject.events, &error);
+                return Err(Unrun { id: check.id.into(), subject: subject.name(), error });
+            }
+        },
+    };
+    let result = CheckResult {
+        id: check.id.to_owned(),
+        title: check.title.to_owned(),
+        subject: subject.name(),
+        seconds: started.elapsed().as_secs_f64(),
+        verdict,
+        labels: labels.to_vec(),
+    };
+    subject.events.send(What::Checked { check: result.clone() });
+    Ok(result)
+}
+
+fn report_error(events: &Events, error: &Error) {
+    events.send(What::StepFailed { error: error.what.clone(), hint: error.hint.clone() });
+}
+
+/// Why a check makes no sense: one that it needs did not pass on the same subject.
+fn blocked(check: &Check, subject: &str, before: &Outcome) -> Option<String> {
+    let needed = |id: &str, of: &str| check.needs.contains(&id) && same(of, subject);
+    let failed = before.results.iter().find_map(|r| {
+        let how = match r.verdict {
+            Verdict::Fail { .. } => "failed",
+            Verdict::Skip { .. } => "was skipped",
+            Verdict::Pass { .. } | Verdict::Warn { .. } => return None,
+        };
+        needed(&r.id, &r.subject).then(|| format!("needs check {}, which {how} for {}", r.id, r.subject))
+    });
+    failed.or_else(|| {
+        let unrun = before.errors.iter().find(|e| needed(&e.id, &e.subject))?;
+        Some(format!("needs check {}, which could not run for {}", unrun.id, unrun.subject))
+    })
+}
+
+/// Whether two subjects have to do with each other: one is the cluster, or they share the class and, if both
+/// name one, the node.
+fn same(a: &str, b: &str) -> bool {
+    let within =
+        |narrow: &str, wide: &str| narrow.strip_prefix(wide).is_some_and(|rest| rest.starts_with(" on "));
+    a == b || a == CLUSTER || b == CLUSTER || within(a, b) || within(b, a)
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn result(id: &str, subject: &str, verdict: Verdict) -> CheckResult {
+        let (title, labels) = (String::new(), Vec::new());
+        CheckResult { id: id.into(), title, subject: subject.into(), seconds: 0.0, verdict, labels }
+    }
+
+    #[test]
+    fn a_check_is_skipped_when_one_it_needs_did_not_pass_on_its_subject() {
+        let fio = CHECKS.into_iter().find(|c| c.id == "fio").unwrap();
+        let failed = |subject| Outcome {
+            results: vec![result("pvc", subject, Verdict::fail("x", "y"))],
+            errors: Vec::new(),
+        };
+        for (of, subject, skipped) in [
+            ("a on n1", "a on n1", true),
+            ("a on n1", "a on n2", false),
+            ("a on n1", "a on n10", false),
+            ("a", "a on n2", true),
+            ("a", "ab", false),
+            ("a", "b on n1", false),
+            ("cluster", "a", true),
+        ] {
+            assert_eq!(blocked(&fio, subject, &failed(of)).is_some(), skipped, "{of}: {subject}");
+        }
+        let skip = vec![result("pvc", "a", Verdict::skip("x"))];
+        assert!(blocked(&fio, "a", &Outcome { results: skip, errors: Vec::new() }).is_some());
+        let warned = vec![result("pvc", "a", Verdict::warn("x", "y"))];
+        assert!(blocked(&fio, "a", &Outcome { results: warned, errors: Vec::new() }).is_none());
+        let error = Unrun { id: "pvc".into(), subject: "a".into(), error: Error::failed("x") };
+        assert!(blocked(&fio, "a", &Outcome { results: Vec::new(), errors: vec![error] }).is_some());
+        let other = vec![result("backup", "cluster", Verdict::fail("x", "y"))];
+        assert!(blocked(&fio, "a", &Outcome { results: other, errors: Vec::new() }).is_none());
+    }
+
+    #[test]
+    fn a_run_passes_only_when_something_was_proven_and_nothing_is_open() {
+        let (pass, warn) = (|| Verdict::pass("ok"), || Verdict::warn("x", "y"));
+        for (verdicts, only, strict, passed) in [
+            (vec![pass()], None, true, true),
+            (vec![pass(), warn()], None, false, true),
+            (vec![pass(), warn()], None, true, false),
+            (vec![pass(), Verdict::fail("x", "y")], None, false, false),
+            (vec![Verdict::skip("x")], None, false, false),
+            (vec![pass(), Verdict::skip("x")], None, false, true),
+            (vec![pass(), Verdict::skip("x")], Some("c1"), false, false),
+            (vec![], None, false, false),
+        ] {
+            let only: Vec<String> = only.into_iter().map(str::to_owned).collect();
+            let results =
+                verdicts.into_iter().enumerate().map(|(i, v)| result(&format!("c{i}"), "a", v)).collect();
+            let mut outcome = Outcome { results, errors: Vec::new() };
+            assert_eq!(outcome.passed(&only, strict).is_ok(), passed, "{outcome:?}");
+            let error = Unrun { id: "x".into(), subject: "a".into(), error: Error::failed("x") };
+            outcome.errors.push(error);
+            assert_eq!(outcome.passed(&only, strict).unwrap_err().kind, Kind::CheckFailed);
+        }
+    }
+
+    #[test]
+    fn an_unknown_check_is_refused_with_the_known_ones() {
+        let error = chosen(&["pvx".to_owned()], &[]).unwrap_err();
+        assert_eq!(error.kind, Kind::Invalid);
+        assert!(error.hint.unwrap().contains("binding-mode"));
+        let ids = |only: &[&str], skip: &[&str]| -> Vec<&str> {
+            let own = |ids: &[&str]| ids.iter().map(|i| (*i).to_owned()).collect::<Vec<_>>();
+            chosen(&own(only), &own(skip)).unwrap().iter().map(|c| c.id).collect()
+        };
+        assert_eq!(ids(&[], &[]).len(), CHECKS.len());
+        assert_eq!(ids(&["fio", "pvc"], &["fio"]), ["pvc"]);
+    }
+
+    #[test]
+    fn a_check_needs_only_checks_that_run_before_it() {
+        for (at, check) in CHECKS.iter().enumerate() {
+            for need in check.needs {
+                assert!(CHECKS[..at].iter().any(|c| c.id == *need), "{} needs {need}", check.id);
+            }
+        }
+    }
+}

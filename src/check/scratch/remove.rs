@@ -1,0 +1,216 @@
+//! Removing test objects: pods, then claims, then their volumes, then the namespace.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{Namespace, PersistentVolume, PersistentVolumeClaim, Pod};
+use kube::api::{DeleteParams, ListParams};
+use kube::{Api, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+
+use super::super::wait::{Look, until};
+use super::super::{Stop, broken};
+use super::{MANAGED_BY, MANAGER, RUN, journal};
+use crate::cluster::Cluster;
+use crate::error::{Error, Result};
+use crate::event::Events;
+
+const CLEANUP_LIMIT: Duration = Duration::from_secs(180);
+
+/// What `nodeprep cleanup` removed.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Cleaned {
+    /// The namespaces of runs.
+    pub namespaces: Vec<String>,
+}
+
+/// Removes what runs left in the cluster, found by their labels and by the journals in `state`, whether a run
+/// is still going or not. Errors: what is left.
+pub async fn cleanup(cluster: &Cluster, state: &Path, events: &Events) -> Result<Cleaned> {
+    let labelled = ListParams::default().labels(&format!("{MANAGED_BY}={MANAGER},{RUN}"));
+    let mut runs = BTreeMap::new();
+    let namespaces = Api::<Namespace>::all(cluster.client()).list(&labelled).await;
+    for namespace in namespaces.map_err(broken("can't list namespaces"))? {
+        runs.insert(run_of(&namespace), namespace.name_any());
+    }
+    let volumes = Api::<PersistentVolume>::all(cluster.client()).list(&labelled).await;
+    for volume in volumes.map_err(broken("can't list volumes"))? {
+        runs.entry(run_of(&volume)).or_default();
+    }
+    let journals = journal::left(state)?;
+    for (namespace, run_id, _) in &journals {
+        runs.entry(run_id.clone()).or_insert_with(|| namespace.clone());
+    }
+    let (mut cleaned, mut errors) = (Cleaned::default(), Vec::new());
+    for (run_id, namespace) in runs {
+        let namespace = if namespace.is_empty() { format!("nodeprep-{run_id}") } else { namespace };
+        events.note(format!("removing what run {run_id} left in namespace {namespace}"));
+        match self::namespace(cluster, events, &namespace, &run_id, CLEANUP_LIMIT).await {
+            Ok(()) => cleaned.namespaces.push(namespace),
+            Err(e) => {
+                errors.push(e.what);
+                continue;
+            }
+        }
+        for (_, _, path) in journals.iter().filter(|(_, id, _)| *id == run_id) {
+            journal::forget(path)?;
+        }
+    }
+    if errors.is_empty() { Ok(cleaned) } else { Err(Error::failed(errors.join("; "))) }
+}
+
+fn run_of(object: &impl ResourceExt) -> String {
+    object.labels().get(RUN).cloned().unwrap_or_default()
+}
+
+/// Removes one run's namespace with all that is in it, and the volumes made for it.
+/// Volumes that are kept (reclaim policy Retain) lose their object; the directory stays and is named.
+pub async fn namespace(
+    cluster: &Cluster,
+    events: &Events,
+    namespace: &str,
+    run_id: &str,
+    limit: Duration,
+) -> Result<()> {
+    let removal = Removal { cluster, events, namespace, run_id, limit };
+    match removal.all().await {
+        Ok(left) if left.is_empty() => Ok(()),
+        Ok(left) => Err(Error::failed(format!("left in the cluster: {}", left.join(", ")))),
+        Err(Stop::Error(e)) => Err(e.at(format!("removing test objects of {namespace}"))),
+        Err(Stop::Fault { why, .. }) => Err(Error::failed(why)),
+    }
+    .map_err(|e| e.hint("`nodeprep cleanup` removes what tests left"))
+}
+
+struct Removal<'a> {
+    cluster: &'a Cluster,
+    events: &'a Events,
+    namespace: &'a str,
+    run_id: &'a str,
+    limit: Duration,
+}
+
+impl Removal<'_> {
+    /// Removes what it can, and tells what is left.
+    async fn all(&self) -> Result<Vec<String>, Stop> {
+        let background = DeleteParams::background();
+        self.delete_all::<Job>("jobs", &background).await?;
+        let now = DeleteParams { grace_period_seconds: Some(1), ..DeleteParams::default() };
+        let mut left = self.delete_all::<Pod>("pods", &now).await?;
+        left.extend(self.delete_all::<PersistentVolumeClaim>("claims", &background).await?);
+        self.drop_retained().await?;
+        left.extend(self.volumes_gone().await?);
+        left.extend(self.delete_namespace().await?);
+        // A volume that was still being made when its claim went may have come since.
+        if left.is_empty() {
+            left.extend(self.volumes_gone().await?);
+        }
+        Ok(left)
+    }
+
+    /// Deletes all objects of a kind and waits until they are gone; the names of those that stay.
+    async fn delete_all<K>(&self, what: &str, params: &DeleteParams) -> Result<Vec<String>, Stop>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+        K: Clone + std::fmt::Debug + DeserializeOwned,
+    {
+        let api = Api::<K>::namespaced(self.cluster.client(), self.namespace);
+        let failed = || broken(format!("can't delete {what} of {}", self.namespace));
+        self.wait(&format!("{what} to go"), || async {
+            let found = api.list(&ListParams::default()).await.map_err(failed())?;
+            for object in found.iter().filter(|o| o.meta().deletion_timestamp.is_none()) {
+                gone_is_fine(api.delete(&object.name_any(), params).await).map_err(failed())?;
+            }
+            Ok(found
+                .iter()
+                .map(|o| format!("{} {}/{}", K::kind(&()), self.namespace, o.name_any()))
+                .collect())
+        })
+        .await
+    }
+
+    /// The volumes of this run: bound to a claim of its namespace, or labelled.
+    async fn volumes(&self) -> Result<Vec<PersistentVolume>, Stop> {
+        let all = Api::<PersistentVolume>::all(self.cluster.client()).list(&ListParams::default()).await;
+        let all = all.map_err(broken("can't list volumes"))?;
+        let of_claim = |v: &PersistentVolume| {
+            v.spec.as_ref()?.claim_ref.as_ref()?.namespace.as_deref().map(|n| n == self.namespace)
+        };
+        let ours = |v: &PersistentVolume| of_claim(v).unwrap_or(false) || run_of(v) == self.run_id;
+        Ok(all.items.into_iter().filter(ours).collect())
+    }
+
+    async fn drop_retained(&self) -> Result<(), Stop> {
+        let api = Api::<PersistentVolume>::all(self.cluster.client());
+        for volume in self.volumes().await? {
+            let Some(spec) = &volume.spec else { continue };
+            if spec.persistent_volume_reclaim_policy.as_deref() != Some("Retain") {
+                continue;
+            }
+            let name = volume.name_any();
+            gone_is_fine(api.delete(&name, &DeleteParams::default()).await)
+                .map_err(broken(format!("can't delete volume {name}")))?;
+            let local = spec.local.as_ref().map(|l| l.path.as_str());
+            let path = local.or_else(|| spec.host_path.as_ref().map(|h| h.path.as_str()));
+            self.events.warn(format!(
+                "the class keeps its volumes (Retain): the directory {} of volume {name} stays on its node{}",
+                path.unwrap_or("(unknown)"),
+                super::super::pvc::nodes_of(&volume).map(|n| format!(" {n}")).unwrap_or_default(),
+            ));
+        }
+        Ok(())
+    }
+
+    async fn volumes_gone(&self) -> Result<Vec<String>, Stop> {
+        self.wait("volumes to be reclaimed", || async {
+            let left = self.volumes().await?;
+            Ok(left.iter().map(|v| format!("PersistentVolume {}", v.name_any())).collect())
+        })
+        .await
+    }
+
+    async fn delete_namespace(&self) -> Result<Vec<String>, Stop> {
+        let api = Api::<Namespace>::all(self.cluster.client());
+        let failed = || broken(format!("can't delete namespace {}", self.namespace));
+        gone_is_fine(api.delete(self.namespace, &DeleteParams::default()).await).map_err(failed())?;
+        self.wait("the namespace to go", || async {
+            let found = api.get_opt(self.namespace).await.map_err(failed())?;
+            Ok(found.iter().map(|n| format!("Namespace {}", n.name_any())).collect())
+        })
+        .await
+    }
+
+    /// Waits until `look` finds nothing, or tells what it still found at the limit.
+    async fn wait<F, Fut>(&self, what: &str, look: F) -> Result<Vec<String>, Stop>
+    where
+        F: Fn() -> Fut,
+        Fut: Future<Output = Result<Vec<String>, Stop>>,
+    {
+        let still = std::sync::Mutex::new(Vec::new());
+        let done = until(self.events, what, self.limit, || async {
+            let left = look().await?;
+            if left.is_empty() {
+                return Ok(Look::Done(()));
+            }
+            let reason = left.join(", ");
+            if let Ok(mut still) = still.lock() {
+                *still = left;
+            }
+            Ok(Look::NotYet(reason))
+        });
+        Ok(match done.await? {
+            Ok(()) => Vec::new(),
+            Err(_) => still.into_inner().unwrap_or_default(),
+        })
+    }
+}
+
+fn gone_is_fine<T>(deleted: kube::Result<T>) -> kube::Result<()> {
+    match deleted {
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        other => other.map(drop),
+    }
+}

@@ -1,0 +1,91 @@
+//! Waiting with a deadline: every wait looks at least once a second and says what it last saw.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+
+use super::Stop;
+use crate::error::Kind;
+use crate::event::Events;
+
+const EVERY: Duration = Duration::from_millis(500);
+/// One look that takes longer than this counts as unanswered.
+const ONE_LOOK: Duration = Duration::from_secs(30);
+
+/// What a look found.
+#[derive(Debug)]
+pub enum Look<T> {
+    Done(T),
+    /// Not there yet, and why.
+    NotYet(String),
+}
+
+/// Looks until it is done, or `limit` has passed: then the inner error holds the last reason.
+/// An API that can't be reached for a moment counts as "not yet".
+pub async fn until<T, F, Fut>(
+    events: &Events,
+    what: &str,
+    limit: Duration,
+    mut look: F,
+) -> Result<Result<T, String>, Stop>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<Look<T>, Stop>>,
+{
+    let deadline = Instant::now() + limit;
+    let mut tick = interval(EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut said = String::new();
+    loop {
+        tick.tick().await;
+        let last = match timeout(ONE_LOOK.min(limit).max(EVERY), look()).await {
+            Ok(Ok(Look::Done(value))) => return Ok(Ok(value)),
+            Ok(Ok(Look::NotYet(reason))) => reason,
+            Ok(Err(Stop::Error(e))) if e.kind == Kind::Unavailable => e.what,
+            Ok(Err(stop)) => return Err(stop),
+            Err(_) => "the API server does not answer".to_owned(),
+        };
+        if last != said {
+            events.waiting(what, &last);
+            said = last;
+        }
+        if Instant::now() >= deadline {
+            return Ok(Err(said));
+        }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::error::Error;
+
+    #[tokio::test]
+    async fn a_wait_ends_when_done_at_its_limit_or_with_the_error() {
+        let (silent, looks) = (Events::new(String::new, |_| {}), Cell::new(0));
+        let second = until(&silent, "x", Duration::from_secs(9), || async {
+            looks.set(looks.get() + 1);
+            Ok(if looks.get() == 2 { Look::Done(looks.get()) } else { Look::NotYet("no".into()) })
+        });
+        assert_eq!(second.await.unwrap(), Ok(2));
+
+        let short = Duration::from_millis(600);
+        let never = until(&silent, "x", short, || async { Ok(Look::<()>::NotYet("still Pending".into())) });
+        assert_eq!(never.await.unwrap(), Err("still Pending".to_owned()));
+
+        let unreachable = until(&silent, "x", short, || async {
+            Err::<Look<()>, _>(Stop::Error(Error::unavailable("connection refused")))
+        });
+        assert_eq!(unreachable.await.unwrap(), Err("connection refused".to_owned()));
+
+        let broken = until(&silent, "x", short, || async { Err::<Look<()>, _>(Stop::fail("a", "b")) });
+        assert!(broken.await.is_err());
+
+        let hung = until(&silent, "x", short, std::future::pending::<Result<Look<()>, Stop>>);
+        assert_eq!(hung.await.unwrap(), Err("the API server does not answer".to_owned()));
+    }
+}

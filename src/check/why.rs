@@ -1,0 +1,427 @@
+//! Why a claim stays Pending or a pod does not run: known texts and what to do about them.
+//! Pure; the texts are in facts of Kubernetes and of the provisioners' sources, and may change with them.
+
+/// What a sign was seen on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum On {
+    Claim,
+    /// The check's own pod or job.
+    Pod,
+    /// The pod that makes the directory for the provisioner.
+    Helper,
+}
+
+/// An event or a status, as the API told it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sign {
+    pub on: On,
+    pub name: String,
+    pub reason: String,
+    pub message: String,
+}
+
+/// What a sign means for the check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Means {
+    /// The storage is at fault, and waiting will not heal it.
+    FaultNow,
+    /// The storage is at fault, if it is still so when the time is over.
+    Fault,
+    /// The check itself could not run.
+    NotRun,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Why {
+    pub means: Means,
+    pub why: String,
+    pub hint: String,
+}
+
+/// What the hints name.
+#[derive(Debug, Clone, Copy)]
+pub struct Names<'a> {
+    pub class: &'a str,
+    pub base_path: &'a str,
+    /// The provisioner's name in the class.
+    pub provisioner: &'a str,
+    /// The provisioner's namespace.
+    pub namespace: &'a str,
+}
+
+struct Rule {
+    on: &'static [On],
+    /// Any of these in `reason: message` matches; several words joined by `*` must come in this order.
+    texts: &'static [&'static str],
+    means: Means,
+    why: &'static str,
+    hint: &'static str,
+}
+
+const ANY: &[On] = &[On::Claim, On::Pod, On::Helper];
+const CLAIM: &[On] = &[On::Claim];
+const POD: &[On] = &[On::Pod];
+const HELPER: &[On] = &[On::Helper];
+
+/// The first rule that matches any sign speaks: what is certain and specific comes first.
+const RULES: &[Rule] = &[
+    Rule {
+        on: CLAIM,
+        texts: &["violates PodSecurity"],
+        means: Means::FaultNow,
+        why: "Pod Security refuses the provisioner's helper pods",
+        hint: "kubectl label namespace {namespace} pod-security.kubernetes.io/enforce=privileged --overwrite",
+    },
+    Rule {
+        on: POD,
+        texts: &["violates PodSecurity"],
+        means: Means::NotRun,
+        why: "Pod Security refuses the check's own pod, although it keeps the restricted level",
+        hint: "look for a policy stricter than `restricted` for new namespaces",
+    },
+    Rule {
+        on: CLAIM,
+        texts: &["no node was specified"],
+        means: Means::FaultNow,
+        why: "the class binds at once, before a pod has chosen a node",
+        hint: "the binding mode can't be changed in place: `kubectl delete storageclass {class}` (volumes stay), \
+               then make it again with `volumeBindingMode: WaitForFirstConsumer` (`nodeprep apply`)",
+    },
+    Rule {
+        on: POD,
+        texts: &["path \"*does not exist"],
+        means: Means::FaultNow,
+        why: "the kubelet does not see the volume's directory, though the provisioner made it",
+        hint: "the kubelet sees `/var/mnt/<user volume>` by itself: put the base path {base_path} on a Talos user \
+               volume; any other path needs an entry in `machine.kubelet.extraMounts` (bind, rshared, rw). If it is \
+               one: is the disk mounted on that node (`nodeprep discover`)? Talos 1.13.0 to 1.13.2 show a new volume \
+               only after `talosctl service kubelet restart`",
+    },
+    Rule {
+        on: ANY,
+        texts: &["ead-only file system"],
+        means: Means::FaultNow,
+        why: "the base path is read-only on that node",
+        hint: "only a mounted user volume is writable below /var/mnt: make the user volume of {base_path} ready \
+               (`nodeprep plan`), or move the class to a path that is",
+    },
+    Rule {
+        on: CLAIM,
+        texts: &["storageclass.storage.k8s.io*not found"],
+        means: Means::FaultNow,
+        why: "the storage class does not exist",
+        hint: "make class {class} with `nodeprep apply`",
+    },
+    Rule {
+        on: CLAIM,
+        texts: &["hostname is empty"],
+        means: Means::FaultNow,
+        why: "the node has no label kubernetes.io/hostname",
+        hint: "restart that node's kubelet so that it registers its hostname label again",
+    },
+    Rule {
+        on: CLAIM,
+        texts: &["should not be under root directory"],
+        means: Means::FaultNow,
+        why: "the provisioner refuses a base path directly under /",
+        hint: "give class {class} a deeper base path, such as /var/mnt/openebs",
+    },
+    Rule {
+        on: CLAIM,
+        texts: &["hard limit cannot be smaller than soft limit", "invalid format for limit grace"],
+        means: Means::FaultNow,
+        why: "the class has a quota the provisioner can't read",
+        hint: "correct the XFSQuota or EXT4Quota entry in the class's annotation cas.openebs.io/config",
+    },
+    Rule {
+        on: CLAIM,
+        texts: &["no local path available on node", "config doesn't contain node"],
+        means: Means::FaultNow,
+        why: "the provisioner has no path for that node",
+        hint: "add the node, or DEFAULT_PATH_FOR_NON_LISTED_NODES, with path {base_path} to nodePathMap in the \
+               provisioner's ConfigMap (namespace {namespace})",
+    },
+    Rule {
+        on: HELPER,
+        texts: &["ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName"],
+        means: Means::Fault,
+        why: "the image of the provisioner's helper pod can't be had",
+        hint: "set `images.helper` to an image the nodes can pull (a mirror, for an air-gapped cluster), then \
+               `nodeprep apply`",
+    },
+    Rule {
+        on: CLAIM,
+        texts: &["create process timeout"],
+        means: Means::FaultNow,
+        why: "the provisioner's helper pod did not finish in time: its image, a taint or Pod Security",
+        hint: "kubectl -n {namespace} get pods,events shows the helper pod; check that its image can be pulled on \
+               the node, and its Pod Security label",
+    },
+    Rule {
+        on: HELPER,
+        texts: &[""],
+        means: Means::Fault,
+        why: "the provisioner's helper pod does not get done",
+        hint: "kubectl -n {namespace} describe pods",
+    },
+    Rule {
+        on: CLAIM,
+        texts: &["already exists"],
+        means: Means::Fault,
+        why: "a helper pod of an earlier try is in the way",
+        hint: "delete the left-over helper pod in namespace {namespace}",
+    },
+    Rule {
+        on: CLAIM,
+        texts: &["ProvisioningFailed"],
+        means: Means::Fault,
+        why: "the provisioner failed",
+        hint: "read the provisioner's log in namespace {namespace}",
+    },
+    Rule {
+        on: POD,
+        texts: &["ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName"],
+        means: Means::NotRun,
+        why: "the image of the check's pod can't be had",
+        hint: "set `images.shell` and `images.fio` to images the nodes can pull (a mirror, for an air-gapped cluster)",
+    },
+    Rule {
+        on: POD,
+        texts: &["volume node affinity conflict", "didn't match PersistentVolume's node affinity"],
+        means: Means::Fault,
+        why: "the volume is on a node that the pod can't go to",
+        hint: "was the node renamed, cordoned or lost? A local volume stays on its node",
+    },
+    Rule {
+        on: POD,
+        texts: &["unbound immediate PersistentVolumeClaims"],
+        means: Means::Fault,
+        why: "the class binds at once, and its claim is not bound",
+        hint: "make class {class} again with `volumeBindingMode: WaitForFirstConsumer`",
+    },
+    Rule {
+        on: POD,
+        texts: &["were unschedulable"],
+        means: Means::NotRun,
+        why: "the node is cordoned",
+        hint: "kubectl uncordon the node, or leave it out",
+    },
+    Rule {
+        on: POD,
+        texts: &["untolerated taint", "Insufficient ", "Too many pods"],
+        means: Means::NotRun,
+        why: "the scheduler finds no node for the check's pod",
+        hint: "free the node, or remove the taint; a node that is not Ready is tainted by Kubernetes itself",
+    },
+    Rule {
+        on: CLAIM,
+        texts: &["ExternalProvisioning"],
+        means: Means::Fault,
+        why: "the provisioner does not answer",
+        hint: "is the provisioner in namespace {namespace} running, and does it serve the name {provisioner} that \
+               class {class} asks for?",
+    },
+    Rule {
+        on: POD,
+        texts: &["FailedMount", "FailedAttachVolume"],
+        means: Means::Fault,
+        why: "the kubelet can't mount the volume",
+        hint: "look at the node's disk and mounts (`nodeprep discover`)",
+    },
+    Rule {
+        on: POD,
+        texts: &[
+            "FailedScheduling",
+            "Unschedulable",
+            "FailedCreate",
+            "CreateContainer",
+            "RunContainer",
+            "Failed: ",
+        ],
+        means: Means::NotRun,
+        why: "the check's pod does not start",
+        hint: "the message above is the cluster's own; `nodeprep doctor` looks further",
+    },
+];
+
+/// What the signs say, if any of them is known.
+pub fn explain(signs: &[Sign], names: &Names<'_>) -> Option<Why> {
+    RULES.iter().find_map(|rule| {
+        let sign = signs.iter().rev().find(|sign| rule.on.contains(&sign.on) && rule.matches(sign))?;
+        Some(Why {
+            means: rule.means,
+            why: format!("{}: {}", rule.why, quote(sign)),
+            hint: fill(rule.hint, names),
+        })
+    })
+}
+
+impl Rule {
+    fn matches(&self, sign: &Sign) -> bool {
+        let text = format!("{}: {}", sign.reason, sign.message);
+        self.texts.iter().any(|pattern| {
+            let mut rest = text.as_str();
+            pattern.split('*').all(|word| match rest.find(word) {
+                Some(at) => {
+                    rest = &rest[at + word.len()..];
+                    true
+                }
+                None => false,
+            })
+        })
+    }
+}
+
+/// A sign in one line.
+pub fn quote(sign: &Sign) -> String {
+    let what = match sign.on {
+        On::Claim => "claim",
+        On::Pod => "pod",
+        On::Helper => "helper pod",
+    };
+    format!("{what} {}: {}: {}", sign.name, sign.reason, sign.message.trim())
+}
+
+fn fill(hint: &str, names: &Names<'_>) -> String {
+    hint.replace("{class}", names.class)
+        .replace("{base_path}", names.base_path)
+        .replace("{provisioner}", names.provisioner)
+        .replace("{namespace}", names.namespace)
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    const NAMES: Names<'_> = Names {
+        class: "openebs-hostpath",
+        base_path: "/var/mnt/openebs",
+        provisioner: "openebs.io/local",
+        namespace: "openebs",
+    };
+
+    fn sign(on: On, reason: &str, message: &str) -> Sign {
+        Sign { on, name: "x".into(), reason: reason.into(), message: message.into() }
+    }
+
+    #[test]
+    fn every_known_text_has_its_meaning_and_a_hint_that_names_the_fix() {
+        use Means::{Fault, FaultNow, NotRun};
+        use On::{Claim, Helper, Pod};
+        for (on, reason, message, means, in_hint) in [
+            (
+                Claim,
+                "ProvisioningFailed",
+                "failed to provision volume with StorageClass \"openebs-hostpath\": pods \"init-pvc-1\" is forbidden: \
+                 violates PodSecurity \"baseline:latest\": hostPath volumes (volumes \"data\", \"dev\")",
+                FaultNow,
+                "kubectl label namespace openebs pod-security.kubernetes.io/enforce=privileged --overwrite",
+            ),
+            (
+                Pod,
+                "FailedCreate",
+                "pods \"fio-1\" is forbidden: violates PodSecurity \"x\"",
+                NotRun,
+                "restricted",
+            ),
+            (
+                Claim,
+                "ProvisioningFailed",
+                "configuration error, no node was specified",
+                FaultNow,
+                "WaitForFirstConsumer",
+            ),
+            (
+                Pod,
+                "FailedMount",
+                "MountVolume.NewMounter initialization failed for volume \"pvc-1\" : \
+                 path \"/var/mnt/openebs/pvc-1\" does not exist",
+                FaultNow,
+                "extraMounts",
+            ),
+            (
+                Pod,
+                "Failed",
+                "mkdir /var/mnt/openebs: read-only file system",
+                FaultNow,
+                "user volume of /var/mnt/openebs",
+            ),
+            (
+                Claim,
+                "ProvisioningFailed",
+                "storageclass.storage.k8s.io \"x\" not found",
+                FaultNow,
+                "openebs-hostpath",
+            ),
+            (
+                Claim,
+                "ProvisioningFailed",
+                "configuration error, node{n1} hostname is empty",
+                FaultNow,
+                "label",
+            ),
+            (Claim, "ProvisioningFailed", "path should not be under root directory", FaultNow, "deeper"),
+            (Claim, "ProvisioningFailed", "invalid format for limit grace", FaultNow, "XFSQuota"),
+            (Claim, "ProvisioningFailed", "no local path available on node n1", FaultNow, "nodePathMap"),
+            (Helper, "ImagePullBackOff", "Back-off pulling image", Fault, "images.helper"),
+            (Helper, "Pending", "anything", Fault, "kubectl -n openebs describe pods"),
+            (Claim, "ProvisioningFailed", "create process timeout after 120 seconds", FaultNow, "helper pod"),
+            (Claim, "ProvisioningFailed", "pods \"init-pvc-1\" already exists", Fault, "left-over"),
+            (Claim, "ProvisioningFailed", "something new", Fault, "log"),
+            (Claim, "ExternalProvisioning", "Waiting for a volume to be created", Fault, "openebs.io/local"),
+            (Pod, "ErrImagePull", "not found", NotRun, "images.shell"),
+            (
+                Pod,
+                "FailedScheduling",
+                "2 node(s) didn't match PersistentVolume's node affinity",
+                Fault,
+                "renamed",
+            ),
+            (Pod, "FailedScheduling", "1 node(s) had volume node affinity conflict", Fault, "renamed"),
+            (
+                Pod,
+                "FailedScheduling",
+                "pod has unbound immediate PersistentVolumeClaims",
+                Fault,
+                "WaitForFirstConsumer",
+            ),
+            (Pod, "FailedScheduling", "1 node(s) were unschedulable", NotRun, "uncordon"),
+            (Pod, "FailedScheduling", "0/3 nodes are available: 3 Insufficient cpu", NotRun, "free the node"),
+            (Pod, "FailedMount", "timed out waiting for the condition", Fault, "discover"),
+            (Pod, "CreateContainerConfigError", "x", NotRun, "doctor"),
+        ] {
+            let why = explain(&[sign(on, reason, message)], &NAMES)
+                .unwrap_or_else(|| panic!("{reason}: {message}"));
+            assert_eq!(why.means, means, "{reason}: {message}");
+            assert!(why.hint.contains(in_hint), "{reason}: {}", why.hint);
+            assert!(why.why.contains(message), "quoted: {}", why.why);
+            assert!(!why.hint.contains('{'), "{}", why.hint);
+        }
+    }
+
+    #[test]
+    fn the_specific_sign_outranks_the_general_one() {
+        let signs = [
+            sign(On::Claim, "ExternalProvisioning", "Waiting for a volume to be created"),
+            sign(On::Claim, "ProvisioningFailed", "violates PodSecurity \"baseline:latest\""),
+            sign(On::Pod, "FailedScheduling", "0/3 nodes are available"),
+        ];
+        assert!(explain(&signs, &NAMES).unwrap().why.starts_with("Pod Security refuses the provisioner"));
+    }
+
+    #[test]
+    fn ordinary_waiting_is_not_a_fault() {
+        let signs = [
+            sign(
+                On::Claim,
+                "WaitForFirstConsumer",
+                "waiting for first consumer to be created before binding",
+            ),
+            sign(On::Claim, "Provisioning", "External provisioner is provisioning volume for claim"),
+            sign(On::Pod, "Scheduled", "Successfully assigned"),
+            sign(On::Pod, "ContainerCreating", ""),
+        ];
+        assert_eq!(explain(&signs, &NAMES), None);
+    }
+}
