@@ -30,17 +30,44 @@ pub struct Event {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum What {
-    RunStarted { protocol: u32, verb: String, steps: usize, simulated: bool },
-    StepStarted { title: String },
+    RunStarted {
+        protocol: u32,
+        verb: String,
+        steps: usize,
+        simulated: bool,
+    },
+    StepStarted {
+        title: String,
+    },
     /// Still waiting; `last` is the newest reason why it isn't there yet.
-    Waiting { what: String, last: String },
-    Note { message: String },
-    Warning { message: String },
-    StepDone { changed: bool },
-    StepSkipped { why: String },
-    StepFailed { error: String, #[serde(skip_serializing_if = "Option::is_none", default)] hint: Option<String> },
-    Checked { check: CheckResult },
-    RunFinished { ok: bool, summary: String },
+    Waiting {
+        what: String,
+        last: String,
+    },
+    Note {
+        message: String,
+    },
+    Warning {
+        message: String,
+    },
+    StepDone {
+        changed: bool,
+    },
+    StepSkipped {
+        why: String,
+    },
+    StepFailed {
+        error: String,
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        hint: Option<String>,
+    },
+    Checked {
+        check: CheckResult,
+    },
+    RunFinished {
+        ok: bool,
+        summary: String,
+    },
 }
 
 /// The outcome of one check on one subject.
@@ -77,9 +104,17 @@ pub enum Verdict {
         #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
         measurements: BTreeMap<String, Measurement>,
     },
-    Warn { why: String, hint: String },
-    Fail { why: String, hint: String },
-    Skip { why: String },
+    Warn {
+        why: String,
+        hint: String,
+    },
+    Fail {
+        why: String,
+        hint: String,
+    },
+    Skip {
+        why: String,
+    },
 }
 
 impl Verdict {
@@ -115,7 +150,10 @@ pub struct Events {
 
 impl std::fmt::Debug for Events {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Events").field("target", &self.target).field("step", &self.step).finish_non_exhaustive()
+        f.debug_struct("Events")
+            .field("target", &self.target)
+            .field("step", &self.step)
+            .finish_non_exhaustive()
     }
 }
 

@@ -1,2 +1,7 @@
 //! Parse, install the rustls provider, run, exit code; nothing else.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    nodeprep::cli::main()
+}

@@ -1,1 +1,10 @@
 //! The only place that executes a plan: engine, journal, lock.
+
+mod engine;
+mod journal;
+mod lock;
+mod node;
+
+pub use engine::{World, run};
+pub use journal::{Entry, Journal, State, digest, last_run};
+pub use lock::Lock;

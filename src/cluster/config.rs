@@ -140,3 +140,90 @@ fn contexts(files: &Kubeconfig) -> String {
         all => all.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", "),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::error::Kind;
+
+    /// A kubeconfig with one context, whose user has the given fields.
+    fn write(dir: &Path, context: &str, server: &str, user: &str) -> PathBuf {
+        let path = dir.join(format!("{context}.kubeconfig"));
+        let text = format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: {context}\n\
+             contexts: [{{name: {context}, context: {{cluster: {context}, user: {context}}}}}]\n\
+             clusters: [{{name: {context}, cluster: {{server: \"{server}\"}}}}]\n\
+             users: [{{name: {context}, user: {user}}}]\n"
+        );
+        fs_err::write(&path, text).unwrap();
+        path
+    }
+
+    async fn refusal(path: &Path, context: Option<&str>) -> Error {
+        load(Some(path), context).await.err().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_kubeconfig_that_will_not_do_says_which_file_and_why() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = write(dir.path(), "lab", "https://127.0.0.1:1", "{token: hunter2}");
+        let missing = refusal(&dir.path().join("none"), None).await;
+        assert_eq!(missing.kind, Kind::Invalid);
+        assert!(missing.what.contains("none: no such kubeconfig"), "{missing}");
+        let unknown = refusal(&path, Some("prod")).await;
+        assert!(unknown.what.contains("no context named `prod`"), "{unknown}");
+        assert_eq!(unknown.hint.as_deref(), Some("contexts there: lab"));
+        let broken = dir.path().join("broken");
+        fs_err::write(&broken, "users: [{name: x, user: {token: hunter2").unwrap();
+        let broken = refusal(&broken, None).await;
+        assert!(broken.what.contains("not a kubeconfig"), "{broken}");
+        assert!(!broken.what.contains("hunter2"), "{broken}");
+        let empty = dir.path().join("empty");
+        fs_err::write(&empty, "").unwrap();
+        assert!(refusal(&empty, None).await.what.contains("no current context"));
+    }
+
+    #[test]
+    fn several_files_are_merged_and_a_missing_one_is_skipped() {
+        let dir = tempfile::tempdir().unwrap();
+        let one = write(dir.path(), "one", "https://127.0.0.1:1", "{}");
+        let two = write(dir.path(), "two", "https://127.0.0.1:2", "{}");
+        let merged = read_all(&[one, dir.path().join("none"), two], false).unwrap().unwrap();
+        assert_eq!(contexts(&merged), "one, two");
+        assert_eq!(merged.current_context.as_deref(), Some("one"));
+        assert!(read_all(&[dir.path().join("none")], false).unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn an_expired_client_certificate_is_named_with_its_date() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = rcgen::KeyPair::generate().unwrap();
+        for (year, expired) in [(2020, true), (2090, false)] {
+            let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+            params.not_after = rcgen::date_time_ymd(year, 1, 2);
+            let certificate = BASE64_STANDARD.encode(params.self_signed(&key).unwrap().pem());
+            let user = format!(
+                "{{client-certificate-data: {certificate}, client-key-data: {}}}",
+                BASE64_STANDARD.encode(key.serialize_pem())
+            );
+            let path = write(dir.path(), "lab", "https://127.0.0.1:1", &user);
+            let result = load(Some(&path), None).await;
+            assert_eq!(result.is_err(), expired);
+            if let Err(error) = result {
+                assert_eq!(error.kind, Kind::Invalid);
+                assert!(error.what.contains("expired on 2020-01-02T"), "{error}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_cluster_that_is_down_is_unavailable() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = write(dir.path(), "lab", "http://127.0.0.1:1", "{}");
+        let error = crate::cluster::Cluster::connect(Some(&path), None).await.unwrap_err();
+        assert_eq!(error.kind, Kind::Unavailable, "{error}");
+        assert!(error.what.contains("context lab (http://127.0.0.1:1/)"), "{error}");
+    }
+}

@@ -299,7 +299,12 @@ pub struct Validation {
 
 impl Default for Validation {
     fn default() -> Self {
-        Self { claim_size: Size(1 << 30), pending_for: Duration(10), timeout: Duration(180), fio: Fio::default() }
+        Self {
+            claim_size: Size(1 << 30),
+            pending_for: Duration(10),
+            timeout: Duration(180),
+            fio: Fio::default(),
+        }
     }
 }
 

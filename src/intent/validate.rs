@@ -1,8 +1,249 @@
 //! Rules beyond types, each error at its line.
 
-use super::Intent;
-use crate::error::Result;
+use std::collections::BTreeSet;
 
-pub(super) fn validate(_name: &str, _text: &str, _intent: &Intent) -> Result<()> {
-    Ok(())
+use super::{API_VERSION, Intent, KIND, Provisioner};
+use crate::error::{Error, Result};
+use crate::yaml::{PathPart, Stream};
+
+/// Finds a broken rule's line by its path in the file.
+struct Rules<'a> {
+    name: &'a str,
+    stream: Stream,
+}
+
+pub(super) fn validate(name: &str, text: &str, intent: &Intent) -> Result<()> {
+    let rules = Rules { name, stream: Stream::parse(text)? };
+    if rules.stream.documents().len() != 1 {
+        return Err(Error::invalid(format!(
+            "{name}: holds {} documents, one is wanted",
+            rules.stream.documents().len()
+        )));
+    }
+    rules.header(intent)?;
+    rules.nodes(intent)?;
+    rules.volumes(intent)?;
+    rules.labels(intent)?;
+    rules.stack(intent)?;
+    rules.backup(intent)
+}
+
+type Path<'p> = &'p [PathPart<'p>];
+
+impl Rules<'_> {
+    fn broken(&self, path: Path<'_>, what: &str, allowed: &str) -> Error {
+        let place = self
+            .stream
+            .position(0, path)
+            .map_or_else(String::new, |(line, column)| format!(":{line}:{column}"));
+        Error::invalid(format!("{}{place}: {what}", self.name)).hint(allowed)
+    }
+
+    fn check(&self, good: bool, path: Path<'_>, what: &str, allowed: &str) -> Result<()> {
+        if good { Ok(()) } else { Err(self.broken(path, what, allowed)) }
+    }
+
+    fn header(&self, intent: &Intent) -> Result<()> {
+        let found = format!("apiVersion is `{}`", intent.api_version);
+        self.check(
+            intent.api_version == API_VERSION,
+            &["apiVersion".into()],
+            &found,
+            "write `nodeprep.dev/v1alpha1`",
+        )?;
+        let found = format!("kind is `{}`", intent.kind);
+        self.check(intent.kind == KIND, &["kind".into()], &found, "write `Cluster`")?;
+        let found = format!("metadata.name is `{}`", intent.metadata.name);
+        let path = ["metadata".into(), "name".into()];
+        self.check(dns_label(&intent.metadata.name), &path, &found, DNS_LABEL)
+    }
+
+    fn nodes(&self, intent: &Intent) -> Result<()> {
+        let mut seen = BTreeSet::new();
+        for (i, node) in intent.nodes.iter().enumerate() {
+            let path = ["nodes".into(), i.into(), "address".into()];
+            let host = node.address.parse::<std::net::IpAddr>().is_ok() || dns_name(&node.address);
+            let found = format!("`{}` is not an address", node.address);
+            self.check(host, &path, &found, "write an IP or a host name, without scheme and port")?;
+            let found = format!("{} is listed twice", node.address);
+            self.check(seen.insert(&node.address), &path, &found, "list each node once")?;
+        }
+        Ok(())
+    }
+
+    fn volumes(&self, intent: &Intent) -> Result<()> {
+        let mut seen = BTreeSet::new();
+        for (i, volume) in intent.volumes.iter().enumerate() {
+            let at = |key: &'static str| ["volumes".into(), i.into(), key.into()];
+            let name = &volume.name;
+            let letters = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+            let good = letters && (1..=34).contains(&name.len());
+            let found = format!("volume name `{name}` is not allowed");
+            self.check(good, &at("name"), &found, "Talos takes 1 to 34 letters, digits and dashes")?;
+            self.check(
+                seen.insert(name),
+                &at("name"),
+                &format!("volume {name} is listed twice"),
+                "name each volume once",
+            )?;
+            let found = format!("maxSize is smaller than minSize {}", volume.min_size);
+            self.check(
+                volume.max_size.is_none_or(|max| max >= volume.min_size),
+                &at("maxSize"),
+                &found,
+                "swap them",
+            )?;
+            let path = ["volumes".into(), i.into(), "filesystem".into(), "projectQuota".into()];
+            let xfs = volume.filesystem.kind == super::FilesystemType::Xfs;
+            let found = "projectQuota needs an XFS filesystem";
+            self.check(
+                xfs || !volume.filesystem.project_quota,
+                &path,
+                found,
+                "set filesystem.type to xfs, or leave it out",
+            )?;
+            let path = ["volumes".into(), i.into(), "disk".into(), "match".into()];
+            crate::observe::disks::select(&volume.disk.matches, &[]).map_err(|e| {
+                self.broken(&path, &e.what, e.hint.as_deref().unwrap_or("see `nodeprep discover --select`"))
+            })?;
+        }
+        Ok(())
+    }
+
+    fn labels(&self, intent: &Intent) -> Result<()> {
+        for (key, value) in &intent.labels {
+            let path = ["labels".into(), key.as_str().into()];
+            let (prefix, name) = key.split_once('/').map_or((None, key.as_str()), |(p, n)| (Some(p), n));
+            let good = label_part(name) && !name.is_empty() && prefix.is_none_or(dns_name);
+            let found = format!("`{key}` is not a label key");
+            self.check(
+                good,
+                &path,
+                &found,
+                "write `name` or `prefix.example/name`, the name at most 63 letters, digits, - _ .",
+            )?;
+            let found = format!("`{value}` is not a label value");
+            self.check(
+                label_part(value),
+                &path,
+                &found,
+                "at most 63 letters, digits, - _ . between letters or digits",
+            )?;
+        }
+        Ok(())
+    }
+
+    fn stack(&self, intent: &Intent) -> Result<()> {
+        if let Some(provisioner) = &intent.provisioner {
+            let kind = if matches!(provisioner, Provisioner::Openebs(_)) { "openebs" } else { "external" };
+            let path = ["provisioner".into(), kind.into(), "namespace".into()];
+            let found = format!("namespace `{}` is not allowed", provisioner.namespace());
+            self.check(dns_label(provisioner.namespace()), &path, &found, DNS_LABEL)?;
+        }
+        let without = "classes need a provisioner";
+        self.check(
+            intent.classes.is_empty() || intent.provisioner.is_some(),
+            &["classes".into()],
+            without,
+            "add `provisioner: {openebs: {}}`, or `external` for one that somebody else installed",
+        )?;
+        let (mut seen, mut default) = (BTreeSet::new(), false);
+        for (i, class) in intent.classes.iter().enumerate() {
+            let at = |key: &'static str| ["classes".into(), i.into(), key.into()];
+            let name = &class.name;
+            self.check(dns_name(name), &at("name"), &format!("`{name}` is not a class name"), DNS_LABEL)?;
+            self.check(
+                seen.insert(name),
+                &at("name"),
+                &format!("class {name} is listed twice"),
+                "name each class once",
+            )?;
+            self.base_path(&at("basePath"), &class.base_path)?;
+            self.check(
+                !(default && class.default),
+                &at("default"),
+                "two classes are the default",
+                "keep one",
+            )?;
+            default |= class.default;
+        }
+        Ok(())
+    }
+
+    fn base_path(&self, path: Path<'_>, base: &str) -> Result<()> {
+        let parts: Vec<&str> = base.trim_start_matches('/').split('/').collect();
+        let clean = base.starts_with('/') && parts.iter().all(|p| !p.is_empty() && *p != "." && *p != "..");
+        let found = format!("`{base}` is not an absolute path");
+        self.check(
+            clean,
+            path,
+            &found,
+            "write one such as /var/mnt/openebs, without `..` and a slash at the end",
+        )?;
+        let found = format!("`{base}` is directly under the root directory, which OpenEBS refuses");
+        self.check(parts.len() > 1, path, &found, "use a deeper one such as /var/mnt/openebs")
+    }
+
+    fn backup(&self, intent: &Intent) -> Result<()> {
+        let Some(backup) = &intent.backup else { return Ok(()) };
+        let at = |key: &'static str| ["backup".into(), key.into()];
+        let found = format!("namespace `{}` is not allowed", backup.namespace);
+        self.check(dns_label(&backup.namespace), &at("namespace"), &found, DNS_LABEL)?;
+        self.check(
+            !backup.secrets.is_empty(),
+            &at("secrets"),
+            "no secrets file is named",
+            "name the SOPS files that hold the S3 credentials and the repository password",
+        )?;
+        if let Some(url) = &backup.location.url {
+            let path = ["backup".into(), "location".into(), "url".into()];
+            let good = url.starts_with("http://") || url.starts_with("https://");
+            self.check(
+                good,
+                &path,
+                &format!("`{url}` has no scheme"),
+                "write https://host or http://host:port",
+            )?;
+        }
+        for (i, schedule) in backup.schedules.iter().enumerate() {
+            let path = ["backup".into(), "schedules".into(), i.into(), "cron".into()];
+            let fields = schedule.cron.split_whitespace().count();
+            let good = fields == 5 || (schedule.cron.starts_with('@') && fields == 1);
+            self.check(
+                good,
+                &path,
+                &format!("`{}` is not a cron line", schedule.cron),
+                "write five fields, such as 0 2 * * *",
+            )?;
+            let path = ["backup".into(), "schedules".into(), i.into(), "name".into()];
+            self.check(
+                dns_label(&schedule.name),
+                &path,
+                &format!("`{}` is not allowed", schedule.name),
+                DNS_LABEL,
+            )?;
+        }
+        Ok(())
+    }
+}
+
+const DNS_LABEL: &str = "use 1 to 63 small letters, digits and dashes, a letter or digit first and last";
+
+fn dns_label(text: &str) -> bool {
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    (1..=63).contains(&text.len())
+        && text.chars().all(inner)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+}
+
+fn dns_name(text: &str) -> bool {
+    text.len() <= 253 && text.split('.').all(dns_label)
+}
+
+/// A label's value or the name of its key (Kubernetes, "Labels and Selectors").
+fn label_part(text: &str) -> bool {
+    let inner = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let edge = |c: Option<char>| c.is_none_or(|c| c.is_ascii_alphanumeric());
+    text.len() <= 63 && text.chars().all(inner) && edge(text.chars().next()) && edge(text.chars().last())
 }

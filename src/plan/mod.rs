@@ -2,6 +2,9 @@
 //!
 //! No clock, no I/O, no async. An [`Action`] holds the final bytes, so carrying it out leaves no choice open.
 
+pub mod disks;
+mod labels;
+pub mod machine;
 pub mod stack;
 
 use secrecy::SecretString;
@@ -71,11 +74,16 @@ pub enum Action {
     ApplyConfig(ApplyConfig),
     ApplyObject(Object),
     AwaitReady(Ready),
+    /// The config asks for these volumes already, and they are not ready yet.
+    AwaitVolumes {
+        address: String,
+        volumes: Vec<AwaitVolume>,
+    },
 }
 
 impl Action {
     pub const fn changes(&self) -> bool {
-        !matches!(self, Self::AwaitReady(_))
+        matches!(self, Self::ApplyConfig(_) | Self::ApplyObject(_))
     }
 }
 
@@ -108,6 +116,8 @@ pub struct ApprovedDisk {
     pub wwid: Option<String>,
     /// Its name today, for people; never used to find it.
     pub name: String,
+    /// Name, size, model and serial, for people.
+    pub what: String,
 }
 
 /// A Kubernetes object as it will be sent.
@@ -163,4 +173,19 @@ pub enum Ready {
     Workload { kind: String, namespace: String, name: String },
     /// A BackupStorageLocation says Available.
     BackupLocation { namespace: String, name: String },
+}
+
+/// Whether a user volume is usable: phase ready, and a mount at exactly its path; else why not.
+///
+/// `status` is the phase and the last error of the volume, if the node knows it.
+pub fn volume_state(wait: &AwaitVolume, status: Option<(&str, &str)>, mounted: bool) -> Result<(), String> {
+    match status {
+        None => Err("the node knows no such volume yet".into()),
+        Some((phase, "")) if !phase.eq_ignore_ascii_case("ready") => Err(format!("phase {phase}")),
+        Some((phase, error)) if !phase.eq_ignore_ascii_case("ready") => {
+            Err(format!("phase {phase}: {error}"))
+        }
+        Some(_) if !mounted => Err(format!("ready, but nothing is mounted at {}", wait.mount)),
+        Some(_) => Ok(()),
+    }
 }

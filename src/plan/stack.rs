@@ -143,12 +143,9 @@ fn ready_step(ready: &Ready, observed: &Cluster, before: &[Step]) -> Option<Step
             ("BackupStorageLocation", Some(namespace.as_str()), name)
         }
     };
-    let of_location = matches!(ready, Ready::BackupLocation { .. })
-        && (changes("Secret", namespace, crate::stack::CLOUD_SECRET.0)
-            || changes("Deployment", namespace, "velero"));
     let why = match lacks {
         Some(lacks) => lacks,
-        None if of_location || changes(kind, namespace, name) => "it changes".into(),
+        None if changes(kind, namespace, name) => "it changes".into(),
         None => return None,
     };
     Some(Step {

@@ -4,6 +4,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use secrecy::ExposeSecret;
 use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
 
 use super::{Item, StackSecret, object, objects, template};
 use crate::error::{Error, Result};
@@ -33,9 +34,13 @@ pub(super) fn render(intent: &Intent, backup: &Backup, secrets: &[StackSecret]) 
     // Before the server: it would make a repository password of its own, with a public value.
     items.extend(secret_objects(namespace, secrets)?.into_iter().map(Item::Object));
 
-    let images = &intent.images;
-    let values =
-        json!({ "namespace": namespace, "image": images.velero, "plugin_image": images.velero_plugin });
+    let credentials = credentials_mark(secrets);
+    let values = json!({
+        "namespace": namespace,
+        "image": intent.images.velero,
+        "plugin_image": intent.images.velero_plugin,
+        "credentials": credentials,
+    });
     let source = include_str!("../../manifests/velero/server.yaml.j2");
     items.extend(objects(COMPONENT, template::fill("velero/server.yaml.j2", source, &values)?));
     let source = include_str!("../../manifests/velero/node-agent.yaml.j2");
@@ -45,7 +50,7 @@ pub(super) fn render(intent: &Intent, backup: &Backup, secrets: &[StackSecret]) 
     };
     items.extend([workload("Deployment", "velero"), workload("DaemonSet", "node-agent")]);
 
-    let values = json!({"namespace": namespace, "location": backup.location});
+    let values = json!({ "namespace": namespace, "location": backup.location, "credentials": credentials });
     let source = include_str!("../../manifests/velero/location.yaml.j2");
     items.extend(objects(COMPONENT, template::fill("velero/location.yaml.j2", source, &values)?));
     items.push(Item::Ready(Ready::BackupLocation { namespace: namespace.clone(), name: "default".into() }));
@@ -63,6 +68,19 @@ pub(super) fn render(intent: &Intent, backup: &Backup, secrets: &[StackSecret]) 
         items.extend(objects(COMPONENT, template::fill("velero/schedule.yaml.j2", source, &values)?));
     }
     Ok(items)
+}
+
+/// Changes when the credentials change, so that Velero starts again with the new ones and its location is looked at
+/// anew. Keyed by the repository password: who can read the annotation can't try guesses of a weak store key.
+fn credentials_mark(secrets: &[StackSecret]) -> String {
+    let mut digest = Sha256::new();
+    for (name, key) in [REPOSITORY_SECRET, CLOUD_SECRET] {
+        let value = secrets.iter().find(|secret| secret.name == name).and_then(|secret| secret.data.get(key));
+        let value = value.map(ExposeSecret::expose_secret).unwrap_or_default();
+        digest.update((value.len() as u64).to_be_bytes());
+        digest.update(value);
+    }
+    digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Every CRD of the release, as its own `velero install --crds-only --dry-run` prints them: the server does not start

@@ -1,1 +1,35 @@
-//! Adapter to the Talos machine API.
+//! Adapter to the Talos machine API: gRPC over mutual TLS, one call per node.
+//!
+//! [`config`] finds the credentials, [`connect`] carries the bytes, [`client`] makes the calls, [`resources`] reads
+//! what comes back.
+
+pub mod client;
+pub mod config;
+pub mod connect;
+mod fault;
+pub mod resources;
+
+pub use client::{Client, Node};
+pub use config::Context;
+
+/// The port of the machine API (siderolabs/talos, pkg/machinery/constants).
+pub const PORT: u16 = 50000;
+
+/// The longest message of either side, 32 MiB (siderolabs/talos, `GRPCMaxMessageSize`).
+pub const MAX_MESSAGE: usize = 32 << 20;
+
+/// The wire types, compiled from `proto/`.
+#[allow(clippy::all, clippy::use_self, clippy::unwrap_used, missing_debug_implementations)]
+pub mod proto {
+    pub mod common {
+        tonic::include_proto!("common");
+    }
+    pub mod machine {
+        tonic::include_proto!("machine");
+    }
+    pub mod cosi {
+        pub mod resource {
+            tonic::include_proto!("cosi.resource");
+        }
+    }
+}

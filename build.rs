@@ -1,0 +1,8 @@
+//! Compiles `proto/` into Rust, client and server; no protoc is needed.
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    let files = protox::compile(["common.proto", "machine.proto", "cosi.proto"], ["proto"])?;
+    tonic_prost_build::configure().build_transport(false).compile_fds(files)?;
+    Ok(())
+}

@@ -1,0 +1,19 @@
+# What a developer runs. `.ci/run` does all of it in one go.
+
+# Format, lint, test: everything that needs no cluster.
+check:
+    cargo fmt --check
+    cargo clippy --all-targets --locked -- -D warnings
+    cargo test --locked
+
+# The real Talos and the real Kubernetes; builds them the first time.
+e2e *ARGS:
+    e2e/run {{ARGS}}
+
+# Dependencies: what is banned, licences, sources.
+deny:
+    cargo deny check bans licenses sources
+
+# Size of the stripped binary, and its start-up beside kubectl's.
+size:
+    e2e/size

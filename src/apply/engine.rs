@@ -1,0 +1,117 @@
+//! Executes a plan step by step: journal first, then the deed, then the look at what came of it.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::{Journal, node};
+use crate::cluster::{Cluster, Outcome};
+use crate::error::{Error, Kind, Result};
+use crate::event::{Events, PROTOCOL, What};
+use crate::plan::{Action, Plan, Step};
+use crate::talos;
+
+/// How long one step may wait for what it brings about.
+pub(super) const STEP_DEADLINE: Duration = Duration::from_secs(300);
+
+/// The connections that the steps need.
+#[derive(Debug)]
+pub struct World {
+    pub talos: Option<talos::Client>,
+    pub cluster: Option<Cluster>,
+}
+
+/// Carries out every step in order and stops at the first that fails.
+pub async fn run(
+    verb: &str,
+    plan: &Plan,
+    world: &World,
+    events: &Events,
+    journal: &mut Journal,
+    interrupted: watch::Receiver<bool>,
+) -> Result<()> {
+    let steps = plan.steps.len();
+    events.send(What::RunStarted { protocol: PROTOCOL, verb: verb.to_owned(), steps, simulated: false });
+    let mut changed = 0;
+    for (index, step) in plan.steps.iter().enumerate() {
+        let result = if *interrupted.borrow() {
+            Err(Error::new(Kind::Interrupted, format!("interrupted before step {}", step.id)))
+        } else {
+            one(step, world, events, journal, interrupted.clone()).await
+        };
+        match result {
+            Ok(did) => changed += usize::from(did),
+            Err(error) => {
+                let summary =
+                    format!("stopped at step {} of {steps} ({}): {}", index + 1, step.id, error.what);
+                journal.end(false, &summary)?;
+                events.send(What::RunFinished { ok: false, summary });
+                return Err(error);
+            }
+        }
+    }
+    let summary = format!("{verb}: {steps} steps done, {changed} changed something");
+    journal.end(true, &summary)?;
+    events.send(What::RunFinished { ok: true, summary });
+    Ok(())
+}
+
+async fn one(
+    step: &Step,
+    world: &World,
+    events: &Events,
+    journal: &mut Journal,
+    interrupted: watch::Receiver<bool>,
+) -> Result<bool> {
+    let events = events.of(&step.target, &step.id);
+    journal.started(&step.id)?;
+    events.send(What::StepStarted { title: step.title.clone() });
+    let result = tokio::select! {
+        result = execute(step, world, &events) => result,
+        error = stop_waiting(step, interrupted) => Err(error),
+    };
+    match result {
+        Ok(changed) => {
+            journal.done(&step.id, changed)?;
+            events.send(What::StepDone { changed });
+            Ok(changed)
+        }
+        Err(error) => {
+            journal.failed(&step.id, &error.what)?;
+            events.send(What::StepFailed { error: error.what.clone(), hint: error.hint.clone() });
+            Err(error)
+        }
+    }
+}
+
+/// A step that only waits ends at once when interrupted; one that changes something is finished first.
+async fn stop_waiting(step: &Step, mut interrupted: watch::Receiver<bool>) -> Error {
+    if step.action.changes() || interrupted.wait_for(|stop| *stop).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+    Error::new(Kind::Interrupted, format!("interrupted while waiting: {}", step.title))
+}
+
+/// True when something was changed.
+async fn execute(step: &Step, world: &World, events: &Events) -> Result<bool> {
+    let no = |what: &str| Error::failed(format!("step {} needs a connection to the {what}", step.id));
+    match &step.action {
+        Action::ApplyConfig(work) => {
+            let client = world.talos.as_ref().ok_or_else(|| no("machine API"))?;
+            node::apply_config(client, work, events).await
+        }
+        Action::AwaitVolumes { address, volumes } => {
+            let client = world.talos.as_ref().ok_or_else(|| no("machine API"))?;
+            node::await_volumes(client, address, volumes, events).await.map(|()| false)
+        }
+        Action::ApplyObject(object) => {
+            let cluster = world.cluster.as_ref().ok_or_else(|| no("cluster"))?;
+            let applied = cluster.apply(&object.value, false, object.create_only).await?;
+            Ok(applied.outcome() != Outcome::Unchanged)
+        }
+        Action::AwaitReady(ready) => {
+            let cluster = world.cluster.as_ref().ok_or_else(|| no("cluster"))?;
+            cluster.await_ready(ready, events, STEP_DEADLINE).await.map(|()| false)
+        }
+    }
+}

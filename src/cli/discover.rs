@@ -1,0 +1,167 @@
+//! `discover`: every node's disks and who owns their bytes.
+
+use serde_json::{Value, json};
+
+use super::Global;
+use super::global::{Output, observe};
+use crate::error::{Error, Result};
+use crate::intent::Intent;
+use crate::observe::disks::{Disk, select};
+use crate::observe::nodes::Node;
+use crate::plan::disks::human;
+use crate::report;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+    /// Show only the disks that a CEL expression matches, such as 'disk.transport == "nvme" && !system_disk'.
+    #[arg(long, value_name = "CEL")]
+    select: Option<String>,
+}
+
+pub async fn run(global: &Global, args: &Args) -> Result<()> {
+    let (client, addresses) = targets(global)?;
+    let mut nodes = observe(&client, &addresses).await?;
+    if let Some(expression) = &args.select {
+        for node in &mut nodes {
+            if let Ok(disks) = &mut node.disks {
+                let chosen = select(expression, disks)?;
+                *disks = chosen.into_iter().filter_map(|i| disks.get(i).cloned()).collect();
+            }
+        }
+    }
+    match args.output {
+        Output::Table => report::stdout(&text(&nodes)),
+        Output::Json => report::stdout(&format!("{:#}\n", json(&nodes))),
+    }
+    Ok(())
+}
+
+/// The file's nodes; without a file, those of the talosconfig's context, or of `--nodes`.
+fn targets(global: &Global) -> Result<(crate::talos::Client, Vec<String>)> {
+    let intent: Option<Intent> = if global.file.exists() { Some(global.intent()?) } else { None };
+    if let Some(intent) = &intent
+        && let Some(targets) = global.talos(intent)?
+    {
+        return Ok(targets);
+    }
+    let client = global.talos_client()?;
+    let addresses =
+        if global.nodes.is_empty() { global.talos_context()?.nodes } else { global.nodes.clone() };
+    if addresses.is_empty() {
+        return Err(
+            Error::invalid("no nodes to look at").hint("name them with --nodes, or list them in the file")
+        );
+    }
+    Ok((client, addresses))
+}
+
+fn text(nodes: &[Node]) -> String {
+    let mut text = String::new();
+    for node in nodes {
+        text.push_str(&headline(node));
+        if let Ok(disks) = &node.disks {
+            let rows = disks.iter().filter(|disk| !virtual_disk(disk)).map(row).collect();
+            let header = ["DISK", "SIZE", "TRANSPORT", "MODEL", "SERIAL", "HOLDS", "FREE"];
+            for line in report::table(&header, rows).lines() {
+                text.push_str(&format!("  {line}\n"));
+            }
+        }
+        for (what, error) in node.faults() {
+            text.push_str(&format!("  {what}: could not be read: {error}\n"));
+        }
+        if let (Ok(volumes), Ok(mounts)) = (&node.volumes, &node.mounts) {
+            for volume in volumes.iter().filter(|v| v.id.starts_with("u-")) {
+                let path = format!("/var/mnt/{}", volume.id.trim_start_matches("u-"));
+                let mounted =
+                    if mounts.iter().any(|m| m.target == path) { "mounted at" } else { "not mounted at" };
+                let error = &volume.spec.error_message;
+                let error = if error.is_empty() { String::new() } else { format!(": {error}") };
+                text.push_str(&format!(
+                    "  volume {} {}, {mounted} {path}{error}\n",
+                    volume.id, volume.spec.phase
+                ));
+            }
+        }
+    }
+    text
+}
+
+fn headline(node: &Node) -> String {
+    let version = node.version.as_ref().map_or("of unknown version", |v| v.tag.as_str());
+    let name = match &node.hostname {
+        Ok(Some(name)) => format!(" ({name})"),
+        _ => String::new(),
+    };
+    let place = if node.version.as_ref().is_ok_and(|v| v.container) { ", in a container" } else { "" };
+    let role = node.machine_type.as_ref().ok().and_then(|role| role.as_deref()).unwrap_or("no role");
+    let stage = node.status.as_ref().map_or("unknown stage", |s| s.stage.as_str());
+    let days = node.cert_days_left;
+    format!(
+        "{}{name}: Talos {version}, {role}, {stage}{place}; client certificate good for {days} days\n",
+        node.address
+    )
+}
+
+/// Loop devices hold Talos' own images; nobody looks for them.
+fn virtual_disk(disk: &Disk) -> bool {
+    disk.id.starts_with("loop") || disk.id.starts_with("zram")
+}
+
+fn row(disk: &Disk) -> Vec<String> {
+    let or_dash = |value: &str| if value.is_empty() { "-".to_owned() } else { value.to_owned() };
+    vec![
+        disk.id.clone(),
+        human(disk.spec.size),
+        or_dash(&disk.spec.transport),
+        or_dash(&disk.spec.model),
+        or_dash(&disk.spec.serial),
+        disk.holder.to_string(),
+        disk.eligible.as_ref().map_or_else(|why| format!("no: {why}"), |()| "yes".into()),
+    ]
+}
+
+fn json(nodes: &[Node]) -> Value {
+    json!({
+        "apiVersion": crate::intent::API_VERSION,
+        "kind": "Nodes",
+        "simulated": false,
+        "nodes": nodes.iter().map(node_json).collect::<Vec<_>>(),
+    })
+}
+
+fn node_json(node: &Node) -> Value {
+    let faults: serde_json::Map<String, Value> =
+        node.faults().into_iter().map(|(part, error)| (part.to_owned(), error.what.clone().into())).collect();
+    let disks = node.disks.as_deref().unwrap_or_default();
+    let volumes = node.volumes.as_deref().unwrap_or_default();
+    json!({
+        "address": node.address,
+        "name": node.hostname.as_ref().ok(),
+        "version": node.version.as_ref().ok().map(|v| &v.tag),
+        "container": node.version.as_ref().ok().map(|v| v.container),
+        "role": node.machine_type.as_ref().ok(),
+        "stage": node.status.as_ref().ok().map(|s| &s.stage),
+        "ready": node.status.as_ref().ok().map(|s| s.ready),
+        "certificateDaysLeft": node.cert_days_left,
+        "labels": node.labels.as_ref().ok(),
+        "wantedLabels": node.wanted_labels.as_ref().ok(),
+        "disks": disks.iter().map(disk_json).collect::<Vec<_>>(),
+        "volumes": volumes.iter().map(|v| json!({
+            "id": v.id, "phase": v.spec.phase, "location": v.spec.location, "size": v.spec.size,
+            "filesystem": v.spec.filesystem, "error": v.spec.error_message,
+        })).collect::<Vec<_>>(),
+        "unreadable": faults,
+    })
+}
+
+fn disk_json(disk: &Disk) -> Value {
+    let spec = &disk.spec;
+    json!({
+        "id": disk.id, "path": spec.dev_path, "size": spec.size, "model": spec.model, "serial": spec.serial,
+        "wwid": spec.wwid, "transport": spec.transport, "rotational": spec.rotational, "readonly": spec.readonly,
+        "system": disk.system, "holds": disk.holder.to_string(), "free": disk.eligible.is_ok(),
+        "why": disk.eligible.as_ref().err(),
+    })
+}

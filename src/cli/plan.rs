@@ -1,0 +1,105 @@
+//! `plan`: what apply would change; nothing is changed.
+
+use std::process::ExitCode;
+
+use super::Global;
+use super::global::{Output, observe};
+use crate::cluster::Cluster;
+use crate::error::{Error, Kind, Result};
+use crate::intent::Intent;
+use crate::observe;
+use crate::plan::{self, Plan, Skipped};
+use crate::report;
+use crate::stack;
+use crate::talos;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+    /// Exit with 4 when there is something to change.
+    #[arg(long)]
+    exit_code: bool,
+}
+
+pub async fn run(global: &Global, args: &Args) -> Result<ExitCode> {
+    let intent = global.intent()?;
+    let planned = make(global, &intent, Part::All).await?;
+    match args.output {
+        Output::Table => report::stdout(&report::plan_text(&planned.plan)),
+        Output::Json => {
+            report::stdout(&format!("{:#}\n", report::plan_json(&intent.metadata.name, &planned.plan)))
+        }
+    }
+    let pending = args.exit_code && !planned.plan.is_empty();
+    Ok(ExitCode::from(if pending { Kind::Pending.exit_code() } else { 0 }))
+}
+
+/// Which part of the file is planned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    All,
+    Stack,
+}
+
+/// A plan, and the connections it was made through.
+pub(super) struct Planned {
+    pub(super) plan: Plan,
+    pub(super) talos: Option<talos::Client>,
+    pub(super) cluster: Option<Cluster>,
+}
+
+/// Reads the world and plans; secrets are decrypted first, so that a wrong key stops everything early.
+pub(super) async fn make(global: &Global, intent: &Intent, part: Part) -> Result<Planned> {
+    let items = stack::render(intent, &global.stack_secrets(intent)?)?;
+    let mut plan = Plan::default();
+    let mut client = None;
+    if part == Part::All {
+        client = plan_nodes(global, intent, &mut plan).await?;
+    }
+    let mut cluster = None;
+    if items.is_empty() {
+        plan.skipped
+            .push(Skipped { what: "stack".into(), why: "the file asks for nothing to be installed".into() });
+    } else {
+        let connected = global.cluster().await?;
+        let observed = observe::cluster::observe(&connected, &items).await?;
+        plan.extend(plan::stack::plan(intent, &items, &observed)?);
+        cluster = Some(connected);
+    }
+    Ok(Planned { plan, talos: client, cluster })
+}
+
+async fn plan_nodes(global: &Global, intent: &Intent, plan: &mut Plan) -> Result<Option<talos::Client>> {
+    let Some((client, addresses)) = global.talos(intent)? else {
+        if !intent.volumes.is_empty() || !intent.labels.is_empty() {
+            let why = "the file lists no nodes".into();
+            plan.skipped.push(Skipped { what: "volumes and labels".into(), why });
+        }
+        return Ok(None);
+    };
+    for node in observe(&client, &addresses).await? {
+        plan.extend(plan::machine::plan(intent, &node)?);
+    }
+    Ok(Some(client))
+}
+
+/// Asks before a plan is carried out; `--yes` answers, and without a terminal it is required.
+pub(super) fn confirm(plan: &Plan, yes: bool) -> Result<()> {
+    use std::io::IsTerminal;
+    report::stderr(&report::plan_text(plan));
+    if yes || plan.is_empty() {
+        return Ok(());
+    }
+    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+        return Err(
+            Error::invalid("there is nobody to confirm the plan").hint("add --yes to carry it out unasked")
+        );
+    }
+    let agreed = dialoguer::Confirm::new().with_prompt("Carry this out?").default(false).interact();
+    match agreed {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Error::new(Kind::Interrupted, "not confirmed; nothing was changed")),
+        Err(e) => Err(Error::new(Kind::Interrupted, format!("no answer ({e}); nothing was changed"))),
+    }
+}

@@ -1,0 +1,265 @@
+//! The machines and what is on them, read through the Talos machine API.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use futures::stream::{self, StreamExt, TryStreamExt};
+use jiff::Timestamp;
+use secrecy::SecretString;
+
+use super::disks::{self, Disk, Facts};
+use crate::error::{Error, Result};
+use crate::talos::resources::{
+    self, Item, MachineStatus, MountStatus, NodeLabel, NodeStatus, Nodename, VolumeStatus, id,
+};
+use crate::talos::{self, Client};
+
+/// A part of what was observed; that it could not be read is data too.
+pub type Part<T> = Result<T>;
+
+/// How many machines are read at the same time.
+const AT_ONCE: usize = 32;
+
+/// A machine as it is.
+#[derive(Debug)]
+pub struct Node {
+    /// The address it was asked for by.
+    pub address: String,
+    pub version: Part<Version>,
+    /// Its name in Kubernetes, if it has one yet.
+    pub hostname: Part<Option<String>>,
+    /// `controlplane` or `worker`; nothing in maintenance mode.
+    pub machine_type: Part<Option<String>>,
+    pub status: Part<Status>,
+    /// Empty in a container, which sees no disks.
+    pub disks: Part<Vec<Disk>>,
+    /// Volumes by id; a user volume's is `u-<name>`.
+    pub volumes: Part<Vec<Item<VolumeStatus>>>,
+    pub mounts: Part<Vec<Mount>>,
+    /// The labels the configuration asks for.
+    pub wanted_labels: Part<BTreeMap<String, String>>,
+    /// The labels on the Node object, if the machine can see it.
+    pub labels: Part<Option<BTreeMap<String, String>>>,
+    /// The configuration in force; nothing in maintenance mode.
+    pub config: Part<Option<MachineConfig>>,
+    /// Whole days until the client certificate in use expires.
+    pub cert_days_left: i64,
+}
+
+/// The Talos a machine runs, and what it runs on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Version {
+    /// As Talos writes it, such as `v1.11.5`.
+    pub tag: String,
+    /// Major, minor and patch; anything after them is left out.
+    pub parsed: (u64, u64, u64),
+    /// Such as `metal`.
+    pub platform: String,
+    /// Whether the machine is a container, which has no disks of its own and cannot reboot.
+    pub container: bool,
+    /// Such as `amd64`.
+    pub arch: String,
+}
+
+/// Where a machine is in its life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// Such as `maintenance`, `booting` or `running`.
+    pub stage: String,
+    pub ready: bool,
+    /// What keeps it from being ready: name and reason.
+    pub unmet: Vec<String>,
+}
+
+/// A mounted file system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    pub source: String,
+    pub target: String,
+    pub filesystem: String,
+    /// The options it is really mounted with, such as `prjquota`.
+    pub options: Vec<String>,
+    /// Bytes, where they could be read.
+    pub size: Option<u64>,
+    /// Bytes, where they could be read.
+    pub available: Option<u64>,
+}
+
+/// A machine's configuration: all its documents, and the version of the resource that holds them.
+#[derive(Clone)]
+pub struct MachineConfig {
+    pub text: SecretString,
+    pub version: String,
+}
+
+impl fmt::Debug for MachineConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MachineConfig").field("version", &self.version).finish_non_exhaustive()
+    }
+}
+
+impl Node {
+    /// The parts that could not be read, by name.
+    pub fn faults(&self) -> Vec<(&'static str, &Error)> {
+        fn fault<'a, T>(name: &'static str, part: &'a Part<T>) -> Option<(&'static str, &'a Error)> {
+            part.as_ref().err().map(|error| (name, error))
+        }
+        let faults = [
+            fault("version", &self.version),
+            fault("hostname", &self.hostname),
+            fault("machine type", &self.machine_type),
+            fault("status", &self.status),
+            fault("disks", &self.disks),
+            fault("volumes", &self.volumes),
+            fault("mounts", &self.mounts),
+            fault("wanted labels", &self.wanted_labels),
+            fault("labels", &self.labels),
+            fault("config", &self.config),
+        ];
+        faults.into_iter().flatten().collect()
+    }
+}
+
+/// Reads several machines, so many at a time that thousands can be asked for; in the order given.
+pub async fn observe_all(client: &Client, addresses: &[String], now: Timestamp) -> Result<Vec<Node>> {
+    stream::iter(addresses).map(|address| observe(client, address, now)).buffered(AT_ONCE).try_collect().await
+}
+
+/// Reads everything of one machine at once. It is an error only when `address` cannot be a machine's.
+pub async fn observe(client: &Client, address: &str, now: Timestamp) -> Result<Node> {
+    let node = client.node(address)?;
+    let (version, hostname, machine_type, status, disks, mounts, wanted_labels, labels, config) = tokio::join!(
+        version(&node),
+        hostname(&node),
+        machine_type(&node),
+        status(&node),
+        read_disks(&node),
+        mounts(&node),
+        wanted_labels(&node),
+        labels(&node),
+        config(&node),
+    );
+    let (disks, volumes) = disks;
+    let cert_days_left = talos::config::days_between(now, client.expires());
+    let address = address.to_owned();
+    Ok(Node {
+        address,
+        version,
+        hostname,
+        machine_type,
+        status,
+        disks,
+        volumes,
+        mounts,
+        wanted_labels,
+        labels,
+        config,
+        cert_days_left,
+    })
+}
+
+async fn version(node: &talos::Node) -> Part<Version> {
+    let reply = node.version().await?;
+    let info = reply.version.unwrap_or_default();
+    let platform = reply.platform.unwrap_or_default();
+    let parsed = parse_version(&info.tag).ok_or_else(|| {
+        Error::failed(format!("node {}: its version {:?} is not one", node.address(), info.tag))
+    })?;
+    let container = platform.mode.eq_ignore_ascii_case("container");
+    Ok(Version { tag: info.tag, parsed, platform: platform.name, container, arch: info.arch })
+}
+
+/// Reads `v1.11.5`, `1.11.5` or `v1.14.0-alpha.2`.
+fn parse_version(tag: &str) -> Option<(u64, u64, u64)> {
+    let plain = tag.strip_prefix('v').unwrap_or(tag);
+    let plain = plain.split(['-', '+']).next()?;
+    let mut numbers = plain.split('.').map(str::parse);
+    let version = (numbers.next()?.ok()?, numbers.next()?.ok()?, numbers.next()?.ok()?);
+    numbers.next().is_none().then_some(version)
+}
+
+async fn hostname(node: &talos::Node) -> Part<Option<String>> {
+    let found = node.spec::<Nodename>(id::NODENAME).await?;
+    Ok(found.map(|found| found.spec.nodename).filter(|name| !name.is_empty()))
+}
+
+async fn machine_type(node: &talos::Node) -> Part<Option<String>> {
+    let found = node.spec::<resources::MachineType>(id::MACHINE_TYPE).await?;
+    Ok(found.map(|found| found.spec.0).filter(|kind| kind != "unknown"))
+}
+
+async fn status(node: &talos::Node) -> Part<Status> {
+    let found = node.spec::<MachineStatus>(id::MACHINE).await?;
+    let MachineStatus { stage, status } = found.map(|found| found.spec).unwrap_or_default();
+    let unmet = status.unmet_conditions.into_iter().map(|unmet| format!("{}: {}", unmet.name, unmet.reason));
+    Ok(Status { stage, ready: status.ready, unmet: unmet.collect() })
+}
+
+/// The disks need the volumes, and the volumes are a part of their own.
+async fn read_disks(node: &talos::Node) -> (Part<Vec<Disk>>, Part<Vec<Item<VolumeStatus>>>) {
+    let (facts, volumes) = tokio::join!(facts(node), node.specs::<VolumeStatus>());
+    let known = volumes.as_ref().map_or_else(|_| Vec::new(), Clone::clone);
+    (facts.map(|facts| disks::join(&Facts { volumes: known, ..facts })), volumes)
+}
+
+/// What is known of the disks, but for the volumes.
+async fn facts(node: &talos::Node) -> Part<Facts> {
+    let (disks, system, devices, discovered) = tokio::try_join!(
+        node.specs(),
+        node.spec::<resources::SystemDisk>(id::SYSTEM_DISK),
+        node.specs(),
+        node.specs()
+    )?;
+    let system_disk = system.map(|found| found.spec.disk_id).filter(|disk| !disk.is_empty());
+    Ok(Facts { disks, system_disk, devices, discovered, volumes: Vec::new() })
+}
+
+/// The mounts, with sizes where the call that tells them works (it does not in maintenance mode).
+async fn mounts(node: &talos::Node) -> Part<Vec<Mount>> {
+    let (mounts, sizes) = tokio::join!(node.specs::<MountStatus>(), node.mounts());
+    let sizes = sizes.unwrap_or_default();
+    let join = |mount: Item<MountStatus>| {
+        let MountStatus { source, target, filesystem_type, options, .. } = mount.spec;
+        let found = sizes.iter().rev().find(|stat| stat.mounted_on == target);
+        let (size, available) = (found.map(|stat| stat.size), found.map(|stat| stat.available));
+        Mount { source, target, filesystem: filesystem_type, options, size, available }
+    };
+    Ok(mounts?.into_iter().map(join).collect())
+}
+
+async fn wanted_labels(node: &talos::Node) -> Part<BTreeMap<String, String>> {
+    let found = node.specs::<NodeLabel>().await?;
+    Ok(found.into_iter().map(|label| (label.spec.key, label.spec.value)).collect())
+}
+
+async fn labels(node: &talos::Node) -> Part<Option<BTreeMap<String, String>>> {
+    let found = node.specs::<NodeStatus>().await?;
+    Ok(found.into_iter().next().map(|status| status.spec.labels))
+}
+
+async fn config(node: &talos::Node) -> Part<Option<MachineConfig>> {
+    let found = node.spec::<resources::MachineConfig>(id::ACTIVE_CONFIG).await?;
+    Ok(found.map(|found| MachineConfig { text: found.spec.0, version: found.version }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_version;
+
+    #[test]
+    fn reads_the_versions_talos_writes_and_no_others() {
+        let table = [
+            ("v1.11.5", Some((1, 11, 5))),
+            ("1.9.0", Some((1, 9, 0))),
+            ("v1.14.0-alpha.2", Some((1, 14, 0))),
+            ("v1.15.0-alpha.0-12-g1234abc-dirty", Some((1, 15, 0))),
+            ("v1.11", None),
+            ("v1.11.5.6", None),
+            ("", None),
+            ("dev", None),
+        ];
+        for (tag, expected) in table {
+            assert_eq!(parse_version(tag), expected, "{tag}");
+        }
+    }
+}

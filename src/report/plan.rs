@@ -1,0 +1,65 @@
+//! A plan as people read it, and as JSON; without secrets, as its diffs already are.
+
+use serde_json::{Value, json};
+
+use crate::plan::{Plan, Risk};
+
+/// The plan with the diff of every step.
+pub fn text(plan: &Plan) -> String {
+    let mut text = String::new();
+    for step in plan.steps.iter().filter(|step| step.action.changes()) {
+        let risk = match step.risk {
+            Risk::Format => "  (formats an empty disk)",
+            Risk::None | Risk::Low => "",
+        };
+        let place = if step.target == "cluster" { String::new() } else { format!("{}: ", step.target) };
+        text.push_str(&format!("~ {place}{}{risk}\n", step.title));
+        if !step.why.is_empty() {
+            text.push_str(&format!("  {}\n", step.why));
+        }
+        for line in step.diff.lines() {
+            text.push_str(&format!("    {line}\n"));
+        }
+    }
+    for skipped in &plan.skipped {
+        text.push_str(&format!("- {}: skipped, {}\n", skipped.what, skipped.why));
+    }
+    for warning in &plan.warnings {
+        text.push_str(&format!("! {warning}\n"));
+    }
+    let changes = plan.changes();
+    match changes {
+        0 => text.push_str("Nothing to change.\n"),
+        1 => text.push_str("1 change.\n"),
+        _ => text.push_str(&format!("{changes} changes.\n")),
+    }
+    text
+}
+
+pub fn json(cluster: &str, plan: &Plan) -> Value {
+    let steps: Vec<Value> = plan
+        .steps
+        .iter()
+        .map(|step| {
+            json!({
+                "id": step.id,
+                "target": step.target,
+                "title": step.title,
+                "why": step.why,
+                "risk": step.risk,
+                "changes": step.action.changes(),
+                "diff": step.diff,
+            })
+        })
+        .collect();
+    json!({
+        "apiVersion": crate::intent::API_VERSION,
+        "kind": "Plan",
+        "cluster": cluster,
+        "simulated": false,
+        "changes": plan.changes(),
+        "steps": steps,
+        "skipped": plan.skipped,
+        "warnings": plan.warnings,
+    })
+}

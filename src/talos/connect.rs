@@ -1,0 +1,200 @@
+//! How bytes reach a machine: a dialler, and the mutual TLS that every dialler carries.
+
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context as Poller, Poll, ready};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use rustls::crypto::ring;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::config::Context;
+use crate::error::{Error, Result};
+
+/// Anything that carries bytes both ways.
+pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+/// Opens a byte stream to a host and port: TCP, or an in-memory duplex that carries the same TLS and HTTP/2.
+pub type Dial = Arc<dyn Fn(String, u16) -> BoxFuture<'static, io::Result<Box<dyn Io>>> + Send + Sync>;
+
+/// Dials over TCP. A dead peer is noticed by TCP keepalive: apid answers HTTP/2 pings more often than every five
+/// minutes with GOAWAY (`too_many_pings`).
+pub fn tcp() -> Dial {
+    Arc::new(|host, port| {
+        Box::pin(async move {
+            let stream = TcpStream::connect((host.as_str(), port)).await?;
+            stream.set_nodelay(true)?;
+            let idle = socket2::TcpKeepalive::new().with_time(Duration::from_secs(30));
+            socket2::SockRef::from(&stream).set_tcp_keepalive(&idle)?;
+            Ok(Box::new(stream) as Box<dyn Io>)
+        })
+    })
+}
+
+/// A host and port to connect to, as talosconfig writes it: the port may be missing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    pub host: String,
+    pub port: u16,
+}
+
+impl Endpoint {
+    /// Reads `host`, `host:port`, `[v6]`, `[v6]:port` or a bare IPv6 address.
+    pub fn parse(text: &str) -> Result<Self> {
+        let wrong = || Error::invalid(format!("{text:?} is not an endpoint: host or host:port is needed"));
+        let (host, port) = match text.strip_prefix('[') {
+            Some(rest) => {
+                let (host, port) = rest.split_once(']').ok_or_else(wrong)?;
+                (host, if port.is_empty() { None } else { Some(port.strip_prefix(':').ok_or_else(wrong)?) })
+            }
+            None if text.matches(':').count() == 1 => {
+                text.split_once(':').map(|(host, port)| (host, Some(port))).ok_or_else(wrong)?
+            }
+            None => (text, None),
+        };
+        let port = port.map_or(Ok(super::PORT), |port| port.parse().map_err(|_| wrong()))?;
+        ServerName::try_from(host).map_err(|_| wrong())?;
+        Ok(Self { host: host.into(), port })
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port } = self;
+        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
+    }
+}
+
+/// Why no connection came about.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Refusal {
+    #[error("{endpoint}: {error}")]
+    Tls { endpoint: Endpoint, error: rustls::Error },
+    #[error("{0}")]
+    Network(String),
+}
+
+/// The newest TLS fault of a connection since its peer last spoke. It has to be kept aside: in TLS 1.3 a server
+/// refuses a client certificate only after the handshake, and HTTP/2 turns that alert into text.
+#[derive(Debug, Clone, Default)]
+pub(super) struct TlsFault(Arc<Mutex<Option<rustls::Error>>>);
+
+impl TlsFault {
+    pub(super) fn get(&self) -> Option<rustls::Error> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, fault: Option<rustls::Error>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = fault;
+    }
+}
+
+/// Connects to the first of the endpoints that takes the connection.
+#[derive(Clone)]
+pub(super) struct Connector {
+    pub(super) endpoints: Arc<[Endpoint]>,
+    pub(super) tls: TlsConnector,
+    pub(super) dial: Dial,
+    /// For each endpoint, TLS handshake included.
+    pub(super) timeout: Duration,
+    pub(super) fault: TlsFault,
+}
+
+impl Connector {
+    pub(super) async fn connect(self) -> Result<Watched, Refusal> {
+        let mut tls_fault = None;
+        let mut network_faults = Vec::new();
+        for endpoint in self.endpoints.iter() {
+            match tokio::time::timeout(self.timeout, self.try_endpoint(endpoint)).await {
+                Ok(Ok(stream)) => return Ok(Watched { stream, fault: self.fault.clone() }),
+                Ok(Err(error)) => match tls_error(&error) {
+                    Some(error) if tls_fault.is_none() => {
+                        tls_fault = Some(Refusal::Tls { endpoint: endpoint.clone(), error });
+                    }
+                    _ => network_faults.push(format!("{endpoint}: {error}")),
+                },
+                Err(_) => network_faults.push(format!("{endpoint}: no connection within {:?}", self.timeout)),
+            }
+        }
+        Err(tls_fault.unwrap_or_else(|| Refusal::Network(network_faults.join("; "))))
+    }
+
+    async fn try_endpoint(&self, endpoint: &Endpoint) -> io::Result<TlsStream<Box<dyn Io>>> {
+        let name = ServerName::try_from(endpoint.host.clone()).map_err(io::Error::other)?;
+        let stream = (self.dial)(endpoint.host.clone(), endpoint.port).await?;
+        self.tls.connect(name, stream).await
+    }
+}
+
+/// Mutual TLS 1.2 or newer with the credentials of a context, speaking HTTP/2.
+pub(super) fn tls(context: &Context) -> Result<TlsConnector> {
+    let wrong = |error: rustls::Error| {
+        Error::invalid(format!("{}: context {:?}: {error}", context.file.display(), context.name))
+    };
+    let mut roots = RootCertStore::empty();
+    for ca in &context.ca {
+        roots.add(ca.clone()).map_err(wrong)?;
+    }
+    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(wrong)?
+        .with_root_certificates(roots)
+        .with_client_auth_cert(context.certificates.clone(), context.private_key()?)
+        .map_err(wrong)?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(TlsConnector::from(Arc::new(config)))
+}
+
+fn tls_error(error: &io::Error) -> Option<rustls::Error> {
+    error.get_ref()?.downcast_ref::<rustls::Error>().cloned()
+}
+
+/// A TLS stream that notes the TLS faults passing through it.
+pub(super) struct Watched {
+    stream: TlsStream<Box<dyn Io>>,
+    fault: TlsFault,
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Poller<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let result = ready!(Pin::new(&mut self.stream).poll_read(cx, buf));
+        match &result {
+            Ok(()) if buf.filled().len() > before => self.fault.set(None),
+            Ok(()) => {}
+            Err(error) => {
+                if let Some(error) = tls_error(error) {
+                    self.fault.set(Some(error));
+                }
+            }
+        }
+        Poll::Ready(result)
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Poller<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Poller<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Poller<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

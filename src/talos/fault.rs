@@ -1,0 +1,119 @@
+//! What a failed call means: the kind, where it happened, and what to look at.
+
+use std::error::Error as StdError;
+
+use rustls::{AlertDescription, CertificateError};
+use tonic::{Code, Status};
+
+use super::connect::{Endpoint, Refusal};
+use crate::error::{Error, Kind, chain};
+
+const WRONG_CA: &str = "wrong talosconfig or context? A machine that has no configuration yet (maintenance mode) also \
+                        shows a certificate of its own";
+const NOT_OURS: &str =
+    "the talosconfig belongs to another cluster, or the cluster's CA was replaced since it was made";
+const ROLE: &str = "the talosconfig's role may not do this (changes and machine configs need os:admin); a Talos too old \
+                    to know what was asked answers the same";
+
+/// Judges a failed call. `place` names the node and how it was reached; `tls` is the newest TLS fault of the
+/// connection, which HTTP/2 itself only reports as text.
+pub(super) fn from_status(status: &Status, place: &str, tls: Option<rustls::Error>) -> Error {
+    // Only a status that was made on this side has a cause.
+    let Some(cause) = status.source() else { return answered(status).at(place) };
+    let error = match (find::<Refusal>(cause), tls) {
+        (Some(Refusal::Tls { endpoint, error }), _) => from_tls(error).at(endpoint),
+        (Some(Refusal::Network(text)), _) => unreachable(text),
+        (None, Some(error)) => from_tls(&error),
+        (None, None) => unreachable(format!("the connection broke: {}", chain(cause))),
+    };
+    error.at(place)
+}
+
+/// No answer within the deadline.
+pub(super) fn too_late(place: &str, seconds: f64) -> Error {
+    unreachable(format!("no answer within {seconds} s")).at(place)
+}
+
+/// What the machine, or the endpoint before it, answered.
+fn answered(status: &Status) -> Error {
+    let text = status.message();
+    match status.code() {
+        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => unreachable(text),
+        Code::PermissionDenied if text.contains("no request forwarding") => {
+            Error::invalid(text).hint("a worker passes no calls on: use the control-plane nodes as endpoints")
+        }
+        Code::PermissionDenied => Error::invalid(format!("not permitted: {text}")).hint(ROLE),
+        Code::Unauthenticated => Error::invalid(format!("not authenticated: {text}")).hint(NOT_OURS),
+        Code::InvalidArgument => Error::invalid(format!("the node refuses: {text}")),
+        Code::FailedPrecondition if text.contains("another apply configuration is already in progress") => {
+            Error::unavailable(text)
+                .hint("someone else is applying a configuration; try again when it is done")
+        }
+        Code::Unimplemented => Error::failed(format!("not implemented there: {text}"))
+            .hint("the node's Talos is too old or too new for this call, or the node is in maintenance mode"),
+        code => Error::failed(format!("{code:?}: {text}")),
+    }
+}
+
+fn unreachable(text: impl Into<String>) -> Error {
+    Error::unavailable(text)
+        .hint("is the machine up, and is port 50000 of it (or of the endpoint) open from here?")
+}
+
+fn from_tls(error: &rustls::Error) -> Error {
+    use AlertDescription as Alert;
+    use CertificateError as Bad;
+    let (what, hint) = match error {
+        rustls::Error::InvalidCertificate(bad) => match bad {
+            Bad::UnknownIssuer | Bad::BadSignature => {
+                ("its certificate is not from the CA of the talosconfig", WRONG_CA)
+            }
+            Bad::Expired | Bad::ExpiredContext { .. } | Bad::NotValidYet | Bad::NotValidYetContext { .. } => {
+                (
+                    "its certificate is not valid at this time",
+                    "check the clocks of this machine and of the node",
+                )
+            }
+            Bad::NotValidForName | Bad::NotValidForNameContext { .. } => (
+                "its certificate is not for this address",
+                "add the address to machine.certSANs, or use one the certificate has",
+            ),
+            _ => ("its certificate is not acceptable", WRONG_CA),
+        },
+        rustls::Error::AlertReceived(Alert::CertificateExpired) => {
+            ("it refuses the client certificate as expired", "check the clocks, or renew the talosconfig")
+        }
+        rustls::Error::AlertReceived(Alert::CertificateRequired) => (
+            "it wants a client certificate and got none",
+            "the machine is configured: use its cluster's talosconfig",
+        ),
+        rustls::Error::AlertReceived(
+            Alert::UnknownCA | Alert::BadCertificate | Alert::CertificateUnknown | Alert::AccessDenied,
+        ) => ("it refuses the client certificate", NOT_OURS),
+        _ => ("the TLS handshake failed", "is this the Talos machine API, usually port 50000?"),
+    };
+    Error::new(Kind::Invalid, format!("{what} ({error})")).hint(hint)
+}
+
+/// Finds an error of one type in a chain of causes.
+fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// Names a node and, when that differs, the endpoints it is reached through.
+pub(super) fn place(node: &str, endpoints: &[Endpoint]) -> String {
+    if let [only] = endpoints
+        && only.host == node
+    {
+        return format!("node {node}");
+    }
+    let endpoints: Vec<_> = endpoints.iter().map(ToString::to_string).collect();
+    format!("node {node} (through {})", endpoints.join(", "))
+}

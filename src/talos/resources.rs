@@ -1,0 +1,390 @@
+//! Talos' resources: what they are called and what is in them.
+//!
+//! Names and fields: siderolabs/talos, pkg/machinery/resources. Keys that are not named here are skipped and missing
+//! ones mean zero, so that older and newer releases both read.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use secrecy::SecretString;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
+
+use super::proto::cosi::resource as cosi;
+use crate::error::{Error, Result};
+
+/// A resource as it was read; its text may hold secrets.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Resource {
+    pub namespace: String,
+    /// The full type, such as `Disks.block.talos.dev`.
+    pub kind: String,
+    pub id: String,
+    /// Decimal, or `undefined` for something that does not exist.
+    pub version: String,
+    /// `running` or `tearingDown`.
+    pub phase: String,
+    pub labels: BTreeMap<String, String>,
+    pub yaml: String,
+}
+
+impl fmt::Debug for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resource")
+            .field("kind", &self.kind)
+            .field("id", &self.id)
+            .field("version", &self.version)
+            .field("phase", &self.phase)
+            .finish_non_exhaustive()
+    }
+}
+
+impl From<cosi::Resource> for Resource {
+    fn from(resource: cosi::Resource) -> Self {
+        let metadata = resource.metadata.unwrap_or_default();
+        Self {
+            namespace: metadata.namespace,
+            kind: metadata.r#type,
+            id: metadata.id,
+            version: metadata.version,
+            phase: metadata.phase,
+            labels: metadata.labels.into_iter().collect(),
+            yaml: resource.spec.unwrap_or_default().yaml_spec,
+        }
+    }
+}
+
+impl Resource {
+    /// Reads the text as a spec; `Kind::Failed` naming the resource and the line when it is not one. The text itself
+    /// is never quoted.
+    pub fn spec<T: DeserializeOwned>(&self) -> Result<T> {
+        let options =
+            serde_yaml::options! { strict_booleans: true, legacy_octal_numbers: true, with_snippet: false };
+        serde_yaml::from_str_with_options(&self.yaml, options).map_err(|error| {
+            let place = error.location().map(|at| format!(" at line {}, column {}", at.line(), at.column()));
+            let place = place.unwrap_or_default();
+            Error::failed(format!("{} {}: its spec is not what Talos documents{place}", self.kind, self.id))
+                .hint("this release of Talos may be newer than nodeprep knows")
+        })
+    }
+
+    /// The spec together with what is known of the resource.
+    pub fn decode<T: DeserializeOwned>(&self) -> Result<Item<T>> {
+        Ok(Item {
+            id: self.id.clone(),
+            version: self.version.clone(),
+            labels: self.labels.clone(),
+            spec: self.spec()?,
+        })
+    }
+}
+
+/// A decoded resource.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Item<T> {
+    pub id: String,
+    pub version: String,
+    pub labels: BTreeMap<String, String>,
+    pub spec: T,
+}
+
+/// A typed spec and where its resources are found.
+pub trait Spec: DeserializeOwned {
+    const NAMESPACE: &'static str;
+    const TYPE: &'static str;
+}
+
+macro_rules! kinds {
+    ($($spec:ident = $namespace:literal, $kind:literal;)*) => {
+        $(impl Spec for $spec {
+            const NAMESPACE: &'static str = $namespace;
+            const TYPE: &'static str = $kind;
+        })*
+    };
+}
+
+kinds! {
+    DiskSpec = "runtime", "Disks.block.talos.dev";
+    SystemDisk = "runtime", "SystemDisks.block.talos.dev";
+    BlockDevice = "runtime", "BlockDevices.block.talos.dev";
+    DiscoveredVolume = "runtime", "DiscoveredVolumes.block.talos.dev";
+    VolumeStatus = "runtime", "VolumeStatuses.block.talos.dev";
+    VolumeMount = "runtime", "MountStatuses.block.talos.dev";
+    MountStatus = "runtime", "MountStatuses.runtime.talos.dev";
+    MachineStatus = "runtime", "MachineStatuses.runtime.talos.dev";
+    PlatformMetadata = "runtime", "PlatformMetadatas.talos.dev";
+    SecurityState = "runtime", "SecurityStates.talos.dev";
+    Member = "cluster", "Members.cluster.talos.dev";
+    MachineType = "config", "MachineTypes.config.talos.dev";
+    MachineConfig = "config", "MachineConfigs.config.talos.dev";
+    Nodename = "k8s", "Nodenames.kubernetes.talos.dev";
+    NodeStatus = "k8s", "NodeStatuses.kubernetes.talos.dev";
+    NodeLabel = "k8s", "NodeLabelSpecs.k8s.talos.dev";
+}
+
+/// Ids of resources of which there is one.
+pub mod id {
+    pub const SYSTEM_DISK: &str = "system-disk";
+    pub const MACHINE: &str = "machine";
+    pub const MACHINE_TYPE: &str = "machine-type";
+    pub const NODENAME: &str = "nodename";
+    pub const PLATFORM: &str = "platformmetadata";
+    pub const SECURITY: &str = "securitystate";
+    /// The configuration in force.
+    pub const ACTIVE_CONFIG: &str = "v1alpha1";
+    /// The configuration of the next boot, which differs after [`Mode::Staged`](super::super::client::Mode::Staged).
+    pub const PERSISTENT_CONFIG: &str = "persistent";
+}
+
+/// A block device that the kernel calls a disk, loop devices and CD-ROMs included; the id is its kernel name.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct DiskSpec {
+    pub dev_path: String,
+    /// Bytes.
+    pub size: u64,
+    pub pretty_size: String,
+    /// Bytes.
+    pub io_size: u64,
+    /// Bytes.
+    pub sector_size: u64,
+    pub readonly: bool,
+    pub cdrom: bool,
+    pub model: String,
+    pub serial: String,
+    pub modalias: String,
+    /// Empty on many virtual machines.
+    pub wwid: String,
+    pub uuid: String,
+    pub bus_path: String,
+    pub sub_system: String,
+    pub transport: String,
+    pub rotational: bool,
+    /// The disks below this one, as with dm and md.
+    #[serde(deserialize_with = "nullable")]
+    pub secondary_disks: Vec<String>,
+    #[serde(deserialize_with = "nullable")]
+    pub symlinks: Vec<String>,
+}
+
+/// The disk Talos is installed on.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct SystemDisk {
+    #[serde(rename = "diskID")]
+    pub disk_id: String,
+    pub dev_path: String,
+}
+
+/// A disk or partition as the kernel lists it, partitions of MBR tables included.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct BlockDevice {
+    /// `disk` or `partition`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub partition_name: String,
+    pub partition_number: u32,
+    pub parent: String,
+    #[serde(deserialize_with = "nullable")]
+    pub secondaries: Vec<String>,
+}
+
+/// What was recognised on a disk or partition. MBR tables, NTFS, exFAT, F2FS and RAID members are not, and look empty
+/// (siderolabs/go-blockdevice, blkid).
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct DiscoveredVolume {
+    pub dev_path: String,
+    /// `disk` or `partition`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The id of the disk a partition is on.
+    pub parent: String,
+    /// Bytes.
+    pub size: u64,
+    /// The format, such as `gpt` or `xfs`; empty when nothing was recognised.
+    pub name: String,
+    pub uuid: String,
+    pub label: String,
+    pub partition_uuid: String,
+    pub partition_type: String,
+    pub partition_label: String,
+    /// From 1.
+    pub partition_index: u32,
+}
+
+/// How far a volume has come; user volumes have the id `u-<name>`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct VolumeStatus {
+    /// `ready` when all is well.
+    #[serde(deserialize_with = "lower")]
+    pub phase: String,
+    #[serde(deserialize_with = "lower")]
+    pub pre_fail_phase: String,
+    #[serde(rename = "type", deserialize_with = "lower")]
+    pub kind: String,
+    /// The device, such as `/dev/nvme0n1p1`.
+    pub location: String,
+    /// What is mounted, which differs when encrypted.
+    pub mount_location: String,
+    /// The disk.
+    pub parent_location: String,
+    pub partition_index: i64,
+    #[serde(rename = "partitionUUID")]
+    pub partition_uuid: String,
+    pub uuid: String,
+    /// Bytes.
+    pub size: u64,
+    #[serde(deserialize_with = "lower")]
+    pub filesystem: String,
+    #[serde(deserialize_with = "lower")]
+    pub encryption_provider: String,
+    pub mount_spec: MountSpec,
+    /// The last error, also while it is merely waiting.
+    pub error_message: String,
+}
+
+/// How a volume is to be mounted.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct MountSpec {
+    /// For user volumes the name, below `/var/mnt`.
+    pub target_path: String,
+    pub project_quota_support: bool,
+}
+
+/// A volume's mount as Talos made it; the id is the volume's.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct VolumeMount {
+    pub source: String,
+    pub target: String,
+    #[serde(deserialize_with = "lower")]
+    pub filesystem: String,
+    pub read_only: bool,
+    pub project_quota_support: bool,
+    #[serde(deserialize_with = "lower")]
+    pub encryption_provider: String,
+}
+
+/// A mount as the kernel has it.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct MountStatus {
+    pub source: String,
+    pub target: String,
+    pub filesystem_type: String,
+    #[serde(deserialize_with = "nullable")]
+    pub options: Vec<String>,
+    pub encrypted: bool,
+}
+
+/// Where a machine is in its life.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct MachineStatus {
+    /// Such as `maintenance` or `running`.
+    #[serde(deserialize_with = "lower")]
+    pub stage: String,
+    pub status: Readiness,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Readiness {
+    pub ready: bool,
+    #[serde(deserialize_with = "nullable")]
+    pub unmet_conditions: Vec<Condition>,
+}
+
+/// What keeps a machine from being ready.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Condition {
+    pub name: String,
+    pub reason: String,
+}
+
+/// A machine of the cluster, as discovery knows it.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Member {
+    pub node_id: String,
+    #[serde(deserialize_with = "nullable")]
+    pub addresses: Vec<String>,
+    pub hostname: String,
+    #[serde(deserialize_with = "lower")]
+    pub machine_type: String,
+    pub operating_system: String,
+}
+
+/// `controlplane`, `worker`, `init` or `unknown`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(transparent)]
+pub struct MachineType(#[serde(deserialize_with = "lower")] pub String);
+
+/// All documents of a machine's configuration, as one text full of secrets.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(transparent)]
+pub struct MachineConfig(#[serde(deserialize_with = "secret")] pub SecretString);
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Nodename {
+    pub nodename: String,
+}
+
+/// The machine's own Node object, as its kubelet may see it; the id is the node's name.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct NodeStatus {
+    pub nodename: String,
+    pub node_ready: bool,
+    pub unschedulable: bool,
+    #[serde(deserialize_with = "nullable")]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A label the configuration asks for; the id is its key.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct NodeLabel {
+    pub key: String,
+    pub value: String,
+}
+
+/// Where the machine runs, such as `metal` or `container`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct PlatformMetadata {
+    pub platform: String,
+    pub hostname: String,
+    pub region: String,
+    pub zone: String,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct SecurityState {
+    pub secure_boot: bool,
+    #[serde(rename = "bootedWithUKI")]
+    pub booted_with_uki: bool,
+}
+
+/// Text of which only the case may differ between releases.
+fn lower<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Ok(String::deserialize(deserializer)?.to_lowercase())
+}
+
+fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretString, D::Error> {
+    String::deserialize(deserializer).map(SecretString::from)
+}
+
+/// `null` means empty.
+fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}

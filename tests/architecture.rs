@@ -1,0 +1,105 @@
+//! The direction of dependencies, as ARCHITECTURE.md draws it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What each module may use of the crate; `error` and `event` may be used by all.
+const ALLOWED: &[(&str, &[&str])] = &[
+    ("apply", &["cluster", "observe", "plan", "talos"]),
+    ("check", &["cluster", "intent", "observe", "plan", "talos"]),
+    ("cluster", &["plan"]),
+    ("config_doc", &["yaml"]),
+    ("error", &[]),
+    ("event", &[]),
+    ("intent", &["observe", "yaml"]),
+    ("observe", &["cluster", "plan", "stack", "talos"]),
+    ("plan", &["config_doc", "intent", "observe", "stack", "yaml"]),
+    ("report", &["check", "intent", "plan"]),
+    ("secrets", &["yaml"]),
+    ("stack", &["intent", "plan"]),
+    ("talos", &[]),
+    ("yaml", &[]),
+];
+
+/// Modules that are pure: no clock, no I/O, no async.
+const PURE: &[&str] = &["plan", "intent", "stack", "config_doc", "event", "yaml"];
+const IMPURE: &[&str] =
+    &["tokio::", "tonic::", "kube::", "std::fs", "fs_err::", "Timestamp::now", "std::env", "async fn"];
+
+fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).expect("src can be read") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// Module name and text without its tests, for every source file in a module.
+fn modules() -> Vec<(String, PathBuf, String)> {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut paths = Vec::new();
+    sources(&src, &mut paths);
+    let mut modules = Vec::new();
+    for path in paths {
+        let relative = path.strip_prefix(&src).expect("below src").to_owned();
+        let first = relative.components().next().expect("a name").as_os_str().to_string_lossy().into_owned();
+        let module = first.trim_end_matches(".rs").to_owned();
+        let text = fs::read_to_string(&path).expect("a text");
+        let test_file = relative.file_stem().is_some_and(|s| s.to_string_lossy().contains("tests"));
+        if !test_file && !matches!(module.as_str(), "lib" | "main" | "cli") {
+            let text = text.split("#[cfg(test)]").next().unwrap_or_default().to_owned();
+            modules.push((module, relative, text));
+        }
+    }
+    modules
+}
+
+#[test]
+fn modules_use_only_what_lies_below_them() {
+    let mut wrong = Vec::new();
+    for (module, path, text) in modules() {
+        let (_, allowed) = ALLOWED
+            .iter()
+            .find(|(name, _)| *name == module)
+            .unwrap_or_else(|| panic!("{module}: add it to ALLOWED"));
+        for line in text.lines().filter(|line| !line.trim_start().starts_with("//")) {
+            for used in line.split("crate::").skip(1) {
+                let name: String = used.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
+                let free = name == module || matches!(name.as_str(), "error" | "event" | "");
+                if !free && !allowed.contains(&name.as_str()) {
+                    wrong.push(format!("{}: {module} uses {name}", path.display()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn pure_modules_have_no_clock_no_io_and_no_async() {
+    let mut wrong = Vec::new();
+    for (module, path, text) in modules() {
+        if PURE.contains(&module.as_str()) {
+            for line in text.lines().filter(|line| !line.trim_start().starts_with("//")) {
+                if let Some(word) = IMPURE.iter().find(|word| line.contains(**word)) {
+                    wrong.push(format!("{}: {word}", path.display()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn files_stay_under_five_hundred_lines() {
+    let long: Vec<String> = modules()
+        .into_iter()
+        .map(|(_, path, text)| (path, text.lines().count()))
+        .filter(|(_, lines)| *lines > 500)
+        .map(|(path, lines)| format!("{}: {lines}", path.display()))
+        .collect();
+    assert!(long.is_empty(), "{long:#?}");
+}

@@ -1,0 +1,249 @@
+//! A machine in this process: it answers from a table and notes which node was asked for.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use nodeprep::talos::MAX_MESSAGE;
+use nodeprep::talos::proto::common::{self, Metadata};
+use nodeprep::talos::proto::cosi::resource::state_server::{State, StateServer};
+use nodeprep::talos::proto::cosi::resource::{self as cosi, EventType};
+use nodeprep::talos::proto::machine::machine_service_server::{MachineService, MachineServiceServer};
+use nodeprep::talos::proto::machine::{self as machine, ApplyConfigurationResponse, VersionResponse};
+use rustls::RootCertStore;
+use rustls::crypto::ring;
+use rustls::server::WebPkiClientVerifier;
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_rustls::TlsAcceptor;
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Request, Response, Status};
+
+use crate::pki::Ca;
+
+type Replies<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[derive(Clone, Default)]
+pub struct Machine {
+    /// The `node` metadata of every call.
+    pub asked: Arc<Mutex<Vec<String>>>,
+    /// Specs by type and id; a type that is not here answers as real Talos does.
+    pub resources: BTreeMap<String, BTreeMap<String, String>>,
+    /// The version, platform mode, and what the envelope says went wrong.
+    pub version: (String, String, String),
+    /// What applying answers instead of success.
+    pub refuses: Option<(Code, String)>,
+    pub mounts: Vec<machine::MountStat>,
+    pub delay: Duration,
+}
+
+impl Machine {
+    pub fn talos(tag: &str) -> Self {
+        Self { version: (tag.into(), "metal".into(), String::new()), ..Self::default() }
+    }
+
+    #[must_use]
+    pub fn with(mut self, kind: &str, specs: &[(&str, &str)]) -> Self {
+        let specs = specs.iter().map(|(id, spec)| (id.to_string(), spec.to_string())).collect();
+        self.resources.insert(kind.into(), specs);
+        self
+    }
+
+    async fn note<T>(&self, request: &Request<T>) -> Result<(), Status> {
+        let node =
+            request.metadata().get("node").ok_or_else(|| Status::invalid_argument("no node is named"))?;
+        self.asked.lock().unwrap().push(node.to_str().unwrap().to_owned());
+        tokio::time::sleep(self.delay).await;
+        Ok(())
+    }
+
+    fn found(&self, kind: &str) -> Result<&BTreeMap<String, String>, Status> {
+        self.resources.get(kind).ok_or_else(|| Status::permission_denied("access denied"))
+    }
+}
+
+fn resource(namespace: &str, kind: &str, id: &str, yaml: &str) -> Option<cosi::Resource> {
+    let metadata = cosi::Metadata {
+        namespace: namespace.into(),
+        r#type: kind.into(),
+        id: id.into(),
+        version: "7".into(),
+        phase: "running".into(),
+        ..Default::default()
+    };
+    let spec = cosi::Spec { yaml_spec: yaml.into(), ..Default::default() };
+    Some(cosi::Resource { metadata: Some(metadata), spec: Some(spec) })
+}
+
+#[tonic::async_trait]
+impl MachineService for Machine {
+    type ReadStream = Replies<common::Data>;
+
+    async fn version(&self, request: Request<()>) -> Result<Response<VersionResponse>, Status> {
+        self.note(&request).await?;
+        let (tag, mode, error) = self.version.clone();
+        let message = machine::Version {
+            metadata: Some(Metadata { error, ..Default::default() }),
+            version: Some(machine::VersionInfo { tag, ..Default::default() }),
+            platform: Some(machine::PlatformInfo { mode, ..Default::default() }),
+            ..Default::default()
+        };
+        Ok(Response::new(VersionResponse { messages: vec![message] }))
+    }
+
+    async fn apply_configuration(
+        &self,
+        request: Request<machine::ApplyConfigurationRequest>,
+    ) -> Result<Response<ApplyConfigurationResponse>, Status> {
+        self.note(&request).await?;
+        if let Some((code, text)) = &self.refuses {
+            return Err(Status::new(*code, text));
+        }
+        let request = request.into_inner();
+        let timeout = request.try_mode_timeout.map_or(0, |timeout| timeout.seconds);
+        let message = machine::ApplyConfiguration {
+            metadata: None,
+            warnings: vec!["something is old".into()],
+            mode: request.mode,
+            mode_details: format!("{} bytes, dry run {}, {timeout} s", request.data.len(), request.dry_run),
+        };
+        Ok(Response::new(ApplyConfigurationResponse { messages: vec![message] }))
+    }
+
+    async fn mounts(&self, request: Request<()>) -> Result<Response<machine::MountsResponse>, Status> {
+        self.note(&request).await?;
+        let message = machine::Mounts { metadata: None, stats: self.mounts.clone() };
+        Ok(Response::new(machine::MountsResponse { messages: vec![message] }))
+    }
+
+    async fn read(&self, _: Request<machine::ReadRequest>) -> Result<Response<Self::ReadStream>, Status> {
+        Err(Status::unimplemented("unknown method Read"))
+    }
+
+    async fn service_list(
+        &self,
+        request: Request<()>,
+    ) -> Result<Response<machine::ServiceListResponse>, Status> {
+        self.note(&request).await?;
+        Err(Status::unimplemented("unknown method ServiceList"))
+    }
+}
+
+#[tonic::async_trait]
+impl State for Machine {
+    type ListStream = Replies<cosi::ListResponse>;
+    type WatchStream = Replies<cosi::WatchResponse>;
+
+    async fn get(&self, request: Request<cosi::GetRequest>) -> Result<Response<cosi::GetResponse>, Status> {
+        self.note(&request).await?;
+        let cosi::GetRequest { namespace, r#type, id, .. } = request.into_inner();
+        let spec =
+            self.found(&r#type)?.get(&id).ok_or_else(|| Status::not_found("resource doesn't exist"))?;
+        Ok(Response::new(cosi::GetResponse { resource: resource(&namespace, &r#type, &id, spec) }))
+    }
+
+    async fn list(&self, request: Request<cosi::ListRequest>) -> Result<Response<Self::ListStream>, Status> {
+        self.note(&request).await?;
+        let cosi::ListRequest { namespace, r#type, .. } = request.into_inner();
+        let specs = self.found(&r#type)?.iter();
+        let replies: Vec<_> = specs
+            .map(|(id, spec)| Ok(cosi::ListResponse { resource: resource(&namespace, &r#type, id, spec) }))
+            .collect();
+        Ok(Response::new(Box::pin(tokio_stream::iter(replies))))
+    }
+
+    /// The contents, the end of the contents, and one change of each sort; then the watch breaks.
+    async fn watch(
+        &self,
+        request: Request<cosi::WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        self.note(&request).await?;
+        let request = request.into_inner();
+        if request.api_version != 1
+            || request.id.is_some() == request.options.is_some_and(|it| it.bootstrap_contents)
+        {
+            return Err(Status::unimplemented("such a watch would say nothing"));
+        }
+        let event = |kind: EventType, id: &str| cosi::Event {
+            resource: resource(&request.namespace, &request.r#type, id, ""),
+            event_type: kind.into(),
+            ..Default::default()
+        };
+        let bootstrapped = cosi::Event { event_type: EventType::Bootstrapped.into(), ..Default::default() };
+        let errored = cosi::Event {
+            event_type: EventType::Errored.into(),
+            error: "overrun".into(),
+            ..Default::default()
+        };
+        let replies = [
+            vec![],
+            vec![event(EventType::Created, "a"), bootstrapped],
+            vec![event(EventType::Noop, "a")],
+            vec![event(EventType::Updated, "a")],
+            vec![event(EventType::Destroyed, "a"), errored],
+        ];
+        let replies = replies.map(|event| Ok(cosi::WatchResponse { event })).into_iter();
+        let replies = replies.chain([Err(Status::unavailable("rebooting"))]);
+        Ok(Response::new(Box::pin(tokio_stream::iter(replies.collect::<Vec<_>>()))))
+    }
+}
+
+/// Serves byte streams: TLS with a certificate of `ca`, asking for one of `clients`.
+pub struct Server {
+    acceptor: TlsAcceptor,
+    streams: mpsc::Sender<Result<DuplexStream, std::io::Error>>,
+}
+
+impl Server {
+    pub fn new(machine: Machine, ca: &Ca, clients: &Ca) -> Self {
+        let provider = Arc::new(ring::default_provider());
+        let mut roots = RootCertStore::empty();
+        roots.add(clients.der.clone()).unwrap();
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build().unwrap();
+        let (certificate, key) = ca.server();
+        let mut config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(vec![certificate], key)
+            .unwrap();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let (streams, incoming) = mpsc::channel(8);
+        let state = StateServer::new(machine.clone()).max_encoding_message_size(MAX_MESSAGE);
+        let serving = tonic::transport::Server::builder()
+            .add_service(MachineServiceServer::new(machine))
+            .add_service(state)
+            .serve_with_incoming(ReceiverStream::new(incoming));
+        tokio::spawn(serving);
+        Self { acceptor: TlsAcceptor::from(Arc::new(config)), streams }
+    }
+
+    /// Takes one connection.
+    pub fn accept(&self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
+        let (acceptor, streams) = (self.acceptor.clone(), self.streams.clone());
+        tokio::spawn(async move {
+            let Ok(mut plain) = acceptor.accept(stream).await else { return };
+            let (mut near, far) = tokio::io::duplex(1 << 16);
+            if streams.send(Ok(far)).await.is_ok() {
+                let _ = tokio::io::copy_bidirectional(&mut plain, &mut near).await;
+            }
+        });
+    }
+
+    /// Takes every connection to a loopback port.
+    pub async fn listen(self) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                self.accept(stream);
+            }
+        });
+        address
+    }
+}
