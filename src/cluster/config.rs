@@ -201,7 +201,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let key = rcgen::KeyPair::generate().unwrap();
         for (year, expired) in [(2020, true), (2090, false)] {
-            let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+            let mut params = rcgen::CertificateParams::default();
             params.not_after = rcgen::date_time_ymd(year, 1, 2);
             let certificate = BASE64_STANDARD.encode(params.self_signed(&key).unwrap().pem());
             let user = format!(

@@ -76,7 +76,7 @@ fn credentials_mark(secrets: &[StackSecret]) -> String {
     let mut digest = Sha256::new();
     for (name, key) in [REPOSITORY_SECRET, CLOUD_SECRET] {
         let value = secrets.iter().find(|secret| secret.name == name).and_then(|secret| secret.data.get(key));
-        let value = value.map(ExposeSecret::expose_secret).unwrap_or_default();
+        let value = value.map_or("", |value| value.expose_secret());
         digest.update((value.len() as u64).to_be_bytes());
         digest.update(value);
     }
