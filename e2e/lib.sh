@@ -5,9 +5,9 @@ ROOT=$(dirname "$E2E")
 LAB=${NODEPREP_LAB:-$HOME/.cache/nodeprep-lab}
 NODEPREP=${NODEPREP_BIN:-${CARGO_TARGET_DIR:-$ROOT/target}/release/nodeprep}
 WORK=$(mktemp -d "${TMPDIR:-/tmp}/nodeprep-e2e.XXXXXX")
-export NODEPREP_STATE=$WORK/state HOME=$WORK/home
-mkdir -p "$HOME"
-export NODEPREP_LAB=$LAB
+# nodeprep finds nothing of this machine's user: TESTED runs it with a home and a state of its own
+TESTED=(env HOME="$WORK/home" NODEPREP_STATE="$WORK/state")
+mkdir -p "$WORK/home"
 PASSED=0 FAILED=0
 
 # ok NAME COMMAND...: the command succeeds
