@@ -74,7 +74,7 @@ async fn carry_out(cluster: &Cluster, plan: Plan, within: Duration) -> nodeprep:
                 cluster.apply(&object.value, false, object.create_only).await?;
             }
             Action::AwaitReady(ready) => cluster.await_ready(&ready, &events(), within).await?,
-            Action::ApplyConfig(_) => unreachable!("the stack's plan has no machine configs"),
+            other => panic!("the stack plans no {other:?}"),
         }
     }
     Ok(())
