@@ -5,6 +5,6 @@
 mod config;
 mod observe;
 mod pki;
-mod recorded;
+mod record;
 mod server;
 mod wire;

@@ -153,7 +153,7 @@ impl State for Machine {
         let replies: Vec<_> = specs
             .map(|(id, spec)| Ok(cosi::ListResponse { resource: resource(&namespace, &r#type, id, spec) }))
             .collect();
-        Ok(Response::new(Box::pin(tokio_stream::iter(replies))))
+        Ok(Response::new(Box::pin(tokio_stream::iter(replies)) as Self::ListStream))
     }
 
     /// The contents, the end of the contents, and one change of each sort; then the watch breaks.
@@ -187,8 +187,8 @@ impl State for Machine {
             vec![event(EventType::Destroyed, "a"), errored],
         ];
         let replies = replies.map(|event| Ok(cosi::WatchResponse { event })).into_iter();
-        let replies = replies.chain([Err(Status::unavailable("rebooting"))]);
-        Ok(Response::new(Box::pin(tokio_stream::iter(replies.collect::<Vec<_>>()))))
+        let replies: Vec<_> = replies.chain([Err(Status::unavailable("rebooting"))]).collect();
+        Ok(Response::new(Box::pin(tokio_stream::iter(replies)) as Self::WatchStream))
     }
 }
 

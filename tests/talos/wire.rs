@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
+use futures::future::BoxFuture;
 use nodeprep::error::{Error, Kind};
 use nodeprep::talos::client::{AppliedMode, Event, Mode, Options};
 use nodeprep::talos::connect::Io;
@@ -243,10 +244,10 @@ async fn the_second_endpoint_is_taken_when_the_first_is_dead() {
 async fn the_same_tls_runs_over_an_in_memory_duplex() {
     let ca = Ca::new();
     let server = Arc::new(Server::new(Machine::talos("v1.11.5"), &ca, &ca));
-    let dial = move |_, _| {
+    let dial = move |_: String, _: u16| -> BoxFuture<'static, std::io::Result<Box<dyn Io>>> {
         let (near, far) = tokio::io::duplex(1 << 16);
         server.accept(far);
-        Box::pin(async move { Ok(Box::new(near) as Box<dyn Io>) }) as futures::future::BoxFuture<'static, _>
+        Box::pin(async move { Ok(Box::new(near) as Box<dyn Io>) })
     };
     let options = Options { dial: Arc::new(dial), ..options() };
     let client = Client::connect(&context(&ca, &ca), &["127.0.0.1".into()], &options).unwrap();

@@ -299,7 +299,7 @@ proptest::proptest! {
         let disks = fleet();
         let _ = select(&text, &disks);
         let _ = select(&format!("disk.{text}"), &disks);
-        let _ = select(&vec!["1"; times].join(&operator), &disks);
+        let _ = select(&vec!["1"; times].join(operator.as_str()), &disks);
         let _ = select(&format!("{}system_disk{}", "(".repeat(times), ")".repeat(times)), &disks);
         let _ = select(&format!("{}system_disk", "!".repeat(times)), &disks);
         let _ = select(&format!("{}1", "-".repeat(times)), &disks);

@@ -1,7 +1,8 @@
-//! Records the replies anew: `cargo test --test talos record -- --ignored`, with TALOSCONFIG naming the talosconfig and
-//! NODEPREP_RECORD_NODE the address of a control-plane machine.
+//! Records replies of a real Talos in `tests/wire/`, as the bytes it sent: `cargo test --test talos record -- --ignored`,
+//! with TALOSCONFIG naming the talosconfig and NODEPREP_RECORD_NODE the address of a control-plane machine. One file per
+//! type holds the replies of a List one after another, each with its length before it.
 
-use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -9,8 +10,15 @@ use base64::engine::general_purpose::STANDARD;
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
 use nodeprep::talos::config::Places;
-use nodeprep::talos::resources::{MachineConfig, id};
+use nodeprep::talos::proto::cosi::resource as cosi;
+use nodeprep::talos::resources::{
+    BlockDevice, DiscoveredVolume, DiskSpec, MachineConfig, MachineStatus, MachineType, Member, MountStatus,
+    NodeLabel, NodeStatus, Nodename, PlatformMetadata, SecurityState, Spec, SystemDisk, VolumeMount,
+    VolumeStatus, id,
+};
 use nodeprep::talos::{Client, Context, MAX_MESSAGE, PORT, client::Options};
+use prost::Message;
+use prost::bytes::{Buf, BufMut};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use secrecy::ExposeSecret;
@@ -20,8 +28,6 @@ use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Request, Status};
-
-use super::*;
 
 /// Sends and receives messages as the bytes they are.
 #[derive(Default)]
@@ -47,7 +53,7 @@ impl Encoder for Raw {
     type Error = Status;
 
     fn encode(&mut self, item: Vec<u8>, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        prost::bytes::BufMut::put_slice(buffer, &item);
+        buffer.put_slice(&item);
         Ok(())
     }
 }
@@ -107,6 +113,10 @@ async fn call(channel: &Channel, node: &str, path: &'static str, message: Vec<u8
     recorded
 }
 
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/wire")
+}
+
 fn write(name: &str, replies: &[Vec<u8>]) {
     let mut bytes = Vec::new();
     for reply in replies {
@@ -126,8 +136,9 @@ async fn list<T: Spec>(channel: &Channel, node: &str) {
 #[tokio::test]
 #[ignore = "needs a real Talos"]
 async fn record() {
-    let environment: BTreeMap<String, String> = std::env::vars().collect();
-    let (talosconfig, node) = (&environment["TALOSCONFIG"], &environment["NODEPREP_RECORD_NODE"]);
+    let (talosconfig, node) =
+        (std::env::var("TALOSCONFIG").unwrap(), std::env::var("NODEPREP_RECORD_NODE").unwrap());
+    let (talosconfig, node) = (&talosconfig, &node);
     let channel = &channel(talosconfig, node);
     write("Version", &call(channel, node, "/machine.MachineService/Version", Vec::new()).await);
     write("Mounts", &call(channel, node, "/machine.MachineService/Mounts", Vec::new()).await);
