@@ -12,8 +12,11 @@ use cel::{Context, Program, Value};
 use super::Disk;
 use crate::error::{Error, Result};
 
-/// Longer expressions are refused: reading and evaluating them is recursive.
+/// Longer expressions are refused: reading and evaluating them is recursive, and as deep as they are long.
 const MAX_LENGTH: usize = 1000;
+
+/// The stack for that, in bytes; only what is used of it is ever taken from the system.
+const STACK: usize = 256 << 20;
 
 /// Constants of Talos' environment (siderolabs/talos, pkg/machinery/cel/celenv), all uint.
 const UNITS: [(&str, u64); 12] = [
@@ -36,10 +39,24 @@ const UNITS: [(&str, u64); 12] = [
 /// # Errors
 /// `Kind::Invalid` with the expression: malformed, unknown names, operands of different types, no true or false.
 pub fn select(expression: &str, disks: &[Disk]) -> Result<Vec<usize>> {
-    let wrong = |what: String| Error::invalid(format!("the disk selector `{expression}`: {what}"));
     if expression.len() > MAX_LENGTH {
         return Err(Error::invalid(format!("a disk selector is longer than {MAX_LENGTH} characters")));
     }
+    let joined = std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(STACK);
+        thread.spawn_scoped(scope, || evaluate(expression, disks)).map(|thread| thread.join())
+    });
+    match joined {
+        Ok(Ok(matches)) => matches,
+        Ok(Err(_)) => Err(Error::invalid(format!("the disk selector `{expression}` cannot be read"))),
+        Err(error) => {
+            Err(Error::failed(format!("the disk selector `{expression}`: no thread for it: {error}")))
+        }
+    }
+}
+
+fn evaluate(expression: &str, disks: &[Disk]) -> Result<Vec<usize>> {
+    let wrong = |what: String| Error::invalid(format!("the disk selector `{expression}`: {what}"));
     let program = Program::compile(expression).map_err(|errors| {
         let first = errors.errors.first().map_or_else(String::new, |first| first.msg.clone());
         wrong(format!("cannot be read: {first}"))
