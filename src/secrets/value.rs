@@ -201,3 +201,21 @@ impl<'t> Parts<'t> {
 pub(super) fn is_encrypted(text: &str) -> bool {
     Parts::parse(text).is_some()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The vector of sops' own `aes/cipher_test.go`: a 32-byte IV and the path as additional data.
+    #[test]
+    fn a_value_that_sops_encrypted_decrypts_only_at_its_place() -> Result<()> {
+        let key = Zeroizing::new([b'f'; 32]);
+        let sealed = "ENC[AES256_GCM,data:oYyi,iv:MyIDYbT718JRr11QtBkcj3Dwm4k1aCGZBVeZf0EyV8o=,tag:t5z2Z023Up0kxwCgw1gNxg==,type:str]";
+        assert!(matches!(decrypt(sealed, &key, "bar:")?, Plain::Str(text) if *text == "foo"));
+        assert!(decrypt(sealed, &key, "").is_err());
+        assert!(decrypt(sealed, &key, "baz:").is_err());
+        assert_eq!(additional_data(&["stringData".to_owned(), "cloud".to_owned()]), "stringData:cloud:");
+        assert_eq!(additional_data(&[]), ":");
+        Ok(())
+    }
+}
