@@ -56,9 +56,10 @@ reap() { # reap NAME [SIGNAL]: ends what spawn started, waiting up to 10 s befor
   rm -f "$RUN/pids/$1"
 }
 
-# until_ok SECONDS WHAT CMD...: repeats CMD until it succeeds
+# until_ok SECONDS WHAT CMD...: repeats CMD until it succeeds. On a crowded machine set NODEPREP_LAB_PATIENCE: all limits are multiplied by it.
+PATIENCE=${NODEPREP_LAB_PATIENCE:-1}
 until_ok() {
-  local end=$((SECONDS + $1)) what=$2; shift 2
+  local end=$((SECONDS + $1 * PATIENCE)) what=$2; shift 2
   until "$@" > /dev/null 2>&1; do
     [ $SECONDS -lt $end ] || die "gave up waiting for $what"
     sleep .5
