@@ -137,7 +137,7 @@ fn hostile_values_stay_values() {
     let nasty = r#"
 backup:
   location: {bucket: "a: b\n# c\"'{{ x }}", region: "no", url: "http://x"}
-  secrets: []
+  secrets: [velero.sops.yaml]
 "#;
     let items = stack::render(&intent(nasty), &secrets()).unwrap();
     let location = items.iter().find_map(|item| match item {
