@@ -88,7 +88,11 @@ fn from_tls(error: &rustls::Error) -> Error {
             "the machine is configured: use its cluster's talosconfig",
         ),
         rustls::Error::AlertReceived(
-            Alert::UnknownCA | Alert::BadCertificate | Alert::CertificateUnknown | Alert::AccessDenied,
+            Alert::UnknownCA
+            | Alert::BadCertificate
+            | Alert::CertificateUnknown
+            | Alert::DecryptError
+            | Alert::AccessDenied,
         ) => ("it refuses the client certificate", NOT_OURS),
         _ => ("the TLS handshake failed", "is this the Talos machine API, usually port 50000?"),
     };
