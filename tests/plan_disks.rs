@@ -138,7 +138,7 @@ fn whatever_is_not_exactly_one_empty_disk_is_refused() {
         ("MBR, which Talos takes for blank", ALL, mbr, "MBR"),
         ("a RAID member, which Talos takes for blank", ALL, raid, "nvme0n1"),
         ("read-only", ALL, readonly, "read-only"),
-        ("the system disk", "system_disk", one(), "system disk"),
+        ("the system disk", "system_disk", one(), "Talos is installed on"),
         ("too small", ALL, small, "smaller than minSize"),
         ("no serial and no WWID", ALL, node(vec![nvme("nvme0n1", "")]), "neither serial nor WWID"),
         ("one disk seen twice", ALL, twins, "serial"),

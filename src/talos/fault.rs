@@ -92,7 +92,8 @@ fn from_tls(error: &rustls::Error) -> Error {
             | Alert::BadCertificate
             | Alert::CertificateUnknown
             | Alert::DecryptError
-            | Alert::AccessDenied,
+            | Alert::AccessDenied
+            | Alert::DecryptError,
         ) => ("it refuses the client certificate", NOT_OURS),
         _ => ("the TLS handshake failed", "is this the Talos machine API, usually port 50000?"),
     };
