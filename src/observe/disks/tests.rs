@@ -290,6 +290,7 @@ fn mistakes_that_talos_refuses_are_refused_here_even_without_disks() {
 }
 
 proptest::proptest! {
+    #![proptest_config(proptest::test_runner::Config::with_cases(24))]
     #[test]
     fn no_selector_makes_it_panic(
         text in "[a-z0-9.()!<>=&|+*/%\\[\\]{}?:,'\" _-]{0,120}",
