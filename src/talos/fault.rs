@@ -92,8 +92,7 @@ fn from_tls(error: &rustls::Error) -> Error {
             | Alert::BadCertificate
             | Alert::CertificateUnknown
             | Alert::DecryptError
-            | Alert::AccessDenied
-            | Alert::DecryptError,
+            | Alert::AccessDenied,
         ) => ("it refuses the client certificate", NOT_OURS),
         _ => ("the TLS handshake failed", "is this the Talos machine API, usually port 50000?"),
     };
