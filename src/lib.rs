@@ -8,7 +8,7 @@
 //! * doing it: [`apply`]
 //! * judging it: [`check`]
 //! * telling it: [`event`], [`report`]
-//! * underneath: [`secrets`], [`yaml`], [`error`]; on top: [`cli`]
+//! * underneath: [`secrets`], [`state`], [`yaml`], [`error`]; on top: [`cli`]
 
 pub mod apply;
 pub mod check;
@@ -23,5 +23,6 @@ pub mod plan;
 pub mod report;
 pub mod secrets;
 pub mod stack;
+pub mod state;
 pub mod talos;
 pub mod yaml;

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 /// What each module may use of the crate; `error` and `event` may be used by all.
 const ALLOWED: &[(&str, &[&str])] = &[
-    ("apply", &["cluster", "observe", "plan", "talos"]),
-    ("check", &["cluster", "intent", "observe", "plan", "talos"]),
+    ("apply", &["cluster", "observe", "plan", "state", "talos"]),
+    ("check", &["cluster", "intent", "observe", "plan", "state", "talos"]),
     ("cluster", &["plan"]),
     ("config_doc", &["yaml"]),
     ("error", &[]),
@@ -14,9 +14,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("intent", &["observe", "yaml"]),
     ("observe", &["cluster", "plan", "stack", "talos"]),
     ("plan", &["config_doc", "intent", "observe", "stack", "yaml"]),
-    ("report", &["check", "intent", "plan"]),
+    ("report", &["check", "intent", "plan", "state"]),
     ("secrets", &["yaml"]),
     ("stack", &["intent", "plan"]),
+    ("state", &[]),
     ("talos", &[]),
     ("yaml", &[]),
 ];

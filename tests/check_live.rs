@@ -7,6 +7,7 @@ use std::sync::Arc;
 use nodeprep::check::{Context, Outcome, cleanup, run};
 use nodeprep::cluster::Cluster;
 use nodeprep::event::{Event, Events, Verdict, What};
+use nodeprep::state::{self, State};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -41,11 +42,11 @@ async fn context() -> Result<Context, Failure> {
     Ok(Context {
         intent,
         cluster: Cluster::connect(None, None).await.map_err(failure)?,
-        events: Events::new(|| jiff::Timestamp::now().to_string(), |event| show(&event)),
+        events: Events::new(state::now, |event| show(&event)),
         run_id: format!("t{}", now.as_millisecond()),
         now,
         since: tokio::time::Instant::now(),
-        state: std::env::temp_dir().join("nodeprep-check-live"),
+        state: State::open(&std::env::temp_dir(), "nodeprep-check-live").map_err(failure)?.dir().to_owned(),
     })
 }
 

@@ -1,6 +1,5 @@
 //! Edits of machine configs: golden cases, tables of odd spellings, and laws over generated configs.
 
-#[path = "config_doc/laws.rs"]
 mod laws;
 
 use std::path::{Path, PathBuf};

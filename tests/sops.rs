@@ -1,8 +1,6 @@
 //! Files encrypted by the real sops, by this crate, and files that somebody tampered with.
 
-#[path = "sops/fixtures.rs"]
 mod fixtures;
-#[path = "sops/laws.rs"]
 mod laws;
 
 use std::path::Path;

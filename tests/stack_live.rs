@@ -1,8 +1,5 @@
-//! The stack on a real cluster: `NODEPREP_LIVE=<kubeconfig> cargo test --test stack_live -- --ignored --nocapture`.
+//! The stack on a real cluster: `NODEPREP_LIVE=<kubeconfig> cargo test --test all stack_live -- --ignored --nocapture`.
 //! `NODEPREP_LIVE_INTENT` names another nodeprep.yaml than the lab's; its Secrets are the lab's store keys.
-
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
-#![expect(clippy::print_stderr, reason = "what the cluster says is what this test is for")]
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

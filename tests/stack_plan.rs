@@ -1,7 +1,5 @@
 //! What is planned for one object, by what is there.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
-
 use nodeprep::error::Kind;
 use nodeprep::intent;
 use nodeprep::observe::cluster::{Cluster, DryRun, ObjectState, Wait, owner};

@@ -1,7 +1,5 @@
 //! What is installed, as golden files: every object and every wait, in the order they are sent.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
-
 use std::collections::BTreeMap;
 
 use nodeprep::error::Kind;

@@ -24,11 +24,16 @@ cached() {
   local inputs=()
   while [ "$1" != -- ]; do inputs+=("$1"); shift; done; shift
   key=$(for i in "${inputs[@]}"; do if [ -f "$i" ]; then cat "$i"; else echo "$i"; fi; done | sha256sum | cut -d' ' -f1)
-  if [ -e "$output" ] && [ "$(cat "$LAB/stamps/$name" 2>/dev/null)" = "$key" ]; then return 0; fi
-  rm -f "$LAB/stamps/$name"
-  timed "built $name" "$@"
-  echo "$key" > "$LAB/stamps/$name"
+  if made; then return 0; fi
+  flock 9   # two builds at once would only fight over two cores
+  if ! made; then
+    rm -f "$LAB/stamps/$name"
+    timed "built $name" "$@"
+    echo "$key" > "$LAB/stamps/$name"
+  fi
+  flock -u 9
 }
+made() { [ -e "$output" ] && [ "$(cat "$LAB/stamps/$name" 2>/dev/null)" = "$key" ]; }
 
 # spawn NAME CMD...: starts CMD in the background and notes its pid and start time in $RUN/pids/NAME, its output in $RUN/log/NAME
 spawn() {
@@ -56,13 +61,13 @@ reap() { # reap NAME [SIGNAL]: ends what spawn started, waiting up to 10 s befor
   rm -f "$RUN/pids/$1"
 }
 
-# until_ok SECONDS WHAT CMD...: repeats CMD until it succeeds. On a crowded machine set NODEPREP_LAB_PATIENCE: all limits are multiplied by it.
+# until_ok SECONDS WHAT CMD...: repeats CMD every $POLL seconds until it succeeds. On a crowded machine set NODEPREP_LAB_PATIENCE: all limits are multiplied by it.
 PATIENCE=${NODEPREP_LAB_PATIENCE:-1}
 until_ok() {
   local end=$((SECONDS + $1 * PATIENCE)) what=$2; shift 2
   until "$@" > /dev/null 2>&1; do
     [ $SECONDS -lt $end ] || die "gave up waiting for $what"
-    sleep .5
+    sleep "${POLL:-.5}"
   done
 }
 

@@ -4,44 +4,17 @@
 //! titles and digests, and no secret: neither configs nor objects are written.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::io::{BufRead, BufReader};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 use crate::plan::Plan;
+use crate::state::{Lines, State, now};
 
 /// The journal's format; a reader refuses a newer one.
 const VERSION: u32 = 1;
-
-/// Where a cluster's journal, lock and test objects' list are kept.
-#[derive(Debug, Clone)]
-pub struct State {
-    dir: PathBuf,
-}
-
-impl State {
-    /// `dir/<cluster>`, made with mode 0700.
-    pub fn open(dir: &Path, cluster: &str) -> Result<Self> {
-        let dir = dir.join(cluster);
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(|e| {
-            Error::failed(format!("can't make the state folder {}: {e}", dir.display()))
-                .hint("set NODEPREP_STATE to a folder that can be written")
-        })?;
-        Ok(Self { dir })
-    }
-
-    pub fn dir(&self) -> &Path {
-        &self.dir
-    }
-
-    pub fn journal(&self) -> PathBuf {
-        self.dir.join("journal.jsonl")
-    }
-}
 
 /// One line of the journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,31 +70,26 @@ pub fn digest(plan: &Plan) -> String {
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// An open journal; every entry is on disk when `write` returns.
+/// An open journal; every entry is on disk when its call returns.
 #[derive(Debug)]
-pub struct Journal {
-    file: File,
-    path: PathBuf,
-}
+pub struct Journal(Lines);
 
 impl Journal {
     /// Starts a new run: the former journal is kept beside it as `journal.1.jsonl`.
     pub fn begin(state: &State, verb: &str, cluster: &str, plan: &Plan) -> Result<Self> {
         let path = state.journal();
-        let fail =
-            |e: std::io::Error| Error::failed(format!("can't write the journal {}: {e}", path.display()));
         if path.exists() {
-            std::fs::rename(&path, state.dir.join("journal.1.jsonl")).map_err(fail)?;
+            std::fs::rename(&path, state.dir().join("journal.1.jsonl")).map_err(|e| {
+                Error::failed(format!("can't put the former journal {} aside: {e}", path.display()))
+            })?;
         }
-        let file = File::options().create_new(true).append(true).mode(0o600).open(&path).map_err(fail)?;
-        File::open(&state.dir).and_then(|dir| dir.sync_all()).map_err(fail)?;
-        let mut journal = Self { file, path: path.clone() };
+        let mut journal = Self(Lines::open(&path)?);
         let steps = plan
             .steps
             .iter()
             .map(|s| Planned { id: s.id.clone(), target: s.target.clone(), title: s.title.clone() })
             .collect();
-        journal.write(&Entry::Begin {
+        journal.0.write(&Entry::Begin {
             version: VERSION,
             at: now(),
             verb: verb.to_owned(),
@@ -134,30 +102,19 @@ impl Journal {
     }
 
     pub fn started(&mut self, id: &str) -> Result<()> {
-        self.write(&Entry::Started { at: now(), id: id.to_owned() })
+        self.0.write(&Entry::Started { at: now(), id: id.to_owned() })
     }
 
     pub fn done(&mut self, id: &str, changed: bool) -> Result<()> {
-        self.write(&Entry::Done { at: now(), id: id.to_owned(), changed })
+        self.0.write(&Entry::Done { at: now(), id: id.to_owned(), changed })
     }
 
     pub fn failed(&mut self, id: &str, error: &str) -> Result<()> {
-        self.write(&Entry::Failed { at: now(), id: id.to_owned(), error: error.to_owned() })
+        self.0.write(&Entry::Failed { at: now(), id: id.to_owned(), error: error.to_owned() })
     }
 
     pub fn end(&mut self, ok: bool, summary: &str) -> Result<()> {
-        self.write(&Entry::End { at: now(), ok, summary: summary.to_owned() })
-    }
-
-    fn write(&mut self, entry: &Entry) -> Result<()> {
-        let mut line = serde_json::to_vec(entry).map_err(|e| Error::failed(format!("journal: {e}")))?;
-        line.push(b'\n');
-        self.file.write_all(&line).and_then(|()| self.file.sync_data()).map_err(|e| {
-            Error::failed(format!(
-                "can't write the journal {}: {e}; nothing more is done",
-                self.path.display()
-            ))
-        })
+        self.0.write(&Entry::End { at: now(), ok, summary: summary.to_owned() })
     }
 }
 
@@ -184,10 +141,6 @@ pub fn last_run(state: &State) -> Result<Vec<Entry>> {
     Ok(entries)
 }
 
-fn now() -> String {
-    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
-}
-
 #[cfg(test)]
 #[expect(clippy::unwrap_used)]
 mod tests {
@@ -195,13 +148,15 @@ mod tests {
 
     #[test]
     fn what_was_begun_is_read_back_and_a_cut_last_line_is_left_out() {
+        use std::io::Write;
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         let state = State::open(dir.path(), "home").unwrap();
         assert_eq!(last_run(&state).unwrap(), []);
         let mut journal = Journal::begin(&state, "apply", "home", &Plan::default()).unwrap();
         journal.started("a").unwrap();
-        journal.file.write_all(b"{\"entry\":\"done\",\"at\":\"2026").unwrap();
+        let mut file = File::options().append(true).open(state.journal()).unwrap();
+        file.write_all(b"{\"entry\":\"done\",\"at\":\"2026").unwrap();
         let entries = last_run(&state).unwrap();
         assert!(matches!(&entries[..], [Entry::Begin { .. }, Entry::Started { id, .. }] if id == "a"));
         assert_eq!(std::fs::metadata(state.journal()).unwrap().permissions().mode() & 0o777, 0o600);

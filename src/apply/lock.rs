@@ -4,8 +4,8 @@ use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 
-use super::State;
 use crate::error::{Error, Kind, Result};
+use crate::state::State;
 
 /// Held while a run changes something.
 #[derive(Debug)]

@@ -6,5 +6,5 @@ mod lock;
 mod node;
 
 pub use engine::{World, run};
-pub use journal::{Entry, Journal, State, digest, last_run};
+pub use journal::{Entry, Journal, digest, last_run};
 pub use lock::Lock;

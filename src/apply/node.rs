@@ -27,7 +27,7 @@ pub(super) async fn apply_config(client: &Client, work: &ApplyConfig, events: &E
         false
     } else {
         same_base(&node, work).await?;
-        same_disks(client, work).await?;
+        same_disks(&node, work).await?;
         let bytes = work.config.expose_secret().as_bytes();
         let dry = node.apply(bytes, Mode::NoReboot, true, None).await?;
         for warning in dry.warnings {
@@ -65,11 +65,11 @@ async fn same_base(node: &Node, work: &ApplyConfig) -> Result<()> {
 }
 
 /// The approved disks are found again by serial and WWID, and are still what the plan saw.
-async fn same_disks(client: &Client, work: &ApplyConfig) -> Result<()> {
+async fn same_disks(node: &Node, work: &ApplyConfig) -> Result<()> {
     if work.disks.is_empty() {
         return Ok(());
     }
-    let now = nodes::observe(client, &work.address, jiff::Timestamp::now()).await?.disks?;
+    let now = nodes::disks(node).await?;
     for approved in &work.disks {
         disks::still(approved, &now).map_err(|e| e.at(&work.address))?;
     }

@@ -62,7 +62,7 @@ fn text(nodes: &[Node]) -> String {
     for node in nodes {
         text.push_str(&headline(node));
         if let Ok(disks) = &node.disks {
-            let rows = disks.iter().filter(|disk| !virtual_disk(disk)).map(row).collect();
+            let rows = disks.iter().filter(|disk| !disk.is_memory()).map(row).collect();
             let header = ["DISK", "SIZE", "TRANSPORT", "MODEL", "SERIAL", "HOLDS", "FREE"];
             for line in report::table(&header, rows).lines() {
                 text.push_str(&format!("  {line}\n"));
@@ -102,11 +102,6 @@ fn headline(node: &Node) -> String {
         "{}{name}: Talos {version}, {role}, {stage}{place}; client certificate good for {days} days\n",
         node.address
     )
-}
-
-/// Loop devices hold Talos' own images; nobody looks for them.
-fn virtual_disk(disk: &Disk) -> bool {
-    disk.id.starts_with("loop") || disk.id.starts_with("zram")
 }
 
 fn row(disk: &Disk) -> Vec<String> {

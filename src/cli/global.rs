@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::apply::State;
 use crate::cluster::Cluster;
 use crate::error::{Error, Result};
 use crate::event::Events;
@@ -13,6 +12,7 @@ use crate::observe::nodes::{self, Node};
 use crate::report::{self, Progress};
 use crate::secrets;
 use crate::stack::StackSecret;
+use crate::state::State;
 use crate::talos;
 
 #[derive(Debug, clap::Args)]

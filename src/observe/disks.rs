@@ -126,6 +126,13 @@ const VIRTUAL: [(&str, &str); 6] = [
     ("zd", "a ZFS volume"),
 ];
 
+impl Disk {
+    /// Whether it is memory, or an image that Talos itself mounts: nobody looks for those.
+    pub fn is_memory(&self) -> bool {
+        ["loop", "zram", "ram"].iter().any(|prefix| self.id.starts_with(prefix))
+    }
+}
+
 /// Joins everything that is known into one row per disk, ordered by id.
 pub fn join(facts: &Facts) -> Vec<Disk> {
     let mut disks: Vec<Disk> = facts.disks.iter().map(|disk| join_one(facts, disk)).collect();

@@ -195,6 +195,11 @@ async fn status(node: &talos::Node) -> Part<Status> {
     Ok(Status { stage, ready: status.ready, unmet: unmet.collect() })
 }
 
+/// The disks of one machine alone, read anew.
+pub async fn disks(node: &talos::Node) -> Part<Vec<Disk>> {
+    read_disks(node).await.0
+}
+
 /// The disks need the volumes, and the volumes are a part of their own.
 async fn read_disks(node: &talos::Node) -> (Part<Vec<Disk>>, Part<Vec<Item<VolumeStatus>>>) {
     let (facts, volumes) = tokio::join!(facts(node), node.specs::<VolumeStatus>());

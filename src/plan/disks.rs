@@ -120,9 +120,7 @@ fn not_one(place: &str, volume: &Volume, matched: &[&Disk], all: &[Disk]) -> Err
     };
     let expression = &volume.disk.matches;
     if matched.is_empty() {
-        let real = list(
-            &mut all.iter().filter(|d| !matches!(d.holder, Holder::System) && !d.id.starts_with("loop")),
-        );
+        let real = list(&mut all.iter().filter(|d| !matches!(d.holder, Holder::System) && !d.is_memory()));
         return Error::refused(format!("{place}: no disk matches `{expression}`; the node has:{real}"))
             .hint("correct the selector; `nodeprep discover --select` tries one");
     }

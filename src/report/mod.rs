@@ -15,6 +15,7 @@ use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
 
 use crate::event::{Event, Events};
+use crate::state;
 
 /// How progress is shown while something runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -41,7 +42,7 @@ pub trait Reader: Send {
 pub fn events(progress: Progress, verbose: bool) -> Events {
     let terminal = std::io::stderr().is_terminal();
     let reader: Box<dyn Reader> = match progress {
-        Progress::None => return Events::new(now, |_| {}),
+        Progress::None => return Events::new(state::now, |_| {}),
         Progress::Live => Box::new(live::Live::new()),
         Progress::Auto if terminal => Box::new(live::Live::new()),
         Progress::Auto | Progress::Plain => {
@@ -50,15 +51,11 @@ pub fn events(progress: Progress, verbose: bool) -> Events {
         Progress::Jsonl => Box::new(jsonl::Jsonl::new(std::io::stderr())),
     };
     let reader = Mutex::new(reader);
-    Events::new(now, move |event| {
+    Events::new(state::now, move |event| {
         if let Ok(mut reader) = reader.lock() {
             reader.read(&event);
         }
     })
-}
-
-fn now() -> String {
-    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
 }
 
 /// Colour is used on a terminal unless `NO_COLOR` is set (https://no-color.org).

@@ -14,7 +14,7 @@ use tonic::transport::{self, Channel, Uri};
 use tonic::{Code, Request, Response, Status};
 
 use super::config::Context;
-use super::connect::{self, Connector, Dial, Endpoint, TlsFault};
+use super::connect::{self, Connector, Dial, Endpoint};
 use super::resources::{Item, Resource, Spec};
 use super::{MAX_MESSAGE, fault};
 use crate::error::{Error, Result};
@@ -63,7 +63,6 @@ pub struct Client {
     channel: Channel,
     endpoints: Arc<[Endpoint]>,
     deadline: Duration,
-    fault: TlsFault,
     expires: Timestamp,
 }
 
@@ -86,13 +85,11 @@ impl Client {
             Error::invalid(format!("{}: context {:?} has no endpoints", context.file.display(), context.name))
                 .hint("add them with `talosctl config endpoint ADDRESS...`")
         })?;
-        let fault = TlsFault::default();
         let connector = Connector {
             endpoints: endpoints.clone(),
             tls: connect::tls(context)?,
             dial: options.dial.clone(),
             timeout: options.connect_timeout,
-            fault: fault.clone(),
         };
         let connector = tower::service_fn(move |_: Uri| {
             let connecting = connector.clone().connect();
@@ -104,7 +101,7 @@ impl Client {
             .initial_stream_window_size(65_535 * 16)
             .initial_connection_window_size(65_535 * 32)
             .connect_with_connector_lazy(connector);
-        Ok(Self { channel, endpoints, deadline: options.deadline, fault, expires: context.expires })
+        Ok(Self { channel, endpoints, deadline: options.deadline, expires: context.expires })
     }
 
     /// When the client certificate of the connection expires.
@@ -371,7 +368,7 @@ impl Node {
     }
 
     fn fault(&self, status: &Status) -> Error {
-        fault::from_status(status, &self.place, self.client.fault.get())
+        fault::from_status(status, &self.place)
     }
 
     /// The one message of an envelope, unless it only says why there is none.

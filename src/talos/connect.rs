@@ -2,16 +2,14 @@
 
 use std::fmt;
 use std::io;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context as Poller, Poll, ready};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use rustls::crypto::ring;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, BufReader};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -83,20 +81,8 @@ pub(super) enum Refusal {
     Network(String),
 }
 
-/// The newest TLS fault of a connection since its peer last spoke. It has to be kept aside: in TLS 1.3 a server
-/// refuses a client certificate only after the handshake, and HTTP/2 turns that alert into text.
-#[derive(Debug, Clone, Default)]
-pub(super) struct TlsFault(Arc<Mutex<Option<rustls::Error>>>);
-
-impl TlsFault {
-    pub(super) fn get(&self) -> Option<rustls::Error> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn set(&self, fault: Option<rustls::Error>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = fault;
-    }
-}
+/// A connection whose first bytes have arrived.
+pub(super) type Stream = BufReader<TlsStream<Box<dyn Io>>>;
 
 /// Connects to the first of the endpoints that takes the connection.
 #[derive(Clone)]
@@ -106,16 +92,15 @@ pub(super) struct Connector {
     pub(super) dial: Dial,
     /// For each endpoint, TLS handshake included.
     pub(super) timeout: Duration,
-    pub(super) fault: TlsFault,
 }
 
 impl Connector {
-    pub(super) async fn connect(self) -> Result<Watched, Refusal> {
+    pub(super) async fn connect(self) -> Result<Stream, Refusal> {
         let mut tls_fault = None;
         let mut network_faults = Vec::new();
         for endpoint in self.endpoints.iter() {
             match tokio::time::timeout(self.timeout, self.try_endpoint(endpoint)).await {
-                Ok(Ok(stream)) => return Ok(Watched { stream, fault: self.fault.clone() }),
+                Ok(Ok(stream)) => return Ok(stream),
                 Ok(Err(error)) => match tls_error(&error) {
                     Some(error) if tls_fault.is_none() => {
                         tls_fault = Some(Refusal::Tls { endpoint: endpoint.clone(), error });
@@ -128,10 +113,17 @@ impl Connector {
         Err(tls_fault.unwrap_or_else(|| Refusal::Network(network_faults.join("; "))))
     }
 
-    async fn try_endpoint(&self, endpoint: &Endpoint) -> io::Result<TlsStream<Box<dyn Io>>> {
+    /// Connects, and waits until the server has spoken: in TLS 1.3 it refuses a client certificate only after the
+    /// handshake, and a connection that was handed on by then would break without saying why. HTTP/2 makes a server
+    /// speak first (RFC 9113, section 3.4).
+    async fn try_endpoint(&self, endpoint: &Endpoint) -> io::Result<Stream> {
         let name = ServerName::try_from(endpoint.host.clone()).map_err(io::Error::other)?;
         let stream = (self.dial)(endpoint.host.clone(), endpoint.port).await?;
-        self.tls.connect(name, stream).await
+        let mut stream = BufReader::new(self.tls.connect(name, stream).await?);
+        if stream.fill_buf().await?.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "closed right after the TLS handshake"));
+        }
+        Ok(stream)
     }
 }
 
@@ -156,45 +148,4 @@ pub(super) fn tls(context: &Context) -> Result<TlsConnector> {
 
 fn tls_error(error: &io::Error) -> Option<rustls::Error> {
     error.get_ref()?.downcast_ref::<rustls::Error>().cloned()
-}
-
-/// A TLS stream that notes the TLS faults passing through it.
-pub(super) struct Watched {
-    stream: TlsStream<Box<dyn Io>>,
-    fault: TlsFault,
-}
-
-impl AsyncRead for Watched {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Poller<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let result = ready!(Pin::new(&mut self.stream).poll_read(cx, buf));
-        match &result {
-            Ok(()) if buf.filled().len() > before => self.fault.set(None),
-            Ok(()) => {}
-            Err(error) => {
-                if let Some(error) = tls_error(error) {
-                    self.fault.set(Some(error));
-                }
-            }
-        }
-        Poll::Ready(result)
-    }
-}
-
-impl AsyncWrite for Watched {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Poller<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Poller<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Poller<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
 }

@@ -15,16 +15,14 @@ const NOT_OURS: &str =
 const ROLE: &str = "the talosconfig's role may not do this (changes and machine configs need os:admin); a Talos too old \
                     to know what was asked answers the same";
 
-/// Judges a failed call. `place` names the node and how it was reached; `tls` is the newest TLS fault of the
-/// connection, which HTTP/2 itself only reports as text.
-pub(super) fn from_status(status: &Status, place: &str, tls: Option<rustls::Error>) -> Error {
+/// Judges a failed call. `place` names the node and how it was reached.
+pub(super) fn from_status(status: &Status, place: &str) -> Error {
     // Only a status that was made on this side has a cause.
     let Some(cause) = status.source() else { return answered(status).at(place) };
-    let error = match (find::<Refusal>(cause), tls) {
-        (Some(Refusal::Tls { endpoint, error }), _) => from_tls(error).at(endpoint),
-        (Some(Refusal::Network(text)), _) => unreachable(text),
-        (None, Some(error)) => from_tls(&error),
-        (None, None) => unreachable(format!("the connection broke: {}", chain(cause))),
+    let error = match find::<Refusal>(cause) {
+        Some(Refusal::Tls { endpoint, error }) => from_tls(error).at(endpoint),
+        Some(Refusal::Network(text)) => unreachable(text),
+        None => unreachable(format!("the connection broke: {}", chain(cause))),
     };
     error.at(place)
 }

@@ -27,6 +27,9 @@ pub mod proto {
     pub mod machine {
         tonic::include_proto!("machine");
     }
+    pub mod config {
+        tonic::include_proto!("talos.resource.definitions.config");
+    }
     pub mod cosi {
         pub mod resource {
             tonic::include_proto!("cosi.resource");

@@ -6,10 +6,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use prost::Message;
 use secrecy::SecretString;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 
+use super::proto::config::MachineConfigSpec;
 use super::proto::cosi::resource as cosi;
 use crate::error::{Error, Result};
 
@@ -26,6 +28,8 @@ pub struct Resource {
     pub phase: String,
     pub labels: BTreeMap<String, String>,
     pub yaml: String,
+    /// The same in the proto form of its type.
+    pub proto: Vec<u8>,
 }
 
 impl fmt::Debug for Resource {
@@ -42,6 +46,7 @@ impl fmt::Debug for Resource {
 impl From<cosi::Resource> for Resource {
     fn from(resource: cosi::Resource) -> Self {
         let metadata = resource.metadata.unwrap_or_default();
+        let spec = resource.spec.unwrap_or_default();
         Self {
             namespace: metadata.namespace,
             kind: metadata.r#type,
@@ -49,7 +54,8 @@ impl From<cosi::Resource> for Resource {
             version: metadata.version,
             phase: metadata.phase,
             labels: metadata.labels.into_iter().collect(),
-            yaml: resource.spec.unwrap_or_default().yaml_spec,
+            yaml: spec.yaml_spec,
+            proto: spec.proto_spec,
         }
     }
 }
@@ -57,24 +63,27 @@ impl From<cosi::Resource> for Resource {
 impl Resource {
     /// Reads the text as a spec; `Kind::Failed` naming the resource and the line when it is not one. The text itself
     /// is never quoted.
-    pub fn spec<T: DeserializeOwned>(&self) -> Result<T> {
+    fn yaml<T: DeserializeOwned>(&self) -> Result<T> {
         let options =
             serde_yaml::options! { strict_booleans: true, legacy_octal_numbers: true, with_snippet: false };
         serde_yaml::from_str_with_options(&self.yaml, options).map_err(|error| {
             let place = error.location().map(|at| format!(" at line {}, column {}", at.line(), at.column()));
-            let place = place.unwrap_or_default();
-            Error::failed(format!("{} {}: its spec is not what Talos documents{place}", self.kind, self.id))
-                .hint("this release of Talos may be newer than nodeprep knows")
+            self.unknown(&place.unwrap_or_default())
         })
     }
 
+    fn unknown(&self, place: &str) -> Error {
+        Error::failed(format!("{} {}: its spec is not what Talos documents{place}", self.kind, self.id))
+            .hint("this release of Talos may be newer than nodeprep knows")
+    }
+
     /// The spec together with what is known of the resource.
-    pub fn decode<T: DeserializeOwned>(&self) -> Result<Item<T>> {
+    pub fn decode<T: Spec>(&self) -> Result<Item<T>> {
         Ok(Item {
             id: self.id.clone(),
             version: self.version.clone(),
             labels: self.labels.clone(),
-            spec: self.spec()?,
+            spec: T::read(self)?,
         })
     }
 }
@@ -89,9 +98,13 @@ pub struct Item<T> {
 }
 
 /// A typed spec and where its resources are found.
-pub trait Spec: DeserializeOwned {
+pub trait Spec: Sized {
     const NAMESPACE: &'static str;
     const TYPE: &'static str;
+
+    /// # Errors
+    /// `Kind::Failed`, naming the resource, when it is not of this kind.
+    fn read(resource: &Resource) -> Result<Self>;
 }
 
 macro_rules! kinds {
@@ -99,6 +112,10 @@ macro_rules! kinds {
         $(impl Spec for $spec {
             const NAMESPACE: &'static str = $namespace;
             const TYPE: &'static str = $kind;
+
+            fn read(resource: &Resource) -> Result<Self> {
+                resource.yaml()
+            }
         })*
     };
 }
@@ -116,7 +133,6 @@ kinds! {
     SecurityState = "runtime", "SecurityStates.talos.dev";
     Member = "cluster", "Members.cluster.talos.dev";
     MachineType = "config", "MachineTypes.config.talos.dev";
-    MachineConfig = "config", "MachineConfigs.config.talos.dev";
     Nodename = "k8s", "Nodenames.kubernetes.talos.dev";
     NodeStatus = "k8s", "NodeStatuses.kubernetes.talos.dev";
     NodeLabel = "k8s", "NodeLabelSpecs.k8s.talos.dev";
@@ -326,9 +342,20 @@ pub struct Member {
 pub struct MachineType(#[serde(deserialize_with = "lower")] pub String);
 
 /// All documents of a machine's configuration, as one text full of secrets.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(transparent)]
-pub struct MachineConfig(#[serde(deserialize_with = "secret")] pub SecretString);
+#[derive(Debug, Clone)]
+pub struct MachineConfig(pub SecretString);
+
+impl Spec for MachineConfig {
+    const NAMESPACE: &'static str = "config";
+    const TYPE: &'static str = "MachineConfigs.config.talos.dev";
+
+    fn read(resource: &Resource) -> Result<Self> {
+        let spec = MachineConfigSpec::decode(resource.proto.as_slice());
+        let bytes = spec.map_err(|_| resource.unknown(""))?.yaml_marshalled;
+        let text = String::from_utf8(bytes).map_err(|_| resource.unknown(": not UTF-8"))?;
+        if text.is_empty() { Err(resource.unknown(": empty")) } else { Ok(Self(text.into())) }
+    }
+}
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
@@ -376,10 +403,6 @@ pub struct SecurityState {
 /// Text of which only the case may differ between releases.
 fn lower<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     Ok(String::deserialize(deserializer)?.to_lowercase())
-}
-
-fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretString, D::Error> {
-    String::deserialize(deserializer).map(SecretString::from)
 }
 
 /// `null` means empty.

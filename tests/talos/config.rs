@@ -4,7 +4,7 @@ use nodeprep::error::{Error, Kind};
 use nodeprep::talos::Context;
 use nodeprep::talos::config::Places;
 
-use crate::pki::{Ca, now, parse, talosconfig};
+use super::pki::{Ca, now, parse, talosconfig};
 
 fn places(flag: &str, talosconfig: &str, talos_home: &str, home: &str) -> Places {
     let path = |text: &str| (text != "-").then(|| PathBuf::from(text));

@@ -5,8 +5,8 @@ use nodeprep::talos::proto::machine::MountStat;
 use nodeprep::talos::{Client, client::Options};
 use secrecy::ExposeSecret;
 
-use crate::pki::{Ca, context, now};
-use crate::server::{Machine, Server};
+use super::pki::{Ca, context, now};
+use super::server::{Machine, Server};
 
 fn machine() -> Machine {
     let mut machine = Machine::talos("v1.11.5")
@@ -27,7 +27,7 @@ fn machine() -> Machine {
         )
         .with("NodeLabelSpecs.k8s.talos.dev", &[("a/b", "key: a/b\nvalue: 'true'")])
         .with("NodeStatuses.kubernetes.talos.dev", &[("n1", "nodename: n1\nlabels:\n  a/b: 'true'\n  c: d")])
-        .with("MachineConfigs.config.talos.dev", &[("v1alpha1", "|\n  version: v1alpha1\n  ---\n  kind: X\n")]);
+        .with("MachineConfigs.config.talos.dev", &[("v1alpha1", "version: v1alpha1\n---\nkind: X\n")]);
     machine.mounts = vec![MountStat {
         mounted_on: "/var/mnt/openebs".into(),
         size: 30,

@@ -1,4 +1,4 @@
-//! Records replies of a real Talos in `tests/wire/`, as the bytes it sent: `cargo test --test talos record -- --ignored`,
+//! Records replies of a real Talos in `tests/wire/`, as the bytes it sent: `cargo test --test all record -- --ignored`,
 //! with TALOSCONFIG naming the talosconfig and NODEPREP_RECORD_NODE the address of a control-plane machine. One file per
 //! type holds the replies of a List one after another, each with its length before it.
 

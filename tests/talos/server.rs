@@ -8,10 +8,13 @@ use std::time::Duration;
 
 use nodeprep::talos::MAX_MESSAGE;
 use nodeprep::talos::proto::common::{self, Metadata};
+use nodeprep::talos::proto::config::MachineConfigSpec;
 use nodeprep::talos::proto::cosi::resource::state_server::{State, StateServer};
 use nodeprep::talos::proto::cosi::resource::{self as cosi, EventType};
 use nodeprep::talos::proto::machine::machine_service_server::{MachineService, MachineServiceServer};
 use nodeprep::talos::proto::machine::{self as machine, ApplyConfigurationResponse, VersionResponse};
+use nodeprep::talos::resources::{MachineConfig, Spec};
+use prost::Message;
 use rustls::RootCertStore;
 use rustls::crypto::ring;
 use rustls::server::WebPkiClientVerifier;
@@ -23,7 +26,7 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status};
 
-use crate::pki::Ca;
+use super::pki::Ca;
 
 type Replies<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -75,7 +78,13 @@ fn resource(namespace: &str, kind: &str, id: &str, yaml: &str) -> Option<cosi::R
         phase: "running".into(),
         ..Default::default()
     };
-    let spec = cosi::Spec { yaml_spec: yaml.into(), ..Default::default() };
+    // As the real Talos does it: a machine config has the proto form alone.
+    let spec = if kind == MachineConfig::TYPE {
+        let config = MachineConfigSpec { yaml_marshalled: yaml.into() };
+        cosi::Spec { proto_spec: config.encode_to_vec(), yaml_spec: "{}\n".into() }
+    } else {
+        cosi::Spec { yaml_spec: yaml.into(), ..Default::default() }
+    };
     Some(cosi::Resource { metadata: Some(metadata), spec: Some(spec) })
 }
 

@@ -12,8 +12,8 @@ use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
 use tonic::Code;
 
-use crate::pki::{self, Ca, context, talosconfig};
-use crate::server::{Machine, Server};
+use super::pki::{self, Ca, context, talosconfig};
+use super::server::{Machine, Server};
 
 /// Short enough for a test, long enough for a busy machine.
 fn options() -> Options {

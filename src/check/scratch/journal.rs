@@ -1,14 +1,13 @@
 //! What a run was about to make in the cluster, on disk before it is made: one JSON line per object.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
-use fs_err::os::unix::fs::OpenOptionsExt;
-use fs_err::{self as fs, File, OpenOptions};
+use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::state::{Lines, forget};
 
 const PREFIX: &str = "scratch-";
 const SUFFIX: &str = ".jsonl";
@@ -23,37 +22,29 @@ struct Line {
 /// The journal of one run; removed when the objects are.
 #[derive(Debug)]
 pub struct Journal {
-    folder: PathBuf,
     path: PathBuf,
-    written: AtomicBool,
+    /// Opened by the first object.
+    lines: Mutex<Option<Lines>>,
 }
 
 impl Journal {
     pub fn new(folder: &Path, run_id: &str) -> Self {
-        let path = folder.join(format!("{PREFIX}{run_id}{SUFFIX}"));
-        Self { folder: folder.to_owned(), path, written: AtomicBool::new(false) }
+        Self { path: folder.join(format!("{PREFIX}{run_id}{SUFFIX}")), lines: Mutex::default() }
     }
 
     /// Whether anything was journaled in this run.
     pub fn written(&self) -> bool {
-        self.written.load(Ordering::SeqCst)
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
     /// Says what is about to be made; it is on disk when this returns.
     pub fn making(&self, kind: &str, namespace: &str, name: &str) -> Result<()> {
-        let line = Line { kind: kind.into(), namespace: namespace.into(), name: name.into() };
-        let text = serde_json::to_string(&line).map_err(std::io::Error::from);
-        let write = || -> std::io::Result<()> {
-            fs::create_dir_all(&self.folder)?;
-            let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(&self.path)?;
-            file.write_all(format!("{}\n", text?).as_bytes())?;
-            file.sync_all()?;
-            if !self.written.swap(true, Ordering::SeqCst) {
-                File::open(&self.folder)?.sync_all()?;
-            }
-            Ok(())
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let lines = match &mut *lines {
+            Some(lines) => lines,
+            none => none.insert(Lines::open(&self.path)?),
         };
-        write().map_err(|e| Error::failed(format!("can't write the journal of test objects: {e}")))
+        lines.write(&Line { kind: kind.into(), namespace: namespace.into(), name: name.into() })
     }
 
     /// Forgets the run: its objects are gone.
@@ -84,14 +75,10 @@ pub fn left(folder: &Path) -> Result<Vec<(String, String, PathBuf)>> {
     Ok(found)
 }
 
-/// Removes a journal.
-pub fn forget(path: &Path) -> Result<()> {
-    fs::remove_file(path).map_err(|e| Error::failed(format!("can't remove the journal of test objects: {e}")))
-}
-
 #[cfg(test)]
 #[expect(clippy::unwrap_used)]
 mod tests {
+    use std::io::Write;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
@@ -99,8 +86,8 @@ mod tests {
     #[test]
     fn a_journal_outlives_a_crash_until_it_is_closed() {
         let folder = tempfile::tempdir().unwrap();
-        let state = folder.path().join("state");
-        assert!(left(&state).unwrap().is_empty(), "no folder yet");
+        assert!(left(&folder.path().join("none")).unwrap().is_empty(), "no folder yet");
+        let state = folder.path().to_owned();
         let journal = Journal::new(&state, "r1");
         assert!(!journal.written());
         journal.making("Namespace", "", "nodeprep-r1").unwrap();

@@ -1,0 +1,99 @@
+//! What a real Talos v1.11.5 sent (tests/wire, written by `record`), read by the adapter's own types: a node of the lab
+//! with a system disk, two empty NVMe disks and one that holds data, before nodeprep changed anything.
+
+use std::path::Path;
+
+use nodeprep::observe::disks::{Disk, Facts, Holder, join};
+use nodeprep::talos::proto::cosi::resource::ListResponse;
+use nodeprep::talos::proto::machine::{MountsResponse, VersionResponse};
+use nodeprep::talos::resources::{
+    BlockDevice, DiscoveredVolume, DiskSpec, Item, MachineStatus, MachineType, MountStatus, NodeLabel,
+    Nodename, PlatformMetadata, Resource, SecurityState, Spec, SystemDisk, VolumeMount, VolumeStatus,
+};
+use prost::Message;
+
+fn replies<T: Message + Default>(name: &str) -> Vec<T> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/wire").join(format!("{name}.bin"));
+    let bytes = std::fs::read(path).unwrap();
+    let (mut rest, mut found) = (bytes.as_slice(), Vec::new());
+    while !rest.is_empty() {
+        found.push(T::decode_length_delimited(&mut rest).unwrap());
+    }
+    found
+}
+
+fn items<T: Spec>() -> Vec<Item<T>> {
+    let resources = replies::<ListResponse>(T::TYPE).into_iter().map(|reply| reply.resource.unwrap());
+    resources.map(|resource| Resource::from(resource).decode().unwrap()).collect()
+}
+
+fn only<T: Spec>() -> T {
+    let mut items = items();
+    assert_eq!(items.len(), 1, "{}", T::TYPE);
+    items.remove(0).spec
+}
+
+fn disks() -> Vec<Disk> {
+    join(&Facts {
+        disks: items::<DiskSpec>(),
+        system_disk: Some(only::<SystemDisk>().disk_id),
+        devices: items::<BlockDevice>(),
+        discovered: items::<DiscoveredVolume>(),
+        volumes: items::<VolumeStatus>(),
+    })
+}
+
+#[test]
+fn its_disks_are_told_apart_by_what_they_hold() {
+    let disks = disks();
+    let rows: Vec<_> = disks
+        .iter()
+        .filter(|disk| !disk.is_memory())
+        .map(|disk| {
+            (disk.id.as_str(), disk.spec.serial.as_str(), disk.spec.transport.as_str(), disk.eligible.is_ok())
+        })
+        .collect();
+    assert_eq!(
+        rows,
+        [
+            ("nvme0n1", "NVME-AAA0001", "nvme", true),
+            ("nvme1n1", "NVME-BBB0001", "nvme", true),
+            ("nvme2n1", "NVME-CCC0001", "nvme", false),
+            ("vda", "SYS0001", "virtio", false),
+        ]
+    );
+    assert!(disks.iter().any(|disk| disk.id == "vda" && disk.system && disk.holder == Holder::System));
+    assert!(disks.iter().any(|disk| disk.id == "nvme2n1" && disk.holder.to_string().contains("xfs")));
+    assert!(disks.iter().all(|disk| disk.spec.size > 0 || disk.is_memory()), "sizes are read");
+}
+
+#[test]
+fn its_volumes_and_mounts_are_read() {
+    let volumes = items::<VolumeStatus>();
+    let ephemeral = volumes.iter().find(|volume| volume.id == "EPHEMERAL").unwrap();
+    assert_eq!((ephemeral.spec.phase.as_str(), ephemeral.spec.location.as_str()), ("ready", "/dev/vda4"));
+    let mounts = items::<MountStatus>();
+    assert!(mounts.iter().any(|m| m.spec.target == "/var" && m.spec.source == "/dev/vda4"));
+    assert!(!items::<VolumeMount>().is_empty());
+    let sizes = replies::<MountsResponse>("Mounts").remove(0).messages.remove(0).stats;
+    assert!(
+        sizes
+            .iter()
+            .any(|stat| stat.mounted_on == "/var" && stat.size > stat.available && stat.available > 0)
+    );
+}
+
+#[test]
+fn what_it_says_of_itself_is_read() {
+    let version = replies::<VersionResponse>("Version").remove(0).messages.remove(0);
+    assert_eq!(version.version.unwrap().tag, "v1.11.5");
+    assert_eq!(version.platform.unwrap().mode, "metal");
+    assert_eq!(only::<MachineType>().0, "controlplane");
+    assert_eq!(only::<Nodename>().nodename, "talos-1");
+    assert_eq!(only::<PlatformMetadata>().platform, "metal");
+    assert!(!only::<SecurityState>().secure_boot);
+    let status = only::<MachineStatus>();
+    assert!(!status.status.ready && !status.status.unmet_conditions.is_empty());
+    let labels = items::<NodeLabel>();
+    assert!(labels.iter().any(|label| label.spec.key == "node-role.kubernetes.io/control-plane"));
+}
