@@ -50,7 +50,7 @@ pub async fn run(
             }
         }
     }
-    let summary = format!("{verb}: {steps} steps done, {changed} changed something");
+    let summary = format!("{verb}: done; {changed} of {steps} steps changed something");
     journal.end(true, &summary)?;
     events.send(What::RunFinished { ok: true, summary });
     Ok(())

@@ -178,7 +178,6 @@ fn errno(code: i64) -> (&'static str, &'static str) {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

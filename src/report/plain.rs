@@ -38,7 +38,7 @@ pub(super) fn line(event: &Event, colour: bool, verbose: bool) -> Option<String>
     };
     let text = match &event.what {
         What::RunStarted { verb, steps, simulated, .. } => {
-            format!("{verb}: {steps} steps{}", if *simulated { " (simulated)" } else { "" })
+            format!("{verb}: steps to do: {steps}{}", if *simulated { " (simulated)" } else { "" })
         }
         What::StepStarted { title } => format!("  … {place}{title}"),
         What::Waiting { what, last } if last.is_empty() => format!("    {place}waiting for {what}"),

@@ -1,15 +1,18 @@
 //! What a real Talos v1.11.5 sent (tests/wire, written by `record`), read by the adapter's own types: a node of the lab
-//! with a system disk, two empty NVMe disks and one that holds data, before nodeprep changed anything.
+//! with a system disk, two empty NVMe disks and one that holds data, before nodeprep changed anything and (`applied/`)
+//! after it gave the first of them to the volume `openebs`.
 
 use std::path::Path;
 
 use nodeprep::observe::disks::{Disk, Facts, Holder, join};
-use nodeprep::talos::proto::cosi::resource::ListResponse;
+use nodeprep::talos::proto::cosi::resource::{self as cosi, ListResponse};
 use nodeprep::talos::proto::machine::{MountsResponse, VersionResponse};
 use nodeprep::talos::resources::{
-    BlockDevice, DiscoveredVolume, DiskSpec, Item, MachineStatus, MachineType, MountStatus, NodeLabel,
-    Nodename, PlatformMetadata, Resource, SecurityState, Spec, SystemDisk, VolumeMount, VolumeStatus,
+    BlockDevice, DiscoveredVolume, DiskSpec, Item, MachineConfig, MachineStatus, MachineType, MountStatus,
+    NodeLabel, Nodename, PlatformMetadata, Resource, SecurityState, Spec, SystemDisk, VolumeMount,
+    VolumeStatus,
 };
+use proptest::prelude::*;
 use prost::Message;
 
 fn replies<T: Message + Default>(name: &str) -> Vec<T> {
@@ -23,7 +26,13 @@ fn replies<T: Message + Default>(name: &str) -> Vec<T> {
 }
 
 fn items<T: Spec>() -> Vec<Item<T>> {
-    let resources = replies::<ListResponse>(T::TYPE).into_iter().map(|reply| reply.resource.unwrap());
+    items_of("")
+}
+
+fn items_of<T: Spec>(folder: &str) -> Vec<Item<T>> {
+    let resources = replies::<ListResponse>(&format!("{folder}{}", T::TYPE))
+        .into_iter()
+        .map(|reply| reply.resource.unwrap());
     resources.map(|resource| Resource::from(resource).decode().unwrap()).collect()
 }
 
@@ -33,19 +42,19 @@ fn only<T: Spec>() -> T {
     items.remove(0).spec
 }
 
-fn disks() -> Vec<Disk> {
+fn disks(folder: &str) -> Vec<Disk> {
     join(&Facts {
-        disks: items::<DiskSpec>(),
+        disks: items_of::<DiskSpec>(folder),
         system_disk: Some(only::<SystemDisk>().disk_id),
-        devices: items::<BlockDevice>(),
-        discovered: items::<DiscoveredVolume>(),
-        volumes: items::<VolumeStatus>(),
+        devices: items_of::<BlockDevice>(folder),
+        discovered: items_of::<DiscoveredVolume>(folder),
+        volumes: items_of::<VolumeStatus>(folder),
     })
 }
 
 #[test]
 fn its_disks_are_told_apart_by_what_they_hold() {
-    let disks = disks();
+    let disks = disks("");
     let rows: Vec<_> = disks
         .iter()
         .filter(|disk| !disk.is_memory())
@@ -65,6 +74,19 @@ fn its_disks_are_told_apart_by_what_they_hold() {
     assert!(disks.iter().any(|disk| disk.id == "vda" && disk.system && disk.holder == Holder::System));
     assert!(disks.iter().any(|disk| disk.id == "nvme2n1" && disk.holder.to_string().contains("xfs")));
     assert!(disks.iter().all(|disk| disk.spec.size > 0 || disk.is_memory()), "sizes are read");
+}
+
+#[test]
+fn a_disk_that_was_given_away_is_the_volumes() {
+    let disks = disks("applied/");
+    let disk = disks.iter().find(|disk| disk.id == "nvme0n1").unwrap();
+    assert_eq!(disk.holder, Holder::UserVolume("openebs".into()));
+    assert!(disk.eligible.is_err());
+    let volumes = items_of::<VolumeStatus>("applied/");
+    let volume = volumes.iter().find(|volume| volume.id == "u-openebs").unwrap();
+    assert_eq!((volume.spec.phase.as_str(), volume.spec.location.as_str()), ("ready", "/dev/nvme0n1p1"));
+    let mounts = items_of::<MountStatus>("applied/");
+    assert!(mounts.iter().any(|m| m.spec.target == "/var/mnt/openebs" && m.spec.source == "/dev/nvme0n1p1"));
 }
 
 #[test]
@@ -96,4 +118,20 @@ fn what_it_says_of_itself_is_read() {
     assert!(!status.status.ready && !status.status.unmet_conditions.is_empty());
     let labels = items::<NodeLabel>();
     assert!(labels.iter().any(|label| label.spec.key == "node-role.kubernetes.io/control-plane"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn no_spec_makes_reading_it_panic(yaml in "[ -~\\n]{0,60}", proto in prop::collection::vec(any::<u8>(), 0..40)) {
+        let resource = Resource::from(cosi::Resource {
+            metadata: None,
+            spec: Some(cosi::Spec { proto_spec: proto, yaml_spec: yaml }),
+        });
+        let _ = resource.decode::<DiskSpec>();
+        let _ = resource.decode::<VolumeStatus>();
+        let config = resource.decode::<MachineConfig>();
+        prop_assert!(config.is_err() || !resource.proto.is_empty(), "nothing is never a config");
+    }
 }
