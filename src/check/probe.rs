@@ -117,7 +117,7 @@ impl Watch<'_> {
             Some(why) => stop(why),
             None => Stop::fail(
                 format!("waited {}s for {what}: {last}", limit.as_secs()),
-                "run it again with a longer `validation.timeout`; `nodeprep doctor` looks further",
+                "run it again with a longer `validation.timeout`, and look at the events: `kubectl get events -A`",
             ),
         })
     }

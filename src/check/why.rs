@@ -240,7 +240,7 @@ const RULES: &[Rule] = &[
         ],
         means: Means::NotRun,
         why: "the check's pod does not start",
-        hint: "the message above is the cluster's own; `nodeprep doctor` looks further",
+        hint: "the message is the cluster's own; its events tell more: `kubectl get events -A`",
     },
 ];
 
@@ -389,7 +389,7 @@ mod tests {
             (Pod, "FailedScheduling", "1 node(s) were unschedulable", NotRun, "uncordon"),
             (Pod, "FailedScheduling", "0/3 nodes are available: 3 Insufficient cpu", NotRun, "free the node"),
             (Pod, "FailedMount", "timed out waiting for the condition", Fault, "discover"),
-            (Pod, "CreateContainerConfigError", "x", NotRun, "doctor"),
+            (Pod, "CreateContainerConfigError", "x", NotRun, "events"),
         ] {
             let why = explain(&[sign(on, reason, message)], &NAMES)
                 .unwrap_or_else(|| panic!("{reason}: {message}"));

@@ -106,6 +106,12 @@ fn headline(node: &Node) -> String {
 
 fn row(disk: &Disk) -> Vec<String> {
     let or_dash = |value: &str| if value.is_empty() { "-".to_owned() } else { value.to_owned() };
+    let free = match &disk.eligible {
+        Ok(()) => "yes".to_owned(),
+        // The column before says it.
+        Err(why) if disk.system || *why == format!("holds {}", disk.holder) => "no".to_owned(),
+        Err(why) => format!("no: {why}"),
+    };
     vec![
         disk.id.clone(),
         human(disk.spec.size),
@@ -113,7 +119,7 @@ fn row(disk: &Disk) -> Vec<String> {
         or_dash(&disk.spec.model),
         or_dash(&disk.spec.serial),
         disk.holder.to_string(),
-        disk.eligible.as_ref().map_or_else(|why| format!("no: {why}"), |()| "yes".into()),
+        free,
     ]
 }
 

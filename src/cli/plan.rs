@@ -96,7 +96,11 @@ pub(super) fn confirm(plan: &Plan, yes: bool) -> Result<()> {
             Error::invalid("there is nobody to confirm the plan").hint("add --yes to carry it out unasked")
         );
     }
-    let agreed = dialoguer::Confirm::new().with_prompt("Carry this out?").default(false).interact();
+    let agreed = dialoguer::Confirm::new()
+        .with_prompt("Carry this out?")
+        .default(false)
+        .wait_for_newline(true)
+        .interact();
     match agreed {
         Ok(true) => Ok(()),
         Ok(false) => Err(Error::new(Kind::Interrupted, "not confirmed; nothing was changed")),

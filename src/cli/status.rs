@@ -34,7 +34,7 @@ fn text(entry: &Entry) -> String {
     match entry {
         Entry::Begin { at, verb, cluster, pid, plan, steps, .. } => {
             format!(
-                "{at} {verb} of {cluster} (pid {pid}), {} steps, plan {}",
+                "{at} {verb} of {cluster} (pid {pid}), steps: {}, plan {}",
                 steps.len(),
                 plan.get(..12).unwrap_or(plan)
             )

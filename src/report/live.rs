@@ -62,9 +62,10 @@ impl Reader for Live {
             }
             What::StepStarted { title } => self.start(key, format!("{target}: {title}")),
             What::Waiting { what, last } => {
-                if let Some((bar, title)) = self.running.get(&key) {
+                if let Some((bar, _)) = self.running.get(&key) {
+                    // The newest reason is what there is to read; with the title before it, it would be cut off.
                     let last = if last.is_empty() { String::new() } else { format!(": {last}") };
-                    bar.set_message(format!("{title} — waiting for {what}{last}"));
+                    bar.set_message(format!("{target}: waiting for {what}{last}"));
                 }
             }
             What::StepDone { .. }

@@ -118,6 +118,8 @@ struct Entry {
     key: Option<String>,
     #[serde(default)]
     auth: Option<Auth>,
+    #[serde(default, rename = "proxy-url")]
+    proxy: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -175,6 +177,10 @@ impl Entry {
         if self.auth.is_some_and(|auth| auth.siderov1.is_some()) {
             return Err(Error::invalid("this is an Omni context (auth.siderov1), which nodeprep cannot use")
                 .hint("get one with a client certificate: `omnictl talosconfig --break-glass`"));
+        }
+        if self.proxy.is_some() {
+            return Err(Error::invalid("this context has a proxy-url, which nodeprep cannot use")
+                .hint("reach the endpoints without a proxy, with a context that has no proxy-url"));
         }
         let ca = certificates("ca", self.ca)?;
         let certificates = certificates("crt", self.crt)?;

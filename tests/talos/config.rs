@@ -119,6 +119,7 @@ fn what_cannot_be_used_says_why_and_never_shows_a_secret() {
             "ca is missing",
         ),
         (format!("{good}        auth:\n            siderov1:\n                identity: a@b.c\n"), "Omni"),
+        (format!("{good}        proxy-url: http://proxy:3128\n"), "proxy-url"),
     ];
     for (text, expected) in table {
         let error: Error = parse(&text, now()).unwrap_err();
