@@ -2,7 +2,7 @@
 
 use super::pod::Probe;
 use super::probe::{Finished, Watch};
-use super::pvc::write_hint;
+use super::pvc::{READ, WRITE, how_read, word, write_hint};
 use super::{Check, Per, Run, Stop, Subject};
 use crate::error::Error;
 use crate::event::Verdict;
@@ -14,14 +14,6 @@ pub const CHECK: Check = Check {
     needs: &["pvc"],
     judge: |run, subject| Box::pin(judge(run, subject)),
 };
-
-const WRITE: &str = "head -c 1048576 /dev/urandom >/tmp/noise
-dd if=/tmp/noise of=/data/probe bs=65536 conv=fsync
-sum=$(sha256sum </tmp/noise)
-echo \"sum ${sum%% *}\"";
-const READ: &str = "ls -la /data
-sum=$(sha256sum </data/probe)
-echo \"sum ${sum%% *}\"";
 
 async fn judge(run: &Run<'_>, subject: &Subject<'_>) -> Result<Verdict, Stop> {
     let class = subject.class()?;
@@ -57,9 +49,10 @@ fn same(wrote: &Finished, read: &Finished) -> Result<Verdict, Stop> {
             "is the class's base path on a disk, or in memory, or mounted over meanwhile?",
         ));
     }
-    match (sum(wrote), sum(read)) {
+    match (word(&wrote.output.text, "wrote"), word(&read.output.text, "read")) {
         (Some(before), Some(after)) if before == after => {
-            Ok(Verdict::pass(format!("the next pod read the same data on {node}")))
+            let how = how_read(&read.output.text);
+            Ok(Verdict::pass(format!("the next pod read the same data on {node}{how}")))
         }
         (Some(before), Some(after)) => Ok(Verdict::fail(
             format!("the next pod on {node} read other data: sha256 {after}, not {before}"),
@@ -67,10 +60,6 @@ fn same(wrote: &Finished, read: &Finished) -> Result<Verdict, Stop> {
         )),
         _ => Err(Error::failed("a probe did not say its checksum").into()),
     }
-}
-
-fn sum(finished: &Finished) -> Option<&str> {
-    finished.output.text.lines().find_map(|line| line.strip_prefix("sum "))
 }
 
 #[cfg(test)]
@@ -84,12 +73,15 @@ mod tests {
 
     #[test]
     fn the_next_pod_must_read_the_same_on_the_same_node() {
-        let wrote = finished("n1", 0, "16+0 records in\nsum abc\n");
-        assert!(matches!(same(&wrote, &finished("n1", 0, "total 1\nsum abc\n")), Ok(Verdict::Pass { .. })));
+        let wrote = finished("n1", 0, "16+0 records in\nwrote abc\n");
+        assert!(matches!(
+            same(&wrote, &finished("n1", 0, "16+0 records in\nread abc\n")),
+            Ok(Verdict::Pass { .. })
+        ));
         for (read, word) in [
-            (finished("n2", 0, "sum abc\n"), "started on n2"),
+            (finished("n2", 0, "read abc\n"), "started on n2"),
             (finished("n1", 1, "sh: can't open /data/probe: no such file"), "gone"),
-            (finished("n1", 0, "sum abd\n"), "other data"),
+            (finished("n1", 0, "read abd\n"), "other data"),
         ] {
             let Ok(Verdict::Fail { why, .. }) = same(&wrote, &read) else { panic!("{word}") };
             assert!(why.contains(word), "{why}");

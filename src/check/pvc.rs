@@ -20,26 +20,31 @@ pub const CHECK: Check = Check {
     judge: |run, subject| Box::pin(judge(run, subject)),
 };
 
-/// Writes a megabyte of noise, reads it back, and shows the pod's mounts.
-const WORK: &str = "head -c 1048576 /dev/urandom >/tmp/noise
+/// Writes a megabyte of noise and says its checksum.
+pub const WRITE: &str = "head -c 1048576 /dev/urandom >/tmp/noise
 dd if=/tmp/noise of=/data/probe bs=65536 conv=fsync
 wrote=$(sha256sum </tmp/noise)
-read=$(sha256sum </data/probe)
 echo \"wrote ${wrote%% *}\"
+";
+
+/// Reads it from the disk and says its checksum. A plain read would be answered from the node's memory, whatever the
+/// disk kept; only a file system without direct reads is read that way, and that is said.
+pub const READ: &str = "if ! dd if=/data/probe of=/tmp/back bs=65536 iflag=direct; then
+  cat /data/probe >/tmp/back
+  echo 'from memory'
+fi
+read=$(sha256sum </tmp/back)
 echo \"read ${read%% *}\"
-echo mounts
-cat /proc/self/mountinfo";
+";
+
+/// Shows the pod's mounts.
+const MOUNTS: &str = "echo mounts\ncat /proc/self/mountinfo";
 
 async fn judge(run: &Run<'_>, subject: &Subject<'_>) -> Result<Verdict, Stop> {
     let (class, started) = (subject.class()?, Instant::now());
     let claim = run.scratch.name("pvc");
-    let probe = Probe {
-        name: &claim,
-        image: &run.ctx.intent.images.shell,
-        work: WORK,
-        claim: &claim,
-        pin: subject.pin(),
-    };
+    let (image, work) = (&run.ctx.intent.images.shell, [WRITE, READ, MOUNTS].concat());
+    let probe = Probe { name: &claim, image, work: &work, claim: &claim, pin: subject.pin() };
     run.scratch.claim(&claim, &class.name, run.ctx.intent.validation.claim_size).await?;
     run.scratch.make(probe.pod()?).await?;
     let watch = Watch { run, subject, claim: &claim, pod: &claim };
@@ -59,7 +64,7 @@ async fn judge(run: &Run<'_>, subject: &Subject<'_>) -> Result<Verdict, Stop> {
             let noexec = Measurement { value: f64::from(u8::from(mount.has("noexec"))), unit: "bool".into() };
             let measurements = [("bound", seconds(bound)), ("done", seconds(done)), ("noexec", noexec)];
             let measurements = measurements.map(|(name, m)| (name.to_owned(), m)).into();
-            Verdict::Pass { summary, measurements }
+            Verdict::Pass { summary: summary + how_read(&finished.output.text), measurements }
         }
         Place::Doubtful { why, hint } => Verdict::warn(why, hint),
     })
@@ -75,14 +80,27 @@ fn data_kept(finished: &Finished, class: &Class) -> Result<(), Stop> {
             write_hint(said, class),
         ));
     }
-    let word = |key| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
-    match (word("wrote"), word("read")) {
+    match (word(text, "wrote"), word(text, "read")) {
         (Some(wrote), Some(read)) if wrote == read => Ok(()),
         (Some(wrote), Some(read)) => Err(Stop::fail(
             format!("the volume on {node} gave back other data: wrote sha256 {wrote}, read {read}"),
             "the disk or its file system is damaged: look at the kernel's log (`talosctl dmesg`)",
         )),
         _ => Err(Error::failed("the probe did not say what it wrote and read").into()),
+    }
+}
+
+/// What the probe said under this key.
+pub fn word<'a>(text: &'a str, key: &str) -> Option<&'a str> {
+    text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))
+}
+
+/// What is to be said of how the data was read.
+pub fn how_read(text: &str) -> &'static str {
+    if text.lines().any(|line| line == "from memory") {
+        " (read from the node's memory: its file system has no direct reads)"
+    } else {
+        ""
     }
 }
 
@@ -369,6 +387,27 @@ mod tests {
         ] {
             let (why, _) = fault(on_node(&volume, &node));
             assert!(why.contains(word), "{why}");
+        }
+    }
+
+    #[test]
+    fn the_probes_work_reads_past_the_memory_and_says_when_it_cannot() {
+        let folder = tempfile::Builder::new().tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let run = |dd: &str| {
+            let script = [WRITE, READ].concat().replace("/data/", &format!("{}/", folder.path().display()));
+            let script = script.replace("/tmp/", &format!("{}/tmp-", folder.path().display()));
+            let script = format!("set -e\n{dd}\n{script}");
+            let output = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+            assert!(output.status.success(), "{output:?}");
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let no_direct = "dd() { case \"$*\" in *direct*) return 1 ;; *) command dd \"$@\" ;; esac; }";
+        for (dd, memory) in [("", false), (no_direct, true)] {
+            let text = run(dd);
+            assert_eq!(word(&text, "wrote").map(str::len), Some(64), "{text}");
+            assert_eq!(word(&text, "wrote"), word(&text, "read"));
+            // Where the source lies on a file system without direct reads, the first case can't be told.
+            assert!(how_read(&text).is_empty() != memory || dd.is_empty(), "{text}");
         }
     }
 

@@ -103,7 +103,7 @@ fn what_cannot_be_used_says_why_and_never_shows_a_secret() {
     let good = talosconfig(&ca.pem, &ca.client((2031, 1, 1)));
     let key = good.lines().find_map(|line| line.trim().strip_prefix("key: ")).unwrap().to_owned();
     let crt = good.lines().find_map(|line| line.trim().strip_prefix("crt: ")).unwrap().to_owned();
-    let table: [(String, &str); 9] = [
+    let table: [(String, &str); 10] = [
         (good.replace("        crt:", "      crt:"), "malformed at line"),
         (good.replace("endpoints:\n", "endpoints: {}\n"), "malformed at line"),
         (format!("contexts: {key}"), "malformed at line"),
