@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use fs_err::os::unix::fs::OpenOptionsExt;
-use fs_err::{self as fs, File, OpenOptions};
+use fs_err::{File, OpenOptions};
 use serde::Serialize;
 
 use crate::error::{Error, Result};
@@ -48,10 +48,10 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// Opens the file for more lines, and makes it where there is none.
-    pub fn open(path: &Path) -> Result<Self> {
+    /// Makes the file; one that is there already is another run's, and an error.
+    pub fn create(path: &Path) -> Result<Self> {
         let open = || -> std::io::Result<File> {
-            let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+            let file = OpenOptions::new().create_new(true).append(true).mode(0o600).open(path)?;
             File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()?;
             Ok(file)
         };
@@ -63,11 +63,6 @@ impl Lines {
         text.push(b'\n');
         std::io::Write::write_all(&mut self.file, &text).and_then(|()| self.file.sync_data()).map_err(failed)
     }
-}
-
-/// Removes a file that was written.
-pub fn forget(path: &Path) -> Result<()> {
-    fs::remove_file(path).map_err(failed)
 }
 
 fn failed(error: std::io::Error) -> Error {

@@ -83,7 +83,7 @@ impl Journal {
                 Error::failed(format!("can't put the former journal {} aside: {e}", path.display()))
             })?;
         }
-        let mut journal = Self(Lines::open(&path)?);
+        let mut journal = Self(Lines::create(&path)?);
         let steps = plan
             .steps
             .iter()

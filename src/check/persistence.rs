@@ -29,7 +29,8 @@ async fn judge(run: &Run<'_>, subject: &Subject<'_>) -> Result<Verdict, Stop> {
         return Err(Stop::fail(format!("writing failed on {}: {said}", wrote.node), write_hint(said, class)));
     }
     run.scratch.delete_pod(&writer).await?;
-    run.scratch.make(Probe { name: &reader, work: READ, ..write }.pod()?).await?;
+    let work = ["ls -la /data\n", READ].concat();
+    run.scratch.make(Probe { name: &reader, work: &work, ..write }.pod()?).await?;
     let read = Watch { run, subject, claim, pod: &reader }.finished().await?;
     same(&wrote, &read)
 }

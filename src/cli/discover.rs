@@ -109,7 +109,7 @@ fn row(disk: &Disk) -> Vec<String> {
     let free = match &disk.eligible {
         Ok(()) => "yes".to_owned(),
         // The column before says it.
-        Err(why) if disk.system || *why == format!("holds {}", disk.holder) => "no".to_owned(),
+        Err(_) if disk.is_held() => "no".to_owned(),
         Err(why) => format!("no: {why}"),
     };
     vec![

@@ -131,6 +131,11 @@ impl Disk {
     pub fn is_memory(&self) -> bool {
         ["loop", "zram", "ram"].iter().any(|prefix| self.id.starts_with(prefix))
     }
+
+    /// Whether the only thing against it is what it holds.
+    pub fn is_held(&self) -> bool {
+        self.system || self.eligible.as_ref().is_err_and(|why| *why == held(&self.holder))
+    }
 }
 
 /// Joins everything that is known into one row per disk, ordered by id.
@@ -248,6 +253,10 @@ fn is_raid(id: &str) -> bool {
         .is_some_and(|rest| rest.starts_with(|next: char| next.is_ascii_digit() || next == '_'))
 }
 
+fn held(holder: &Holder) -> String {
+    format!("holds {holder}")
+}
+
 fn eligible(id: &str, spec: &DiskSpec, system: bool, holder: &Holder) -> Result<(), String> {
     let virtual_kind = VIRTUAL.iter().find(|(prefix, _)| match *prefix {
         "md" => is_raid(id),
@@ -259,7 +268,7 @@ fn eligible(id: &str, spec: &DiskSpec, system: bool, holder: &Holder) -> Result<
         _ if spec.cdrom => Err("is a CD-ROM".into()),
         _ if spec.readonly => Err("is read-only".into()),
         (None, Holder::Nothing | Holder::PartitionTable { table: Table::Gpt, partitions: 0 }) => Ok(()),
-        (None, holder) => Err(format!("holds {holder}")),
+        (None, holder) => Err(held(holder)),
     }
 }
 

@@ -61,11 +61,11 @@ impl Reader for Live {
                 self.start(key, title.clone())
             }
             What::StepStarted { title } => self.start(key, format!("{target}: {title}")),
-            What::Waiting { what, last } => {
+            What::Waiting { .. } => {
+                // The newest reason is what there is to read; with the title before it, it would be cut off.
+                let line = plain::line(event, self.colour, false).unwrap_or_default();
                 if let Some((bar, _)) = self.running.get(&key) {
-                    // The newest reason is what there is to read; with the title before it, it would be cut off.
-                    let last = if last.is_empty() { String::new() } else { format!(": {last}") };
-                    bar.set_message(format!("{target}: waiting for {what}{last}"));
+                    bar.set_message(line.trim().to_owned());
                 }
             }
             What::StepDone { .. }

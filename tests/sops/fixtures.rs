@@ -176,8 +176,6 @@ fn the_real_sops_decrypts_what_we_encrypt() -> Result<()> {
                 .map_err(|error| Error::failed(error.to_string()))
         };
         let output = decrypts(&path, &key_file)?;
-        // It writes some values in a way of its own (1.0 as 1), whoever encrypted them.
-        let own = decrypts(&case.join(format!("enc.{extension}")), &fixtures().join("age.key"))?;
         let (out, errors) =
             (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert!(output.status.success(), "{}: {errors}\n{sealed}", case.display());
@@ -188,12 +186,12 @@ fn the_real_sops_decrypts_what_we_encrypt() -> Result<()> {
         );
         match format {
             Format::Binary => assert_eq!(output.stdout, plain),
-            _ => assert_eq!(
-                values(&out)?,
-                values(&String::from_utf8_lossy(&own.stdout))?,
-                "{}",
-                case.display()
-            ),
+            _ => {
+                // It writes some values in a way of its own (1.0 as 1), whoever encrypted them.
+                let own = decrypts(&case.join(format!("enc.{extension}")), &fixtures().join("age.key"))?;
+                let own = String::from_utf8_lossy(&own.stdout);
+                assert_eq!(values(&out)?, values(&own)?, "{}", case.display());
+            }
         }
         count += 1;
     }

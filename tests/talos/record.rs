@@ -113,7 +113,8 @@ async fn call(channel: &Channel, node: &str, path: &'static str, message: Vec<u8
     recorded
 }
 
-fn folder() -> PathBuf {
+/// Where the replies lie.
+pub fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/wire")
 }
 

@@ -2,8 +2,6 @@
 //! with a system disk, two empty NVMe disks and one that holds data, before nodeprep changed anything and (`applied/`)
 //! after it gave the first of them to the volume `openebs`.
 
-use std::path::Path;
-
 use nodeprep::observe::disks::{Disk, Facts, Holder, join};
 use nodeprep::talos::proto::cosi::resource::{self as cosi, ListResponse};
 use nodeprep::talos::proto::machine::{MountsResponse, VersionResponse};
@@ -16,8 +14,7 @@ use proptest::prelude::*;
 use prost::Message;
 
 fn replies<T: Message + Default>(name: &str) -> Vec<T> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/wire").join(format!("{name}.bin"));
-    let bytes = std::fs::read(path).unwrap();
+    let bytes = std::fs::read(super::record::folder().join(format!("{name}.bin"))).unwrap();
     let (mut rest, mut found) = (bytes.as_slice(), Vec::new());
     while !rest.is_empty() {
         found.push(T::decode_length_delimited(&mut rest).unwrap());
@@ -45,7 +42,7 @@ fn only<T: Spec>() -> T {
 fn disks(folder: &str) -> Vec<Disk> {
     join(&Facts {
         disks: items_of::<DiskSpec>(folder),
-        system_disk: Some(only::<SystemDisk>().disk_id),
+        system_disk: items_of::<SystemDisk>(folder).pop().map(|system| system.spec.disk_id),
         devices: items_of::<BlockDevice>(folder),
         discovered: items_of::<DiscoveredVolume>(folder),
         volumes: items_of::<VolumeStatus>(folder),

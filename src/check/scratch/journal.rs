@@ -7,7 +7,7 @@ use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::state::{Lines, forget};
+use crate::state::Lines;
 
 const PREFIX: &str = "scratch-";
 const SUFFIX: &str = ".jsonl";
@@ -42,7 +42,7 @@ impl Journal {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         let lines = match &mut *lines {
             Some(lines) => lines,
-            none => none.insert(Lines::open(&self.path)?),
+            none => none.insert(Lines::create(&self.path)?),
         };
         lines.write(&Line { kind: kind.into(), namespace: namespace.into(), name: name.into() })
     }
@@ -51,6 +51,11 @@ impl Journal {
     pub fn close(&self) -> Result<()> {
         forget(&self.path)
     }
+}
+
+/// Removes the journal of a run whose objects are gone.
+pub fn forget(path: &Path) -> Result<()> {
+    fs::remove_file(path).map_err(|e| Error::failed(format!("can't remove the journal of test objects: {e}")))
 }
 
 /// The journals that earlier runs left: the namespace, the run's id and the file of each.

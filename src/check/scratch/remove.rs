@@ -56,7 +56,7 @@ pub async fn cleanup(cluster: &Cluster, state: &Path, events: &Events) -> Result
             }
         }
         for (_, _, path) in journals.iter().filter(|(_, id, _)| *id == run_id) {
-            crate::state::forget(path)?;
+            journal::forget(path)?;
         }
     }
     if errors.is_empty() { Ok(cleaned) } else { Err(Error::failed(errors.join("; "))) }
