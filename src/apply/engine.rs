@@ -42,15 +42,14 @@ pub async fn run(
         match result {
             Ok(did) => changed += usize::from(did),
             Err(error) => {
-                let summary =
-                    format!("stopped at step {} of {steps} ({}): {}", index + 1, step.id, error.what);
-                journal.end(false, &summary)?;
+                let summary = format!("{verb}: stopped at step {} of {steps}", index + 1);
+                journal.end(false, &format!("{summary} ({}): {}", step.id, error.what))?;
                 events.send(What::RunFinished { ok: false, summary });
                 return Err(error);
             }
         }
     }
-    let summary = format!("{verb}: done; {changed} of {steps} steps changed something");
+    let summary = format!("{verb}: done, {changed} {}", if changed == 1 { "change" } else { "changes" });
     journal.end(true, &summary)?;
     events.send(What::RunFinished { ok: true, summary });
     Ok(())

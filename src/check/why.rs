@@ -215,6 +215,14 @@ const RULES: &[Rule] = &[
     },
     Rule {
         on: CLAIM,
+        texts: &["is provisioning volume for claim"],
+        means: Means::Fault,
+        why: "the provisioner is at it, and was not done in time",
+        hint: "kubectl -n {namespace} get pods,events shows its helper pod and what that waits for; on a slow node give \
+               `validation.timeout` more time",
+    },
+    Rule {
+        on: CLAIM,
         texts: &["ExternalProvisioning"],
         means: Means::Fault,
         why: "the provisioner does not answer",
@@ -244,10 +252,13 @@ const RULES: &[Rule] = &[
     },
 ];
 
-/// What the signs say, if any of them is known.
+/// What the signs say, if any of them is known. What held up a claim is over once it has its volume.
 pub fn explain(signs: &[Sign], names: &Names<'_>) -> Option<Why> {
+    let provisioned = signs.iter().any(|sign| sign.on == On::Claim && sign.reason == "ProvisioningSucceeded");
+    let over = |sign: &Sign| provisioned && sign.on == On::Claim;
     RULES.iter().find_map(|rule| {
-        let sign = signs.iter().rev().find(|sign| rule.on.contains(&sign.on) && rule.matches(sign))?;
+        let speaks = |sign: &&Sign| rule.on.contains(&sign.on) && !over(sign) && rule.matches(sign);
+        let sign = signs.iter().rev().find(speaks)?;
         Some(Why {
             means: rule.means,
             why: format!("{}: {}", rule.why, quote(sign)),
@@ -279,7 +290,9 @@ pub fn quote(sign: &Sign) -> String {
         On::Pod => "pod",
         On::Helper => "helper pod",
     };
-    format!("{what} {}: {}: {}", sign.name, sign.reason, sign.message.trim())
+    let message = sign.message.trim();
+    let message = if message.is_empty() { String::new() } else { format!(": {message}") };
+    format!("{what} {}: {}{message}", sign.name, sign.reason)
 }
 
 fn fill(hint: &str, names: &Names<'_>) -> String {
@@ -370,6 +383,13 @@ mod tests {
             (Claim, "ProvisioningFailed", "pods \"init-pvc-1\" already exists", Fault, "left-over"),
             (Claim, "ProvisioningFailed", "something new", Fault, "log"),
             (Claim, "ExternalProvisioning", "Waiting for a volume to be created", Fault, "openebs.io/local"),
+            (
+                Claim,
+                "Provisioning",
+                "External provisioner is provisioning volume for claim \"a/b\"",
+                Fault,
+                "helper pod",
+            ),
             (Pod, "ErrImagePull", "not found", NotRun, "images.shell"),
             (
                 Pod,
@@ -411,6 +431,18 @@ mod tests {
     }
 
     #[test]
+    fn what_held_up_a_claim_is_over_once_it_has_its_volume() {
+        let mut signs = vec![
+            sign(On::Claim, "ExternalProvisioning", "Waiting for a volume to be created"),
+            sign(On::Claim, "ProvisioningFailed", "something new"),
+            sign(On::Claim, "ProvisioningSucceeded", "Successfully provisioned volume pvc-1"),
+        ];
+        assert_eq!(explain(&signs, &NAMES), None);
+        signs.push(sign(On::Pod, "FailedMount", "timed out waiting for the condition"));
+        assert!(explain(&signs, &NAMES).unwrap().why.starts_with("the kubelet can't mount"));
+    }
+
+    #[test]
     fn ordinary_waiting_is_not_a_fault() {
         let signs = [
             sign(
@@ -418,7 +450,6 @@ mod tests {
                 "WaitForFirstConsumer",
                 "waiting for first consumer to be created before binding",
             ),
-            sign(On::Claim, "Provisioning", "External provisioner is provisioning volume for claim"),
             sign(On::Pod, "Scheduled", "Successfully assigned"),
             sign(On::Pod, "ContainerCreating", ""),
         ];

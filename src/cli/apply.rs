@@ -42,7 +42,7 @@ pub(super) async fn carry_out(
     let state = global.state(cluster)?;
     let _lock = Lock::take(&state, verb)?;
     let planned = make(global, intent, part).await?;
-    confirm(&planned.plan, yes)?;
+    confirm(&planned.plan, yes, global.verbose)?;
     if planned.plan.steps.is_empty() {
         return Ok(());
     }

@@ -143,4 +143,19 @@ mod tests {
     fn the_command_line_is_well_formed() {
         super::Cli::command().debug_assert();
     }
+
+    /// Clap keeps the values of one id in one place: a global switch's default would become the verb's own argument.
+    #[test]
+    fn no_argument_of_a_verb_has_the_id_of_a_global_one() {
+        fn check(command: &clap::Command, global: &[clap::Id]) {
+            for verb in command.get_subcommands() {
+                let own: Vec<_> = verb.get_arguments().map(|arg| arg.get_id()).collect();
+                assert!(own.iter().all(|id| !global.contains(id)), "{}: {own:?}", verb.get_name());
+                check(verb, global);
+            }
+        }
+        let cli = super::Cli::command();
+        let global = cli.get_arguments().filter(|arg| arg.is_global_set()).map(|arg| arg.get_id().clone());
+        check(&cli, &global.collect::<Vec<_>>());
+    }
 }

@@ -26,7 +26,7 @@ pub async fn run(global: &Global, args: &Args) -> Result<ExitCode> {
     let intent = global.intent()?;
     let planned = make(global, &intent, Part::All).await?;
     match args.output {
-        Output::Table => report::stdout(&report::plan_text(&planned.plan)),
+        Output::Table => report::stdout(&report::plan_text(&planned.plan, global.verbose)),
         Output::Json => {
             report::stdout(&format!("{:#}\n", report::plan_json(&intent.metadata.name, &planned.plan)))
         }
@@ -85,9 +85,9 @@ async fn plan_nodes(global: &Global, intent: &Intent, plan: &mut Plan) -> Result
 }
 
 /// Asks before a plan is carried out; `--yes` answers, and without a terminal it is required.
-pub(super) fn confirm(plan: &Plan, yes: bool) -> Result<()> {
+pub(super) fn confirm(plan: &Plan, yes: bool, verbose: bool) -> Result<()> {
     use std::io::IsTerminal;
-    report::stderr(&report::plan_text(plan));
+    report::stderr(&report::plan_text(plan, verbose));
     if yes || plan.is_empty() {
         return Ok(());
     }

@@ -51,9 +51,9 @@ enum What {
 struct Place {
     /// The file; stdin without it.
     #[arg(value_name = "FILE")]
-    file: Option<PathBuf>,
+    path: Option<PathBuf>,
     /// Write the result into the file itself.
-    #[arg(short, long, requires = "file")]
+    #[arg(short, long, requires = "path")]
     in_place: bool,
     /// The format [default: by the file's extension; YAML for stdin].
     #[arg(long, value_enum, value_name = "FORMAT")]
@@ -101,7 +101,7 @@ fn settings(
     env: &Environment,
 ) -> Result<Settings> {
     let recipients = age.iter().map(|text| text.parse()).collect::<Result<Vec<Recipient>>>()?;
-    let path = place.file.as_deref().unwrap_or_else(|| Path::new("stdin.yaml"));
+    let path = place.path.as_deref().unwrap_or_else(|| Path::new("stdin.yaml"));
     let mut settings = settings_for(path, &recipients, env)?;
     if let Some(pattern) = encrypted_regex {
         let regex =
@@ -113,11 +113,11 @@ fn settings(
 
 impl Place {
     fn name(&self) -> String {
-        self.file.as_ref().map_or_else(|| "stdin".into(), |path| path.display().to_string())
+        self.path.as_ref().map_or_else(|| "stdin".into(), |path| path.display().to_string())
     }
 
     fn format(&self) -> Result<Format> {
-        match (self.input_type, &self.file) {
+        match (self.input_type, &self.path) {
             (Some(InputType::Yaml), _) | (None, None) => Ok(Format::Yaml),
             (Some(InputType::Json), _) => Ok(Format::Json),
             (Some(InputType::Binary), _) => Ok(Format::Binary),
@@ -127,7 +127,7 @@ impl Place {
 
     fn read(&self) -> Result<Zeroizing<Vec<u8>>> {
         let mut content = Zeroizing::new(Vec::new());
-        let read = match &self.file {
+        let read = match &self.path {
             Some(path) => std::fs::File::open(path).and_then(|mut file| file.read_to_end(&mut content)),
             None => std::io::stdin().lock().read_to_end(&mut content),
         };
@@ -137,7 +137,7 @@ impl Place {
 
     /// To stdout, or into the file: a new file of mode 0600 that takes the old one's place.
     fn write(&self, content: &[u8]) -> Result<()> {
-        let Some(path) = self.file.as_ref().filter(|_| self.in_place) else {
+        let Some(path) = self.path.as_ref().filter(|_| self.in_place) else {
             let _ = std::io::stdout().lock().write_all(content);
             return Ok(());
         };

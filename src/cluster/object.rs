@@ -240,6 +240,11 @@ impl Cluster {
         let version: GroupVersion = api_version.parse().map_err(|_| missing())?;
         let group = match pinned_group(&self.client, &version).await {
             Err(kube::Error::Discovery(_)) => return Err(missing()),
+            // A group that is not served has no path, and the API server's 404 is plain text. The core group always
+            // has one: without it, something else than an API server answers.
+            Err(kube::Error::Api(status)) if status.code == 404 && !version.group.is_empty() => {
+                return Err(missing());
+            }
             other => other?,
         };
         let kinds: super::Kinds = group

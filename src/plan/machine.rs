@@ -264,6 +264,7 @@ fn apply_step(address: &str, config: &MachineConfig, before: &str, doc: &ConfigD
         why: String::new(),
         risk: if work.empty { Risk::Format } else { Risk::Low },
         diff: diff(before, doc.text()),
+        creates: false,
         action: Action::ApplyConfig(ApplyConfig {
             address: address.to_owned(),
             base_version: config.version.clone(),
@@ -285,6 +286,7 @@ fn await_step(address: &str, work: Work) -> Option<Step> {
         why: why.join("; "),
         risk: Risk::None,
         diff: String::new(),
+        creates: false,
         action: Action::AwaitVolumes {
             address: address.to_owned(),
             volumes: work.unready.into_iter().map(|(volume, _)| volume).collect(),

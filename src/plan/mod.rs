@@ -54,6 +54,8 @@ pub struct Step {
     pub risk: Risk,
     /// What changes, as a unified diff without secrets; empty for a step that only waits.
     pub diff: String,
+    /// What it makes is not there at all yet.
+    pub creates: bool,
     pub action: Action,
 }
 

@@ -79,9 +79,10 @@ fn object_step(state: &ObjectState) -> Result<Option<Step>> {
     let title = object.title();
     let Some(live) = &state.live else {
         return match &state.dry_run {
-            DryRun::Would(_) | DryRun::NotYet(_) => {
-                Ok(Some(step(object, "create", "it is not there", diff::created(object))))
-            }
+            DryRun::Would(_) | DryRun::NotYet(_) => Ok(Some(Step {
+                creates: true,
+                ..step(object, "create", "it is not there", diff::created(object))
+            })),
             DryRun::Conflict(text) | DryRun::Refused(text) => Err(not_taken(text)),
         };
     };
@@ -120,6 +121,7 @@ fn step(object: &Object, verb: &str, why: &str, diff: String) -> Step {
         why: why.into(),
         risk: Risk::Low,
         diff,
+        creates: false,
         action: Action::ApplyObject(object.clone()),
     }
 }
@@ -155,6 +157,7 @@ fn ready_step(ready: &Ready, observed: &Cluster, before: &[Step]) -> Option<Step
         why,
         risk: Risk::None,
         diff: String::new(),
+        creates: false,
         action: Action::AwaitReady(ready.clone()),
     })
 }

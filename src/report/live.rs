@@ -13,13 +13,21 @@ const TICK: Duration = Duration::from_millis(120);
 
 pub(super) struct Live {
     screen: MultiProgress,
-    running: HashMap<String, (ProgressBar, String)>,
+    running: HashMap<String, ProgressBar>,
+    titles: plain::Titles,
     colour: bool,
+    verbose: bool,
 }
 
 impl Live {
-    pub(super) fn new() -> Self {
-        Self { screen: MultiProgress::new(), running: HashMap::new(), colour: super::colour(true) }
+    pub(super) fn new(verbose: bool) -> Self {
+        Self {
+            screen: MultiProgress::new(),
+            running: HashMap::new(),
+            titles: plain::Titles::default(),
+            colour: super::colour(true),
+            verbose,
+        }
     }
 
     fn start(&mut self, key: String, title: String) {
@@ -27,58 +35,38 @@ impl Live {
         if let Ok(style) = ProgressStyle::with_template("  {spinner} {wide_msg} {elapsed}") {
             bar.set_style(style.tick_chars("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ "));
         }
-        bar.set_message(title.clone());
+        bar.set_message(title);
         bar.enable_steady_tick(TICK);
-        self.running.insert(key, (bar, title));
-    }
-
-    fn finish(&mut self, key: &str, event: &Event) {
-        let line = plain::line(event, self.colour, false);
-        if let Some((bar, title)) = self.running.remove(key) {
-            bar.finish_and_clear();
-            if let What::StepDone { changed } = &event.what {
-                let mark = super::verdicts::mark("pass", self.colour);
-                let how = if *changed { "" } else { " (unchanged)" };
-                return self.print(&format!("  {mark} {title}{how}"));
-            }
-        }
-        if let Some(line) = line {
-            self.print(&line);
-        }
-    }
-
-    fn print(&self, line: &str) {
-        let _ = self.screen.println(line);
+        self.running.insert(key, bar);
     }
 }
 
 impl Reader for Live {
     fn read(&mut self, event: &Event) {
-        let target = event.target.clone().unwrap_or_default();
-        let key = format!("{target}/{}", event.step.as_deref().unwrap_or_default());
+        let key = format!("{:?}/{:?}", event.target, event.step);
+        let title = self.titles.of(event);
+        let line = plain::line(event, title.as_deref(), self.colour, self.verbose);
         match &event.what {
-            What::StepStarted { title } if target.is_empty() || target == "cluster" => {
-                self.start(key, title.clone())
-            }
-            What::StepStarted { title } => self.start(key, format!("{target}: {title}")),
+            What::StepStarted { .. } => return self.start(key, title.unwrap_or_default()),
             What::Waiting { .. } => {
                 // The newest reason is what there is to read; with the title before it, it would be cut off.
-                let line = plain::line(event, self.colour, false).unwrap_or_default();
-                if let Some((bar, _)) = self.running.get(&key) {
-                    bar.set_message(line.trim().to_owned());
+                if let Some(bar) = self.running.get(&key) {
+                    bar.set_message(line.unwrap_or_default().trim().to_owned());
                 }
+                return;
             }
             What::StepDone { .. }
             | What::StepFailed { .. }
             | What::StepSkipped { .. }
             | What::Checked { .. } => {
-                self.finish(&key, event);
-            }
-            _ => {
-                if let Some(line) = plain::line(event, self.colour, false) {
-                    self.print(&line);
+                if let Some(bar) = self.running.remove(&key) {
+                    bar.finish_and_clear();
                 }
             }
+            _ => {}
+        }
+        if let Some(line) = line {
+            let _ = self.screen.println(line);
         }
     }
 }

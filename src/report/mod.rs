@@ -43,8 +43,8 @@ pub fn events(progress: Progress, verbose: bool) -> Events {
     let terminal = std::io::stderr().is_terminal();
     let reader: Box<dyn Reader> = match progress {
         Progress::None => return Events::new(state::now, |_| {}),
-        Progress::Live => Box::new(live::Live::new()),
-        Progress::Auto if terminal => Box::new(live::Live::new()),
+        Progress::Live => Box::new(live::Live::new(verbose)),
+        Progress::Auto if terminal => Box::new(live::Live::new(verbose)),
         Progress::Auto | Progress::Plain => {
             Box::new(plain::Plain::new(std::io::stderr(), colour(terminal), verbose))
         }

@@ -1,5 +1,6 @@
 //! One line an event, for pipes, logs and CI.
 
+use std::collections::HashMap;
 use std::io::Write;
 
 use super::Reader;
@@ -11,17 +12,15 @@ pub(super) struct Plain<W> {
     colour: bool,
     verbose: bool,
     last: String,
+    titles: Titles,
 }
 
 impl<W: Write> Plain<W> {
     pub(super) fn new(out: W, colour: bool, verbose: bool) -> Self {
-        Self { out, colour, verbose, last: String::new() }
+        Self { out, colour, verbose, last: String::new(), titles: Titles::default() }
     }
-}
 
-impl<W: Write + Send> Reader for Plain<W> {
-    fn read(&mut self, event: &Event) {
-        let Some(text) = line(event, self.colour, self.verbose) else { return };
+    fn print(&mut self, text: String) {
         // A wait repeats itself; saying it once is enough.
         if text != self.last {
             let _ = writeln!(self.out, "{text}");
@@ -30,32 +29,117 @@ impl<W: Write + Send> Reader for Plain<W> {
     }
 }
 
-/// The event as one line, or nothing when it says nothing new to people.
-pub(super) fn line(event: &Event, colour: bool, verbose: bool) -> Option<String> {
-    let place = match (&event.target, &event.step) {
-        (Some(target), _) if target != "cluster" => format!("{target}: "),
-        _ => String::new(),
-    };
-    let text = match &event.what {
-        What::RunStarted { verb, steps, simulated, .. } => {
-            format!("{verb}: steps to do: {steps}{}", if *simulated { " (simulated)" } else { "" })
+impl<W: Write + Send> Reader for Plain<W> {
+    fn read(&mut self, event: &Event) {
+        let title = self.titles.of(event);
+        if let What::StepStarted { .. } = event.what {
+            return; // Most are done at once; those that are not say so below.
         }
-        What::StepStarted { title } => format!("  … {place}{title}"),
+        let Some(text) = line(event, title.as_deref(), self.colour, self.verbose) else { return };
+        if let What::Waiting { .. } = event.what
+            && let Some(title) = title.filter(|_| self.titles.unsaid(event))
+        {
+            self.print(format!("  … {title}"));
+        }
+        self.print(text);
+    }
+}
+
+/// The titles of the steps that run, each with its node before it.
+#[derive(Default)]
+pub(super) struct Titles {
+    /// With whether it was said that the step runs.
+    running: HashMap<(Option<String>, Option<String>), (String, bool)>,
+}
+
+impl Titles {
+    /// The title of the event's step, from its start to its end.
+    pub(super) fn of(&mut self, event: &Event) -> Option<String> {
+        let key = (event.target.clone(), event.step.clone());
+        match &event.what {
+            What::StepStarted { title } => {
+                let title = format!("{}{title}", place(event));
+                self.running.insert(key, (title.clone(), false));
+                Some(title)
+            }
+            What::StepDone { .. }
+            | What::StepFailed { .. }
+            | What::StepSkipped { .. }
+            | What::Checked { .. } => self.running.remove(&key).map(|(title, _)| title),
+            _ => self.running.get(&key).map(|(title, _)| title.clone()),
+        }
+    }
+
+    /// True once in a step.
+    fn unsaid(&mut self, event: &Event) -> bool {
+        let key = (event.target.clone(), event.step.clone());
+        self.running.get_mut(&key).is_some_and(|(_, said)| !std::mem::replace(said, true))
+    }
+}
+
+fn place(event: &Event) -> String {
+    event.target.iter().filter(|target| *target != "cluster").map(|target| format!("{target}: ")).collect()
+}
+
+/// The event as one line, or nothing when it says nothing new to people; `title` is its step's.
+pub(super) fn line(event: &Event, title: Option<&str>, colour: bool, verbose: bool) -> Option<String> {
+    let place = place(event);
+    let title = title.unwrap_or(&place);
+    Some(match &event.what {
+        What::RunStarted { simulated: true, .. } => "(simulated)".to_owned(),
+        What::RunStarted { .. } => return None,
+        What::StepStarted { .. } => format!("  … {title}"),
         What::Waiting { what, last } if last.is_empty() => format!("    {place}waiting for {what}"),
         What::Waiting { what, last } => format!("    {place}waiting for {what}: {last}"),
         What::Note { message } if verbose => format!("    {place}{message}"),
         What::Note { .. } => return None,
         What::Warning { message } => format!("  ! {place}{message}"),
-        What::StepDone { changed } => {
-            format!("  {} {place}{}", mark("pass", colour), if *changed { "done" } else { "unchanged" })
-        }
-        What::StepSkipped { why } => format!("  - {place}skipped: {why}"),
-        What::StepFailed { error, hint } => {
-            let hint = hint.as_ref().map_or_else(String::new, |hint| format!("\n    hint: {hint}"));
-            format!("  {} {place}{error}{hint}", mark("fail", colour))
-        }
+        What::StepDone { .. } => format!("  {} {title}", mark("pass", colour)),
+        What::StepSkipped { why } => format!("  - {title}: skipped, {why}"),
+        // The hint follows with the error that ends the run.
+        What::StepFailed { error, .. } => format!("  {} {title}: {error}", mark("fail", colour)),
         What::Checked { check } => format!("  {}", describe(check, colour)),
         What::RunFinished { summary, .. } => summary.clone(),
-    };
-    Some(text)
+    })
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::event::Events;
+
+    fn lines(say: impl Fn(&Events)) -> String {
+        let plain = Arc::new(Mutex::new(Plain::new(Vec::new(), false, false)));
+        let reader = plain.clone();
+        say(&Events::new(String::new, move |event| reader.lock().unwrap().read(&event)));
+        String::from_utf8(plain.lock().unwrap().out.clone()).unwrap()
+    }
+
+    #[test]
+    fn a_step_is_one_line_and_more_only_while_it_waits() {
+        let waiting = |last: &str| What::Waiting { what: "the volume".into(), last: last.into() };
+        let said = lines(|events| {
+            let quick = events.of("cluster", "one");
+            let slow = events.of("10.5.0.2", "two");
+            quick.send(What::StepStarted { title: "create Namespace velero".into() });
+            slow.send(What::StepStarted { title: "volume openebs".into() });
+            slow.send(waiting("phase waiting"));
+            slow.send(waiting("phase waiting"));
+            quick.send(What::StepDone { changed: true });
+            slow.send(waiting("phase failed"));
+            slow.send(What::StepFailed { error: "gave up".into(), hint: Some("look".into()) });
+        });
+        assert_eq!(
+            said,
+            "  … 10.5.0.2: volume openebs
+    10.5.0.2: waiting for the volume: phase waiting
+  ✔ create Namespace velero
+    10.5.0.2: waiting for the volume: phase failed
+  ✘ 10.5.0.2: volume openebs: gave up
+"
+        );
+    }
 }

@@ -4,8 +4,9 @@ use serde_json::{Value, json};
 
 use crate::plan::{Plan, Risk};
 
-/// The plan with the diff of every step.
-pub fn text(plan: &Plan) -> String {
+/// The plan, a line per step; with the diff of everything that is there and would change, and of all steps when
+/// `verbose`.
+pub fn text(plan: &Plan, verbose: bool) -> String {
     let mut text = String::new();
     for step in plan.steps.iter().filter(|step| step.action.changes()) {
         let risk = match step.risk {
@@ -13,7 +14,10 @@ pub fn text(plan: &Plan) -> String {
             Risk::None | Risk::Low => "",
         };
         let place = if step.target == "cluster" { String::new() } else { format!("{}: ", step.target) };
-        text.push_str(&format!("~ {place}{}{risk}\n", step.title));
+        text.push_str(&format!("{} {place}{}{risk}\n", if step.creates { '+' } else { '~' }, step.title));
+        if step.creates && !verbose {
+            continue;
+        }
         if !step.why.is_empty() {
             text.push_str(&format!("  {}\n", step.why));
         }
@@ -48,6 +52,7 @@ pub fn json(cluster: &str, plan: &Plan) -> Value {
                 "why": step.why,
                 "risk": step.risk,
                 "changes": step.action.changes(),
+                "creates": step.creates,
                 "diff": step.diff,
             })
         })

@@ -44,6 +44,7 @@ fn detail(verdict: &Verdict) -> (String, &str) {
         Verdict::Pass { summary, measurements } => {
             let measured: Vec<String> = measurements
                 .iter()
+                .filter(|(_, m)| m.unit != "bool")
                 .map(|(name, m)| format!("{name} {} {}", number(m.value), m.unit))
                 .collect();
             let both = [summary.clone(), measured.join(", ")];
