@@ -63,6 +63,7 @@ impl Env {
 }
 
 #[test]
+#[expect(clippy::print_stderr, reason = "names the case that fails")]
 fn a_bad_file_is_refused_with_its_line() {
     let with = |from: &str, to: &str| GOOD.replace(from, to);
     let cases: &[(&str, Vec<u8>, &[&str])] = &[

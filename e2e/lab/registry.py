@@ -3,10 +3,17 @@
 DIR/blobs/sha256/HEX are the blobs, DIR/tags/REPOSITORY(with / as %)@TAG holds a manifest's digest. Range is served
 because containerd resumes pulls with it.
 """
-import http.server, os, re, sys
+import http.server, json, os, re, sys
 
 ADDRESS, PORT, DIR = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-TYPES = {"manifests": "application/vnd.oci.image.manifest.v1+json", "blobs": "application/octet-stream"}
+
+
+def content_type(kind, file):
+    """A manifest names its own type."""
+    if kind == "blobs":
+        return "application/octet-stream"
+    with open(file, "rb") as f:
+        return json.load(f).get("mediaType", "application/vnd.oci.image.manifest.v1+json")
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -38,7 +45,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         file = f"{DIR}/blobs/{digest.replace(':', '/')}"
         if not re.fullmatch("sha256:[0-9a-f]{64}", digest) or not os.path.exists(file):
             return self.answer(404, b'{"errors":[{"code":"BLOB_UNKNOWN","message":"blob unknown"}]}')
-        self.send_file(file, digest, TYPES[kind])
+        self.send_file(file, digest, content_type(kind, file))
 
     do_HEAD = do_GET
 

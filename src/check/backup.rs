@@ -10,6 +10,7 @@ use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams};
 use super::provisioner::{daemon_set, deployment};
 use super::wait::{Look, until};
 use super::{Check, Per, Run, Stop, Subject, broken};
+use crate::cluster::store;
 use crate::event::Verdict;
 
 pub const CHECK: Check = Check {
@@ -147,44 +148,8 @@ fn location(location: &DynamicObject, now: Timestamp) -> Result<Look<String>, St
     }
 }
 
-/// What to do about a message of the object store (facts of the S3 API's error codes and Go's net errors).
 fn location_hint(message: &str) -> &'static str {
-    const HINTS: [(&str, &str); 12] = [
-        (
-            "InvalidAccessKeyId",
-            "the access key is unknown to the store: correct aws_access_key_id in Secret cloud-credentials",
-        ),
-        (
-            "SignatureDoesNotMatch",
-            "the secret key is wrong: correct aws_secret_access_key in Secret cloud-credentials",
-        ),
-        (
-            "AccessDenied",
-            "the key lacks rights on the bucket: allow s3:ListBucket, GetObject, PutObject, DeleteObject",
-        ),
-        ("Forbidden", "the key lacks rights on the bucket, or is wrong: check Secret cloud-credentials"),
-        ("NoSuchBucket", "make the bucket, or correct `backup.location.bucket`"),
-        ("NotFound", "make the bucket, or correct `backup.location.bucket` (and `pathStyle` for S3 clones)"),
-        ("x509", "the store's certificate is not trusted: give its CA as caCert on the location"),
-        (
-            "no such host",
-            "the store's name can't be resolved in the cluster: correct `backup.location.url`, or the DNS",
-        ),
-        ("RequestTimeTooSkewed", "the node's clock is off: point Talos' time servers at a working one"),
-        ("connection refused", "nothing listens at `backup.location.url`: is the store running?"),
-        (
-            "i/o timeout",
-            "`backup.location.url` can't be reached from the cluster: check routes and firewalls",
-        ),
-        (
-            "invalid keys",
-            "the plugin is too old for the location's settings: take the plugin that fits this Velero",
-        ),
-    ];
-    HINTS
-        .iter()
-        .find(|(text, _)| message.contains(text))
-        .map_or("check the bucket, the URL and Secret cloud-credentials", |(_, hint)| hint)
+    store::refusal(message).map_or("check the bucket, the URL and the Secret cloud-credentials", |r| r.hint)
 }
 
 #[cfg(test)]
@@ -229,7 +194,10 @@ mod tests {
             ),
             ("api error SignatureDoesNotMatch: The request signature we calculated", "aws_secret_access_key"),
             ("api error NoSuchBucket: The specified bucket does not exist", "backup.location.bucket"),
-            ("tls: failed to verify certificate: x509: certificate signed by unknown authority", "caCert"),
+            (
+                "tls: failed to verify certificate: x509: certificate signed by unknown authority",
+                "public authority",
+            ),
             ("dial tcp: lookup s3.lan on 10.96.0.10:53: no such host", "DNS"),
             ("api error RequestTimeTooSkewed: The difference", "clock"),
             ("something new", "cloud-credentials"),

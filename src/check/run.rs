@@ -42,12 +42,13 @@ impl Outcome {
         let warned = is(|v| matches!(v, Verdict::Warn { .. })).count();
         let passed = is(|v| matches!(v, Verdict::Pass { .. } | Verdict::Warn { .. })).count();
         let asked = is(|v| matches!(v, Verdict::Skip { .. })).find(|r| only.contains(&r.id));
+        let checks = |n: usize| if n == 1 { "1 check".to_owned() } else { format!("{n} checks") };
         let what = match () {
-            () if failed > 0 => format!("{failed} checks failed"),
-            () if !self.errors.is_empty() => format!("{} checks could not run", self.errors.len()),
+            () if failed > 0 => format!("{} failed", checks(failed)),
+            () if !self.errors.is_empty() => format!("{} could not run", checks(self.errors.len())),
             () if asked.is_some() => format!("check {} was skipped", asked.map_or("", |r| r.id.as_str())),
             () if passed == 0 => "nothing was proven".to_owned(),
-            () if strict && warned > 0 => format!("{warned} checks warned"),
+            () if strict && warned > 0 => format!("{} warned", checks(warned)),
             () => return Ok(()),
         };
         Err(Error::new(Kind::CheckFailed, what))

@@ -22,7 +22,9 @@ pub struct Args {
 
 pub async fn run(global: &Global, args: &Args) -> Result<()> {
     let (client, addresses) = targets(global)?;
+    let busy = report::busy(global.progress, "reading the nodes");
     let mut nodes = observe(&client, &addresses).await?;
+    drop(busy);
     if let Some(expression) = &args.select {
         for node in &mut nodes {
             if let Ok(disks) = &mut node.disks {

@@ -62,6 +62,7 @@ pub(super) async fn make(global: &Global, intent: &Intent, part: Part) -> Result
         plan.skipped
             .push(Skipped { what: "stack".into(), why: "the file asks for nothing to be installed".into() });
     } else {
+        let _busy = report::busy(global.progress, "reading the cluster");
         let connected = global.cluster().await?;
         let observed = observe::cluster::observe(&connected, &items).await?;
         plan.extend(plan::stack::plan(intent, &items, &observed)?);
@@ -78,6 +79,7 @@ async fn plan_nodes(global: &Global, intent: &Intent, plan: &mut Plan) -> Result
         }
         return Ok(None);
     };
+    let _busy = report::busy(global.progress, "reading the nodes");
     for node in observe(&client, &addresses).await? {
         plan.extend(plan::machine::plan(intent, &node)?);
     }

@@ -6,6 +6,7 @@ mod logs;
 mod object;
 mod ready;
 mod reason;
+pub mod store;
 
 use std::collections::HashMap;
 use std::path::Path;

@@ -10,7 +10,7 @@ use kube::runtime::watcher::{self, watch_object};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::{Cluster, from_kube, reason};
+use super::{Cluster, from_kube, reason, store};
 use crate::error::{Error, Kind, Result, chain};
 use crate::event::Events;
 use crate::plan::Ready;
@@ -68,8 +68,11 @@ impl Cluster {
                     None => return Ok(()),
                     Some(why) => why,
                 },
-                () = tokio::time::sleep_until(deadline) => return Err(too_late(&title, within, &last)),
+                () = tokio::time::sleep_until(deadline) => return Err(too_late(ready, within, &last)),
             };
+            if let Some(refused) = refused_for_good(ready, &why) {
+                return Err(Error::failed(format!("{title}: {why}")).hint(refused));
+            }
             if why != last {
                 events.waiting(&title, &why);
                 last = why;
@@ -144,9 +147,19 @@ fn return_if_hopeless(title: &str, error: watcher::Error) -> Result<Option<Value
     }
 }
 
-fn too_late(title: &str, within: Duration, last: &str) -> Error {
-    let error = Error::failed(format!("{title}: not ready after {} s: {last}", within.as_secs()));
-    match reason::hint(last) {
+/// What to do about a store that will not answer otherwise however long one waits.
+fn refused_for_good(ready: &Ready, why: &str) -> Option<&'static str> {
+    let refused = matches!(ready, Ready::BackupLocation { .. }) && why.starts_with("Unavailable: ");
+    store::refusal(why).filter(|refusal| refused && refusal.lasting).map(|refusal| refusal.hint)
+}
+
+fn too_late(ready: &Ready, within: Duration, last: &str) -> Error {
+    let error = Error::failed(format!("{}: not ready after {} s: {last}", title(ready), within.as_secs()));
+    let hint = match ready {
+        Ready::BackupLocation { .. } => store::refusal(last).map(|refusal| refusal.hint),
+        _ => reason::hint(last),
+    };
+    match hint {
         Some(hint) => error.hint(hint),
         None => error,
     }

@@ -11,6 +11,32 @@ use crate::event::{Event, What};
 /// Spinners are redrawn this often; fast enough to look alive, slow enough for a serial console.
 const TICK: Duration = Duration::from_millis(120);
 
+/// A spinner on stderr until it is dropped, when stderr is a terminal; then nothing is left of it.
+#[derive(Debug)]
+pub struct Busy(ProgressBar);
+
+impl Busy {
+    pub fn with(text: &str) -> Self {
+        let bar = ProgressBar::new_spinner();
+        spin(&bar, text.to_owned());
+        Self(bar)
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
+fn spin(bar: &ProgressBar, text: String) {
+    if let Ok(style) = ProgressStyle::with_template("  {spinner} {wide_msg} {elapsed}") {
+        bar.set_style(style.tick_chars("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ "));
+    }
+    bar.set_message(text);
+    bar.enable_steady_tick(TICK);
+}
+
 pub(super) struct Live {
     screen: MultiProgress,
     running: HashMap<String, ProgressBar>,
@@ -32,11 +58,7 @@ impl Live {
 
     fn start(&mut self, key: String, title: String) {
         let bar = self.screen.add(ProgressBar::new_spinner());
-        if let Ok(style) = ProgressStyle::with_template("  {spinner} {wide_msg} {elapsed}") {
-            bar.set_style(style.tick_chars("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ "));
-        }
-        bar.set_message(title);
-        bar.enable_steady_tick(TICK);
+        spin(&bar, title);
         self.running.insert(key, bar);
     }
 }

@@ -7,6 +7,7 @@ mod plan;
 mod table;
 mod verdicts;
 
+pub use live::Busy;
 pub use plan::{json as plan_json, text as plan_text};
 pub use table::{Cell, render as table};
 pub use verdicts::{json as verdicts_json, table as verdicts_table};
@@ -56,6 +57,11 @@ pub fn events(progress: Progress, verbose: bool) -> Events {
             reader.read(&event);
         }
     })
+}
+
+/// Shows that something goes on that has no steps, where progress is live.
+pub fn busy(progress: Progress, text: &str) -> Option<Busy> {
+    matches!(progress, Progress::Auto | Progress::Live).then(|| Busy::with(text))
 }
 
 /// Colour is used on a terminal unless `NO_COLOR` is set (https://no-color.org).
