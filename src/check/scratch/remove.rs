@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Namespace, PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{Event, Namespace, PersistentVolume, PersistentVolumeClaim, Pod};
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
+use super::super::probe::phase;
 use super::super::wait::{Look, until};
 use super::super::{Stop, broken};
 use super::{MANAGED_BY, MANAGER, RUN, journal};
@@ -19,6 +20,8 @@ use crate::error::{Error, Result};
 use crate::event::Events;
 
 const CLEANUP_LIMIT: Duration = Duration::from_secs(180);
+/// How long a volume that is being made is waited for, before its claim goes.
+const BEING_MADE: Duration = Duration::from_secs(60);
 
 /// What `nodeprep cleanup` removed.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -100,6 +103,7 @@ impl Removal<'_> {
         self.delete_all::<Job>("jobs", &background).await?;
         let now = DeleteParams { grace_period_seconds: Some(1), ..DeleteParams::default() };
         let mut left = self.delete_all::<Pod>("pods", &now).await?;
+        self.volumes_made().await?;
         left.extend(self.delete_all::<PersistentVolumeClaim>("claims", &background).await?);
         self.drop_retained().await?;
         left.extend(self.volumes_gone().await?);
@@ -109,6 +113,25 @@ impl Removal<'_> {
             left.extend(self.volumes_gone().await?);
         }
         Ok(left)
+    }
+
+    /// Waits a while for volumes that are being made: when its claim goes meanwhile, a volume still comes, and nobody
+    /// would look for it.
+    async fn volumes_made(&self) -> Result<(), Stop> {
+        let claims = Api::<PersistentVolumeClaim>::namespaced(self.cluster.client(), self.namespace);
+        let events = Api::<Event>::namespaced(self.cluster.client(), self.namespace);
+        let short = Removal { limit: self.limit.min(BEING_MADE), ..*self };
+        let late = short.wait("the volumes that are being made", || async {
+            let all = ListParams::default();
+            let claims = claims.list(&all).await.map_err(broken("can't list claims"))?;
+            let events = events.list(&all).await.map_err(broken("can't list events"))?;
+            let pending = claims.iter().filter(|claim| phase(claim) == "Pending").map(ResourceExt::name_any);
+            Ok(pending.filter(|claim| being_provisioned(claim, &events.items)).collect())
+        });
+        for claim in late.await? {
+            self.events.warn(format!("claim {claim} is removed while its volume is being made"));
+        }
+        Ok(())
     }
 
     /// Deletes all objects of a kind and waits until they are gone; the names of those that stay.
@@ -208,9 +231,49 @@ impl Removal<'_> {
     }
 }
 
+/// Whether the newest that the provisioner said of the claim is that it began.
+fn being_provisioned(claim: &str, events: &[Event]) -> bool {
+    let said = events.iter().filter(|event| event.involved_object.name.as_deref() == Some(claim));
+    let reason = |event: &Event| event.reason.clone().unwrap_or_default();
+    let said = said.filter(|event| {
+        ["Provisioning", "ProvisioningFailed", "ProvisioningSucceeded"].contains(&reason(event).as_str())
+    });
+    // Times are in seconds: of two in one, the end came after the beginning.
+    let time = |event: &Event| event.last_timestamp.clone().map(|time| time.0);
+    let newest = said.max_by_key(|event| (time(event), reason(event) != "Provisioning"));
+    newest.is_some_and(|event| reason(event) == "Provisioning")
+}
+
 fn gone_is_fine<T>(deleted: kube::Result<T>) -> kube::Result<()> {
     match deleted {
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
         other => other.map(drop),
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_volume_is_being_made_until_the_provisioner_says_how_it_ended() {
+        let event = |reason: &str, second: u8| -> Event {
+            let at = format!("2026-01-01T00:00:{second:02}Z");
+            let about = json!({"kind": "PersistentVolumeClaim", "name": "c"});
+            let event =
+                json!({"metadata": {}, "involvedObject": about, "reason": reason, "lastTimestamp": at});
+            serde_json::from_value(event).unwrap()
+        };
+        let begun = event("Provisioning", 1);
+        let waiting = event("ExternalProvisioning", 5);
+        assert!(being_provisioned("c", &[begun.clone(), waiting.clone()]));
+        assert!(!being_provisioned("d", std::slice::from_ref(&begun)) && !being_provisioned("c", &[waiting]));
+        for end in ["ProvisioningFailed", "ProvisioningSucceeded"] {
+            assert!(!being_provisioned("c", &[event(end, 1), begun.clone()]), "{end}");
+        }
+        assert!(being_provisioned("c", &[event("ProvisioningFailed", 1), event("Provisioning", 2)]));
     }
 }
