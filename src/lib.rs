@@ -9,6 +9,7 @@
 //! * judging it: [`check`]
 //! * telling it: [`event`], [`report`]
 //! * underneath: [`secrets`], [`state`], [`yaml`], [`error`]; on top: [`cli`]
+//! * to try it all without machines: [`sandbox`]
 
 pub mod apply;
 pub mod check;
@@ -21,6 +22,7 @@ pub mod intent;
 pub mod observe;
 pub mod plan;
 pub mod report;
+pub mod sandbox;
 pub mod secrets;
 pub mod stack;
 pub mod state;

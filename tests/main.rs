@@ -6,6 +6,7 @@
 mod architecture;
 mod cli;
 mod config_doc;
+mod conformance;
 mod plan_disks;
 mod sops;
 mod stack_plan;

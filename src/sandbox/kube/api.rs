@@ -1,0 +1,193 @@
+//! The simulated API server: requests in, answers out. It has no clock and no sockets: the time comes with each request.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::call::Call;
+use super::kinds::Kinds;
+use super::route::{Route, Target, query, route};
+use super::selector::Selector;
+use super::status::{self, Refusal};
+use super::store::{Change, Kind, Place, Store, TooOld};
+
+/// A request as it came over the wire.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    pub method: String,
+    /// Path and query.
+    pub path: String,
+    pub content_type: String,
+    pub body: Vec<u8>,
+    /// Before the first `/`, the manager of whoever names none.
+    pub user_agent: String,
+}
+
+/// What goes back.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reply {
+    Json(u16, Value),
+    Text(u16, String),
+    /// Changes of the collection after this version, as they come.
+    Watch(Watch),
+}
+
+/// A watch that was begun.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Watch {
+    pub(super) resource: String,
+    pub(super) namespace: String,
+    pub(super) selector: Selector,
+    /// What was sent last.
+    pub version: u64,
+    /// What is there at the beginning goes first.
+    pub first: Vec<Value>,
+    pub bookmarks: bool,
+    pub(super) api_version: String,
+    pub(super) kind: String,
+}
+
+/// The server and what it keeps.
+#[derive(Debug, Clone)]
+pub struct Api {
+    pub store: Store,
+    pub(super) kinds: Kinds,
+    /// How many ids were given out.
+    pub(super) ids: u64,
+    /// The logs of pods, by namespace and name.
+    pub logs: BTreeMap<(String, String), String>,
+}
+
+impl Default for Api {
+    fn default() -> Self {
+        Self::new(1000)
+    }
+}
+
+impl Api {
+    /// A server that keeps so many changes for its watches.
+    pub fn new(kept: usize) -> Self {
+        let mut api =
+            Self { store: Store::new(kept), kinds: Kinds::recorded(), ids: 0, logs: BTreeMap::new() };
+        for name in ["default", "kube-node-lease", "kube-public", "kube-system"] {
+            let body = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+            api.make_as("kube-apiserver", "POST", "/api/v1/namespaces", &body, "2026-01-01T00:00:00Z");
+        }
+        api
+    }
+
+    /// A request of somebody in the cluster.
+    pub fn make_as(&mut self, who: &str, method: &str, path: &str, body: &Value, now: &str) -> Reply {
+        let content_type =
+            if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
+        let request = Request {
+            method: method.into(),
+            path: path.into(),
+            content_type: content_type.into(),
+            body: body.to_string().into_bytes(),
+            user_agent: who.into(),
+        };
+        self.handle(&request, now)
+    }
+
+    /// A kind is served no longer.
+    pub(super) fn unlearn(&mut self, crd: &Value) {
+        self.kinds.learn(crd);
+    }
+
+    /// Answers a request; `now` is RFC 3339 in UTC.
+    pub fn handle(&mut self, request: &Request, now: &str) -> Reply {
+        let (path, parameters) = request.path.split_once('?').unwrap_or((&request.path, ""));
+        let answered = match route(path) {
+            Route::Resource(target) => self.resource(request, &target, &query(parameters), now),
+            route => match self.kinds.discover(&route) {
+                Some(found) => Ok(Reply::Json(200, found)),
+                None => Ok(Reply::Text(404, "404 page not found".into())),
+            },
+        };
+        answered.unwrap_or_else(|refusal| Reply::Json(refusal.code, refusal.body))
+    }
+
+    fn resource(
+        &mut self,
+        request: &Request,
+        target: &Target,
+        query: &BTreeMap<String, String>,
+        now: &str,
+    ) -> Result<Reply, Refusal> {
+        if !self.kinds.serves(&target.api_version) {
+            return Ok(Reply::Text(404, "404 page not found".into()));
+        }
+        let served = self.kinds.find(target).ok_or_else(status::no_such_resource)?;
+        let mut call = Call { api: self, request, target, query, served, now };
+        match (request.method.as_str(), &target.name, target.subresource.as_str()) {
+            ("GET", Some(_), "log") => call.log(),
+            ("GET", Some(_), _) => call.get(),
+            ("GET", None, _) if query.get("watch").is_some_and(|watch| watch == "true" || watch == "1") => {
+                call.watch()
+            }
+            ("GET", None, _) => call.list(),
+            ("POST", None, _) => call.create(),
+            ("PUT", Some(_), _) => call.replace(),
+            ("PATCH", Some(_), _) => call.patch(),
+            ("DELETE", Some(_), _) => call.delete(),
+            ("DELETE", None, _) => call.delete_all(),
+            _ => Err(status::not_allowed()),
+        }
+    }
+
+    /// What a watch has to send since it was asked last; an error event, and the end, when that is too long ago.
+    pub fn changes(&self, watch: &mut Watch) -> (Vec<Value>, bool) {
+        let mut events: Vec<Value> =
+            watch.first.drain(..).map(|object| json!({"type": "ADDED", "object": object})).collect();
+        let changes = match self.store.since(watch.version) {
+            Ok(changes) => changes,
+            Err(TooOld { asked, oldest }) => {
+                let refusal = status::too_old(asked, oldest);
+                events.push(json!({"type": "ERROR", "object": refusal.body}));
+                return (events, true);
+            }
+        };
+        events.extend(changes.filter_map(|change| watch.event(change)));
+        watch.version = self.store.version();
+        (events, false)
+    }
+
+    pub(super) fn uid(&mut self) -> String {
+        self.ids += 1;
+        format!("00000000-0000-4000-8000-{:012x}", self.ids)
+    }
+
+    /// The last step of a delete: what nothing holds any more is gone.
+    pub(super) fn settle(&mut self, place: &Place, object: Value) -> Value {
+        let held = object["metadata"]["finalizers"].as_array().is_some_and(|all| !all.is_empty());
+        if object["metadata"]["deletionTimestamp"].is_null() || held {
+            return self.store.put(place.clone(), object);
+        }
+        self.store.remove(place);
+        object
+    }
+}
+
+impl Watch {
+    fn event(&self, change: &Change) -> Option<Value> {
+        let place = &change.place;
+        let ours = place.resource == self.resource
+            && (self.namespace.is_empty() || place.namespace == self.namespace)
+            && self.selector.holds(&change.object);
+        let word = match change.kind {
+            Kind::Added => "ADDED",
+            Kind::Modified => "MODIFIED",
+            Kind::Deleted => "DELETED",
+        };
+        ours.then(|| json!({"type": word, "object": change.object}))
+    }
+
+    /// A sign of life that says how far the watch has come.
+    pub fn bookmark(&self) -> Value {
+        json!({"type": "BOOKMARK", "object": {
+            "apiVersion": self.api_version, "kind": self.kind,
+            "metadata": {"resourceVersion": self.version.to_string()},
+        }})
+    }
+}

@@ -1,0 +1,18 @@
+//! The simulated cluster's API server, and what runs in the cluster.
+
+pub mod api;
+mod call;
+pub mod control;
+pub mod fields;
+pub mod kinds;
+pub mod manage;
+pub mod merge;
+pub mod patch;
+pub mod psa;
+pub mod route;
+pub mod rules;
+pub mod selector;
+pub mod status;
+pub mod store;
+pub mod types;
+mod write;

@@ -1,0 +1,3 @@
+//! A simulated fleet, served over the real sockets.
+
+pub mod kube;

@@ -1,0 +1,220 @@
+//! The sandbox's API server answers as a real one does: `tests/conformance/exchanges.yaml` is asked, `recorded.json` holds what
+//! a real one answered, `differences.yaml` where the sandbox differs, and why. Recorded anew with a KUBECONFIG of the lab
+//! (`e2e/lab/kube exec`): `cargo test --test all conformance::record -- --ignored`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use kube::Client;
+use kube::client::Body;
+use nodeprep::sandbox::kube::api::{self, Api, Reply};
+use regex::Regex;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tonic::codegen::http::Request;
+
+/// One question, as the file has it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Exchange {
+    name: String,
+    /// Method and path.
+    #[serde(rename = "do")]
+    what: String,
+    #[serde(rename = "type", default = "json")]
+    content_type: String,
+    #[serde(default)]
+    body: Value,
+    /// Asked again, a second apart, until `want` holds.
+    #[serde(default = "once")]
+    times: usize,
+    #[serde(default)]
+    want: std::collections::BTreeMap<String, Value>,
+}
+
+fn json() -> String {
+    "application/json".into()
+}
+
+fn once() -> usize {
+    1
+}
+
+/// One answer, without what differs from server to server and from run to run.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Answer {
+    name: String,
+    code: u16,
+    body: Value,
+}
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/conformance")
+}
+
+fn exchanges() -> Vec<Exchange> {
+    let text = std::fs::read_to_string(folder().join("exchanges.yaml")).unwrap();
+    serde_yaml::from_str(&text).unwrap()
+}
+
+async fn ask(client: &Client, exchange: &Exchange) -> Answer {
+    for left in (0..exchange.times).rev() {
+        let (code, body) = once_asked(client, exchange).await;
+        let holds = |(path, wanted): (&String, &Value)| {
+            body.pointer(&format!("/{}", path.replace('.', "/"))) == Some(wanted)
+        };
+        if left == 0 || exchange.want.iter().all(holds) {
+            return Answer { name: exchange.name.clone(), code, body: steady(body) };
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    unreachable!("an exchange is asked at least once")
+}
+
+async fn once_asked(client: &Client, exchange: &Exchange) -> (u16, Value) {
+    let (method, path) = exchange.what.split_once(' ').unwrap();
+    let body = if exchange.body.is_null() { Vec::new() } else { serde_json::to_vec(&exchange.body).unwrap() };
+    let request = Request::builder().method(method).uri(path).header("content-type", &exchange.content_type);
+    let response = client.send(request.body(Body::from(body)).unwrap()).await.unwrap();
+    let code = response.status().as_u16();
+    let bytes = response.into_body().collect_bytes().await.unwrap();
+    let text = String::from_utf8(bytes.to_vec()).unwrap();
+    // A watch answers with a line per event.
+    let lines: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let body = match serde_json::from_str(&text) {
+        Ok(body) => body,
+        Err(_) if !lines.is_empty() => Value::Array(lines),
+        Err(_) => Value::String(text.trim().to_owned()),
+    };
+    (code, body)
+}
+
+/// The keys whose values are a server's own, and mean nothing.
+const OWN: [&str; 9] = [
+    "uid",
+    "resourceVersion",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "time",
+    "lastTransitionTime",
+    "firstTimestamp",
+    "lastTimestamp",
+    "clientIP",
+];
+
+fn steady(value: Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let steady = map.into_iter().map(|(key, value)| {
+                let own = OWN.contains(&key.as_str()) && !value.is_null();
+                let value = if own { Value::String("(own)".into()) } else { steady(value) };
+                (key, value)
+            });
+            let mut entries: Vec<_> = steady.collect();
+            entries.sort_by(|a, b| a.0.cmp(&b.0));
+            Value::Object(entries.into_iter().collect())
+        }
+        Value::Array(items) => Value::Array(items.into_iter().map(steady).collect()),
+        Value::String(text) => {
+            let ids = Regex::new("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{16}").unwrap();
+            Value::String(ids.replace_all(&text, "(id)").into_owned())
+        }
+        other => other,
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs a real Kubernetes"]
+async fn record() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let client = Client::try_default().await.unwrap();
+    let mut answers = Vec::new();
+    for exchange in exchanges() {
+        answers.push(ask(&client, &exchange).await);
+    }
+    let text = serde_json::to_string_pretty(&answers).unwrap();
+    std::fs::write(folder().join("recorded.json"), text + "\n").unwrap();
+}
+
+/// Where the sandbox answers otherwise: by exchange, the JSON pointers that are not compared, and the reason.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Difference {
+    name: String,
+    at: Vec<String>,
+    why: String,
+}
+
+/// The recorded exchanges took seconds, which is the resolution of what a server notes: the same for all is as good.
+const NOW: &str = "2026-01-01T00:00:00Z";
+
+fn ask_sandbox(api: &mut Api, exchange: &Exchange) -> Answer {
+    let (method, path) = exchange.what.split_once(' ').unwrap();
+    let body = if exchange.body.is_null() { Vec::new() } else { serde_json::to_vec(&exchange.body).unwrap() };
+    for _ in 0..exchange.times {
+        let request = api::Request {
+            method: method.into(),
+            path: path.into(),
+            content_type: exchange.content_type.clone(),
+            body: body.clone(),
+            user_agent: "unknown".into(),
+        };
+        let (code, body) = match api.handle(&request, NOW) {
+            Reply::Json(code, body) => (code, body),
+            Reply::Text(code, text) => (code, Value::String(text)),
+            Reply::Watch(mut watch) => (200, Value::Array(api.changes(&mut watch).0)),
+        };
+        let holds = |(path, wanted): (&String, &Value)| {
+            body.pointer(&format!("/{}", path.replace('.', "/"))) == Some(wanted)
+        };
+        let done = exchange.want.iter().all(holds);
+        if exchange.times > 1 || done {
+            api.settle_all(NOW);
+        }
+        if done {
+            return Answer { name: exchange.name.clone(), code, body: steady(body) };
+        }
+    }
+    panic!("{}: never as wanted", exchange.name)
+}
+
+fn without(value: &mut Value, pointer: &str) {
+    let (parent, last) = pointer.rsplit_once('/').unwrap();
+    match value.pointer_mut(parent) {
+        Some(Value::Object(map)) => {
+            map.shift_remove(last);
+        }
+        Some(Value::Array(items)) if last.parse::<usize>().is_ok_and(|index| index < items.len()) => {
+            items.remove(last.parse().unwrap());
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn the_sandbox_answers_as_a_real_api_server_does() {
+    let read = |name: &str| std::fs::read_to_string(folder().join(name)).unwrap();
+    let recorded: Vec<Answer> = serde_json::from_str(&read("recorded.json")).unwrap();
+    let differences: Vec<Difference> = serde_yaml::from_str(&read("differences.yaml")).unwrap();
+    let exchanges = exchanges();
+    let names = |answers: &[Answer]| answers.iter().map(|answer| answer.name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&recorded), exchanges.iter().map(|exchange| exchange.name.clone()).collect::<Vec<_>>());
+    let (mut api, mut wrong) = (Api::default(), Vec::new());
+    for (exchange, mut real) in exchanges.iter().zip(recorded) {
+        let mut ours = ask_sandbox(&mut api, exchange);
+        for difference in differences.iter().filter(|d| d.name == exchange.name || d.name == "*") {
+            assert!(!difference.why.is_empty());
+            for pointer in &difference.at {
+                without(&mut ours.body, pointer);
+                without(&mut real.body, pointer);
+            }
+        }
+        if ours != real {
+            let text = |answer: &Answer| format!("{}\n{:#}\n", answer.code, answer.body);
+            let (ours, real) = (text(&ours), text(&real));
+            let diff = similar::TextDiff::from_lines(&real, &ours);
+            wrong.push(format!("{}\n{}", exchange.name, diff.unified_diff().context_radius(2)));
+        }
+    }
+    assert!(wrong.is_empty(), "{} differ (- real, + sandbox):\n{}", wrong.len(), wrong.join("\n"));
+}
