@@ -8,6 +8,7 @@ mod cli;
 mod config_doc;
 mod conformance;
 mod plan_disks;
+mod sandbox;
 mod sops;
 mod stack_plan;
 mod stack_render;
