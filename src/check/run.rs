@@ -74,7 +74,6 @@ pub async fn run(
     match (judged, removed) {
         (Ok(outcome), Ok(())) => Ok(outcome),
         (Ok(mut outcome), Err(error)) => {
-            report_error(&ctx.events.of("cluster", "cleanup"), &error);
             outcome.errors.push(Unrun { id: "cleanup".into(), subject: "cluster".into(), error });
             Ok(outcome)
         }

@@ -70,10 +70,11 @@ impl Reader for Live {
         let line = plain::line(event, title.as_deref(), self.colour, self.verbose);
         match &event.what {
             What::StepStarted { .. } => return self.start(key, title.unwrap_or_default()),
-            What::Waiting { .. } => {
-                // The newest reason is what there is to read; with the title before it, it would be cut off.
+            What::Waiting { what, last } => {
+                // The newest reason is what there is to read; with more before it, it would be cut off.
+                let reason = if last.is_empty() { format!("waiting for {what}") } else { last.clone() };
                 if let Some(bar) = self.running.get(&key) {
-                    bar.set_message(line.unwrap_or_default().trim().to_owned());
+                    bar.set_message(format!("{}{reason}", plain::place(event)));
                 }
                 return;
             }

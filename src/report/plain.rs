@@ -77,7 +77,7 @@ impl Titles {
     }
 }
 
-fn place(event: &Event) -> String {
+pub(super) fn place(event: &Event) -> String {
     event.target.iter().filter(|target| *target != "cluster").map(|target| format!("{target}: ")).collect()
 }
 

@@ -17,7 +17,7 @@ use super::super::{Stop, broken};
 use super::{MANAGED_BY, MANAGER, RUN, journal};
 use crate::cluster::Cluster;
 use crate::error::{Error, Result};
-use crate::event::Events;
+use crate::event::{Events, What};
 
 const CLEANUP_LIMIT: Duration = Duration::from_secs(180);
 /// How long a volume that is being made is waited for, before its claim goes.
@@ -78,14 +78,21 @@ pub async fn namespace(
     run_id: &str,
     limit: Duration,
 ) -> Result<()> {
+    let events = &events.of("cluster", "cleanup");
+    events.send(What::StepStarted { title: format!("remove the test objects in {namespace}") });
     let removal = Removal { cluster, events, namespace, run_id, limit };
-    match removal.all().await {
+    let removed = match removal.all().await {
         Ok(left) if left.is_empty() => Ok(()),
         Ok(left) => Err(Error::failed(format!("left in the cluster: {}", left.join(", ")))),
         Err(Stop::Error(e)) => Err(e.at(format!("removing test objects of {namespace}"))),
         Err(Stop::Fault { why, .. }) => Err(Error::failed(why)),
     }
-    .map_err(|e| e.hint("`nodeprep cleanup` removes what tests left"))
+    .map_err(|e| e.hint("`nodeprep cleanup` removes what tests left"));
+    events.send(match &removed {
+        Ok(()) => What::StepDone { changed: true },
+        Err(e) => What::StepFailed { error: e.what.clone(), hint: e.hint.clone() },
+    });
+    removed
 }
 
 struct Removal<'a> {
