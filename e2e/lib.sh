@@ -37,13 +37,14 @@ never() {
 verdict() {
   local got; got=$(jq -r --arg id "$1" '[.checks[] | select(.id == $id) | .verdict] | unique | join(",")' < "$WORK/out" 2>/dev/null)
   if [ "$got" = "$2" ]; then pass "$3"; return; fi
-  FAILED=$((FAILED + 1)); printf 'FAILED %4ds  %s (%s)\n' "$SECONDS" "$3" "$1 is '$got', not '$2'"
+  failed "$3" "$1 is '$got', not '$2'"
   jq -c --arg id "$1" '.checks[] | select(.id == $id)' < "$WORK/out" | sed 's/^/    | /'
 }
 
 pass() { PASSED=$((PASSED + 1)); printf 'ok %4ds  %s\n' "$SECONDS" "$1"; }
-fail() {
-  FAILED=$((FAILED + 1)); printf 'FAILED %4ds  %s (%s)\n' "$SECONDS" "$1" "$2"
+failed() { FAILED=$((FAILED + 1)); printf 'FAILED %4ds  %s (%s)\n' "$SECONDS" "$1" "$2"; }
+fail() { # fail NAME WHY: with what the last command printed
+  failed "$1" "$2"
   sed 's/^/    | /' "$WORK/out" "$WORK/err" | tail -n 40
 }
 

@@ -5,7 +5,7 @@ use std::io::{Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 
 use crate::error::{Error, Kind, Result};
-use crate::state::State;
+use crate::state::{State, now};
 
 /// Held while a run changes something.
 #[derive(Debug)]
@@ -39,9 +39,8 @@ impl Lock {
             }
             Err(TryLockError::Error(e)) => return Err(fail(e)),
         }
-        let at = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ");
         file.set_len(0).and_then(|()| file.rewind()).map_err(fail)?;
-        writeln!(file, "`nodeprep {verb}`, pid {}, since {at}", std::process::id()).map_err(fail)?;
+        writeln!(file, "`nodeprep {verb}`, pid {}, since {}", std::process::id(), now()).map_err(fail)?;
         Ok(Self { _file: file })
     }
 }

@@ -2,7 +2,7 @@
 
 use super::pod::Probe;
 use super::probe::{Finished, Watch};
-use super::pvc::{READ, WRITE, how_read, word, write_hint};
+use super::pvc::{READ, WRITE, how_read, reason, word, write_hint};
 use super::{Check, Per, Run, Stop, Subject};
 use crate::error::Error;
 use crate::event::Verdict;
@@ -25,7 +25,7 @@ async fn judge(run: &Run<'_>, subject: &Subject<'_>) -> Result<Verdict, Stop> {
     run.scratch.make(write.pod()?).await?;
     let wrote = Watch { run, subject, claim, pod: &writer }.finished().await?;
     if wrote.output.status != 0 {
-        let said = wrote.output.text.lines().last().unwrap_or("no reason given");
+        let said = reason(&wrote.output.text);
         return Err(Stop::fail(format!("writing failed on {}: {said}", wrote.node), write_hint(said, class)));
     }
     run.scratch.delete_pod(&writer).await?;

@@ -140,7 +140,7 @@ impl Watch<'_> {
     pub async fn signs(&self) -> Result<Vec<Sign>, Stop> {
         let events = self.run.scratch.api::<Event>().list(&ListParams::default()).await;
         let mut events = events.map_err(broken("can't list events"))?.items;
-        events.sort_by_key(|e| e.last_timestamp.clone().map(|t| t.0).or(e.event_time.clone().map(|t| t.0)));
+        events.sort_by_key(time_of);
         let mut signs: Vec<_> = events.iter().filter_map(|e| sign_of(e, self.claim, self.pod)).collect();
         if let Some(pod) = self.read_pod().await? {
             signs.extend(waiting(&pod, On::Pod));
@@ -168,6 +168,11 @@ fn stop(why: Why) -> Stop {
 
 pub fn phase(claim: &PersistentVolumeClaim) -> &str {
     claim.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or("Pending")
+}
+
+/// When the event happened last.
+pub fn time_of(event: &Event) -> Option<jiff::Timestamp> {
+    event.last_timestamp.as_ref().map(|time| time.0).or(event.event_time.as_ref().map(|time| time.0))
 }
 
 pub fn volume_name(claim: &PersistentVolumeClaim) -> Option<String> {

@@ -74,7 +74,7 @@ async fn judge(run: &Run<'_>, subject: &Subject<'_>) -> Result<Verdict, Stop> {
 fn data_kept(finished: &Finished, class: &Class) -> Result<(), Stop> {
     let (text, node) = (&finished.output.text, &finished.node);
     if finished.output.status != 0 {
-        let said = text.lines().last().unwrap_or("no reason given");
+        let said = reason(text);
         return Err(Stop::fail(
             format!("writing to the volume on {node} failed: {said}"),
             write_hint(said, class),
@@ -93,6 +93,14 @@ fn data_kept(finished: &Finished, class: &Class) -> Result<(), Stop> {
 /// What the probe said under this key.
 pub fn word<'a>(text: &'a str, key: &str) -> Option<&'a str> {
     text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))
+}
+
+/// Why the work failed: the last line that says more than how much `dd` has copied until then.
+pub fn reason(text: &str) -> &str {
+    let counts = |line: &str| {
+        line.contains(" records in") || line.contains(" records out") || line.contains(" copied, ")
+    };
+    text.lines().rev().find(|line| !line.trim().is_empty() && !counts(line)).unwrap_or("no reason given")
 }
 
 /// What is to be said of how the data was read.
@@ -292,6 +300,14 @@ mod tests {
             Err(Stop::Fault { why, hint }) => (why, hint),
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn the_reason_is_not_how_much_was_copied() {
+        let full =
+            "dd: error writing '/data/probe': No space left on device\n3+0 records in\n2+0 records out\n";
+        assert_eq!(reason(full), "dd: error writing '/data/probe': No space left on device");
+        assert_eq!(reason("16+0 records in\n16+0 records out\n"), "no reason given");
     }
 
     #[test]

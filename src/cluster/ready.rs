@@ -70,8 +70,8 @@ impl Cluster {
                 },
                 () = tokio::time::sleep_until(deadline) => return Err(too_late(ready, within, &last)),
             };
-            if let Some(refused) = refused_for_good(ready, &why) {
-                return Err(Error::failed(format!("{title}: {why}")).hint(refused));
+            if let Some((hint, true)) = help(ready, &why) {
+                return Err(Error::failed(format!("{title}: {why}")).hint(hint));
             }
             if why != last {
                 events.waiting(&title, &why);
@@ -147,20 +147,18 @@ fn return_if_hopeless(title: &str, error: watcher::Error) -> Result<Option<Value
     }
 }
 
-/// What to do about a store that will not answer otherwise however long one waits.
-fn refused_for_good(ready: &Ready, why: &str) -> Option<&'static str> {
-    let refused = matches!(ready, Ready::BackupLocation { .. }) && why.starts_with("Unavailable: ");
-    store::refusal(why).filter(|refusal| refused && refusal.lasting).map(|refusal| refusal.hint)
+/// What helps against the reason, and whether it stays however long one waits.
+fn help(ready: &Ready, why: &str) -> Option<(&'static str, bool)> {
+    match ready {
+        Ready::BackupLocation { .. } => store::refusal(why).map(|refusal| (refusal.hint, refusal.lasting)),
+        _ => reason::hint(why).map(|hint| (hint, false)),
+    }
 }
 
 fn too_late(ready: &Ready, within: Duration, last: &str) -> Error {
     let error = Error::failed(format!("{}: not ready after {} s: {last}", title(ready), within.as_secs()));
-    let hint = match ready {
-        Ready::BackupLocation { .. } => store::refusal(last).map(|refusal| refusal.hint),
-        _ => reason::hint(last),
-    };
-    match hint {
-        Some(hint) => error.hint(hint),
+    match help(ready, last) {
+        Some((hint, _)) => error.hint(hint),
         None => error,
     }
 }

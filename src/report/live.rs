@@ -39,7 +39,7 @@ fn spin(bar: &ProgressBar, text: String) {
 
 pub(super) struct Live {
     screen: MultiProgress,
-    running: HashMap<String, ProgressBar>,
+    running: HashMap<plain::Key, ProgressBar>,
     titles: plain::Titles,
     colour: bool,
     verbose: bool,
@@ -56,7 +56,7 @@ impl Live {
         }
     }
 
-    fn start(&mut self, key: String, title: String) {
+    fn start(&mut self, key: plain::Key, title: String) {
         let bar = self.screen.add(ProgressBar::new_spinner());
         spin(&bar, title);
         self.running.insert(key, bar);
@@ -65,9 +65,8 @@ impl Live {
 
 impl Reader for Live {
     fn read(&mut self, event: &Event) {
-        let key = format!("{:?}/{:?}", event.target, event.step);
+        let key = plain::key(event);
         let title = self.titles.of(event);
-        let line = plain::line(event, title.as_deref(), self.colour, self.verbose);
         match &event.what {
             What::StepStarted { .. } => return self.start(key, title.unwrap_or_default()),
             What::Waiting { what, last } => {
@@ -78,17 +77,14 @@ impl Reader for Live {
                 }
                 return;
             }
-            What::StepDone { .. }
-            | What::StepFailed { .. }
-            | What::StepSkipped { .. }
-            | What::Checked { .. } => {
+            what if plain::ends(what) => {
                 if let Some(bar) = self.running.remove(&key) {
                     bar.finish_and_clear();
                 }
             }
             _ => {}
         }
-        if let Some(line) = line {
+        if let Some(line) = plain::line(event, title.as_deref(), self.colour, self.verbose) {
             let _ = self.screen.println(line);
         }
     }

@@ -32,9 +32,6 @@ impl<W: Write> Plain<W> {
 impl<W: Write + Send> Reader for Plain<W> {
     fn read(&mut self, event: &Event) {
         let title = self.titles.of(event);
-        if let What::StepStarted { .. } = event.what {
-            return; // Most are done at once; those that are not say so below.
-        }
         let Some(text) = line(event, title.as_deref(), self.colour, self.verbose) else { return };
         if let What::Waiting { .. } = event.what
             && let Some(title) = title.filter(|_| self.titles.unsaid(event))
@@ -45,35 +42,44 @@ impl<W: Write + Send> Reader for Plain<W> {
     }
 }
 
+/// The target and the step of an event.
+pub(super) type Key = (Option<String>, Option<String>);
+
+pub(super) fn key(event: &Event) -> Key {
+    (event.target.clone(), event.step.clone())
+}
+
+/// Whether the step is over.
+pub(super) fn ends(what: &What) -> bool {
+    use What::{Checked, StepDone, StepFailed, StepSkipped};
+    matches!(what, StepDone { .. } | StepFailed { .. } | StepSkipped { .. } | Checked { .. })
+}
+
 /// The titles of the steps that run, each with its node before it.
 #[derive(Default)]
 pub(super) struct Titles {
     /// With whether it was said that the step runs.
-    running: HashMap<(Option<String>, Option<String>), (String, bool)>,
+    running: HashMap<Key, (String, bool)>,
 }
 
 impl Titles {
     /// The title of the event's step, from its start to its end.
     pub(super) fn of(&mut self, event: &Event) -> Option<String> {
-        let key = (event.target.clone(), event.step.clone());
+        let key = key(event);
         match &event.what {
             What::StepStarted { title } => {
                 let title = format!("{}{title}", place(event));
                 self.running.insert(key, (title.clone(), false));
                 Some(title)
             }
-            What::StepDone { .. }
-            | What::StepFailed { .. }
-            | What::StepSkipped { .. }
-            | What::Checked { .. } => self.running.remove(&key).map(|(title, _)| title),
+            what if ends(what) => self.running.remove(&key).map(|(title, _)| title),
             _ => self.running.get(&key).map(|(title, _)| title.clone()),
         }
     }
 
     /// True once in a step.
     fn unsaid(&mut self, event: &Event) -> bool {
-        let key = (event.target.clone(), event.step.clone());
-        self.running.get_mut(&key).is_some_and(|(_, said)| !std::mem::replace(said, true))
+        self.running.get_mut(&key(event)).is_some_and(|(_, said)| !std::mem::replace(said, true))
     }
 }
 
@@ -87,8 +93,8 @@ pub(super) fn line(event: &Event, title: Option<&str>, colour: bool, verbose: bo
     let title = title.unwrap_or(&place);
     Some(match &event.what {
         What::RunStarted { simulated: true, .. } => "(simulated)".to_owned(),
-        What::RunStarted { .. } => return None,
-        What::StepStarted { .. } => format!("  … {title}"),
+        // Most steps are done at once; one that is not says its title when it waits.
+        What::RunStarted { .. } | What::StepStarted { .. } => return None,
         What::Waiting { what, last } if last.is_empty() => format!("    {place}waiting for {what}"),
         What::Waiting { what, last } => format!("    {place}waiting for {what}: {last}"),
         What::Note { message } if verbose => format!("    {place}{message}"),

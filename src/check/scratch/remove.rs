@@ -11,7 +11,7 @@ use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
-use super::super::probe::phase;
+use super::super::probe::{phase, time_of};
 use super::super::wait::{Look, until};
 use super::super::{Stop, broken};
 use super::{MANAGED_BY, MANAGER, RUN, journal};
@@ -246,8 +246,7 @@ fn being_provisioned(claim: &str, events: &[Event]) -> bool {
         ["Provisioning", "ProvisioningFailed", "ProvisioningSucceeded"].contains(&reason(event).as_str())
     });
     // Times are in seconds: of two in one, the end came after the beginning.
-    let time = |event: &Event| event.last_timestamp.clone().map(|time| time.0);
-    let newest = said.max_by_key(|event| (time(event), reason(event) != "Provisioning"));
+    let newest = said.max_by_key(|event| (time_of(event), reason(event) != "Provisioning"));
     newest.is_some_and(|event| reason(event) == "Provisioning")
 }
 
