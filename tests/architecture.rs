@@ -15,7 +15,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("observe", &["cluster", "plan", "stack", "talos"]),
     ("plan", &["config_doc", "intent", "observe", "stack", "yaml"]),
     ("report", &["check", "intent", "plan", "state"]),
-    ("sandbox", &[]),
+    ("sandbox", &["intent", "observe", "secrets", "talos"]),
     ("secrets", &["yaml"]),
     ("stack", &["intent", "plan"]),
     ("state", &[]),

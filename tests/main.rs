@@ -5,10 +5,12 @@
 
 mod architecture;
 mod cli;
+mod common;
 mod config_doc;
 mod conformance;
 mod plan_disks;
 mod sandbox;
+mod scenarios;
 mod sops;
 mod stack_plan;
 mod stack_render;

@@ -1,20 +1,23 @@
 //! nodeprep's own adapters against the sandbox's servers, over TCP and TLS.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use nodeprep::cluster::Cluster;
 use nodeprep::error::Kind;
 use nodeprep::event::Events;
 use nodeprep::plan::{Action, Plan, stack as planner};
-use nodeprep::sandbox::kube::api::Api;
-use nodeprep::sandbox::serve::kube::{self, kubeconfig};
+use nodeprep::sandbox::fleet::Fleet;
+use nodeprep::sandbox::scenario::Scenario;
+use nodeprep::sandbox::serve::kube::{kubeconfig, serve};
 use nodeprep::sandbox::serve::pki::Authority;
-use nodeprep::stack::{self, Item, StackSecret};
+use nodeprep::sandbox::world::{World, time};
+use nodeprep::stack::{self, Item};
 use nodeprep::{intent, observe};
-use secrecy::SecretString;
-use serde_json::{Value, json};
+use serde_json::json;
+
+use crate::common::secret;
 
 const FILE: &str = "
 apiVersion: nodeprep.dev/v1alpha1
@@ -30,38 +33,36 @@ backup:
 ";
 
 struct Sandbox {
-    server: Arc<kube::Cluster>,
+    fleet: Arc<Fleet>,
     client: Cluster,
 }
 
 impl Sandbox {
     async fn new() -> Self {
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let authority = Authority::new("sandbox").unwrap();
-        let server = kube::Cluster::new(Api::default());
-        let address = server.serve(&authority).await.unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("kubeconfig");
-        let text = kubeconfig(address, &authority, &authority.client("system:masters").unwrap());
-        std::fs::write(&path, text.to_string()).unwrap();
-        let client = Cluster::connect(Some(&path), None).await.unwrap();
-        Self { server, client }
+        let (fleet, client) = served(&authority, &authority).await;
+        Self { fleet, client: client.unwrap() }
     }
 
     async fn plan(&self, items: &[Item]) -> nodeprep::error::Result<Plan> {
         planner::plan(&file(), items, &observe::cluster::observe(&self.client, items).await?)
     }
+}
 
-    /// Says of a workload or a location that it is ready, as its controller would.
-    fn ready(&self, path: &str, status: &Value) {
-        self.server.act(|api, now| {
-            let mut status = status.clone();
-            if status["lastValidationTime"] == "now" {
-                status["lastValidationTime"] = json!(now);
-            }
-            api.make_as("controller", "PATCH", path, &json!({"status": status}), now)
-        });
-    }
+/// A fleet with a server of the one authority, and a client with a certificate of the other.
+async fn served(
+    authority: &Authority,
+    of_client: &Authority,
+) -> (Arc<Fleet>, nodeprep::error::Result<Cluster>) {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let (now, scenario) = (Timestamp::now(), Scenario { speed: 100.0, ..Scenario::default() });
+    let fleet = Fleet::new(World::new(&scenario, now), now);
+    let address = serve(&fleet, authority, 0).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("kubeconfig");
+    let text = kubeconfig(address, authority, &of_client.client("system:masters").unwrap());
+    std::fs::write(&path, text.to_string()).unwrap();
+    (fleet, Cluster::connect(Some(&path), None).await)
 }
 
 fn file() -> intent::Intent {
@@ -69,13 +70,12 @@ fn file() -> intent::Intent {
 }
 
 fn items() -> Vec<Item> {
-    let secret = |name: &str, key: &str, value: &str| StackSecret {
-        name: name.into(),
-        data: BTreeMap::from([(key.into(), SecretString::from(value))]),
-    };
     let secrets = [
-        secret("cloud-credentials", "cloud", "[default]"),
-        secret("velero-repo-credentials", "repository-password", "own"),
+        secret(
+            "cloud-credentials",
+            &[("cloud", "[default]\naws_access_key_id=id\naws_secret_access_key=key\n")],
+        ),
+        secret("velero-repo-credentials", &[("repository-password", "own")]),
     ];
     stack::render(&file(), &secrets).unwrap()
 }
@@ -87,8 +87,6 @@ async fn the_stack_is_made_once_and_then_nothing_is_left_to_change() {
     let first = sandbox.plan(&items).await.unwrap();
     assert!(first.changes() > 25, "{}", first.changes());
     let quiet = Events::new(String::new, |_| {});
-    let replicas = json!({"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "readyReplicas": 1, "availableReplicas": 1});
-    let daemons = json!({"observedGeneration": 1, "desiredNumberScheduled": 1, "updatedNumberScheduled": 1, "numberReady": 1});
     for step in first.steps {
         match step.action {
             Action::ApplyObject(object) => {
@@ -96,21 +94,7 @@ async fn the_stack_is_made_once_and_then_nothing_is_left_to_change() {
                 assert!(applied.is_ok(), "{}: {applied:?}", step.title);
             }
             Action::AwaitReady(ready) => {
-                for (path, status) in [
-                    (
-                        "/apis/apps/v1/namespaces/openebs/deployments/openebs-localpv-provisioner/status",
-                        &replicas,
-                    ),
-                    ("/apis/apps/v1/namespaces/velero/deployments/velero/status", &replicas),
-                    ("/apis/apps/v1/namespaces/velero/daemonsets/node-agent/status", &daemons),
-                    (
-                        "/apis/velero.io/v1/namespaces/velero/backupstoragelocations/default",
-                        &json!({"phase": "Available", "lastValidationTime": "now"}),
-                    ),
-                ] {
-                    sandbox.ready(path, status);
-                }
-                sandbox.client.await_ready(&ready, &quiet, Duration::from_secs(5)).await.unwrap();
+                sandbox.client.await_ready(&ready, &quiet, Duration::from_secs(30)).await.unwrap();
             }
             other => panic!("the stack plans no {other:?}"),
         }
@@ -121,7 +105,8 @@ async fn the_stack_is_made_once_and_then_nothing_is_left_to_change() {
 
     // What somebody else changes is reported, and not taken by force.
     let path = "/apis/apps/v1/namespaces/velero/deployments/velero?fieldManager=somebody";
-    sandbox.server.act(|api, now| api.make_as("x", "PATCH", path, &json!({"spec": {"replicas": 0}}), now));
+    let patch = json!({"spec": {"replicas": 0}});
+    sandbox.fleet.act(|world, now| world.api.make_as("x", "PATCH", path, &patch, &time(now)));
     let error = sandbox.plan(&items).await.unwrap_err();
     assert_eq!(error.kind, Kind::Refused);
     assert!(error.what.contains("\"somebody\" using apps/v1 manages .spec.replicas"), "{error}");
@@ -129,15 +114,8 @@ async fn the_stack_is_made_once_and_then_nothing_is_left_to_change() {
 
 #[tokio::test]
 async fn a_client_without_a_certificate_of_the_sandboxs_authority_is_turned_away() {
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let (authority, stranger) = (Authority::new("sandbox").unwrap(), Authority::new("other").unwrap());
-    let server = kube::Cluster::new(Api::default());
-    let address = server.serve(&authority).await.unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("kubeconfig");
-    let text = kubeconfig(address, &authority, &stranger.client("system:masters").unwrap());
-    std::fs::write(&path, text.to_string()).unwrap();
-    let client = Cluster::connect(Some(&path), None).await;
+    let (_fleet, client) = served(&authority, &stranger).await;
     let refused = match client {
         Ok(client) => client.get("v1", "Namespace", None, "default").await.is_err(),
         Err(_) => true,

@@ -1,12 +1,11 @@
 //! What is installed, as golden files: every object and every wait, in the order they are sent.
 
-use std::collections::BTreeMap;
-
 use nodeprep::error::Kind;
 use nodeprep::intent::{self, Intent};
 use nodeprep::plan::Ready;
 use nodeprep::stack::{self, Item, StackSecret};
-use secrecy::SecretString;
+
+use crate::common::secret;
 
 const HEAD: &str = "apiVersion: nodeprep.dev/v1alpha1\nkind: Cluster\nmetadata: {name: lab}\n";
 
@@ -33,11 +32,6 @@ backup:
 
 fn intent(rest: &str) -> Intent {
     intent::parse("nodeprep.yaml", format!("{HEAD}{rest}").as_bytes()).unwrap()
-}
-
-fn secret(name: &str, data: &[(&str, &str)]) -> StackSecret {
-    let data: BTreeMap<_, _> = data.iter().map(|(k, v)| ((*k).to_owned(), SecretString::from(*v))).collect();
-    StackSecret { name: name.into(), data }
 }
 
 fn secrets() -> Vec<StackSecret> {

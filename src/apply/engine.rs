@@ -31,7 +31,12 @@ pub async fn run(
     interrupted: watch::Receiver<bool>,
 ) -> Result<()> {
     let steps = plan.steps.len();
-    events.send(What::RunStarted { protocol: PROTOCOL, verb: verb.to_owned(), steps, simulated: false });
+    events.send(What::RunStarted {
+        protocol: PROTOCOL,
+        verb: verb.to_owned(),
+        steps,
+        simulated: plan.simulated,
+    });
     let mut changed = 0;
     for (index, step) in plan.steps.iter().enumerate() {
         let result = if *interrupted.borrow() {

@@ -23,6 +23,8 @@ const AT_ONCE: usize = 16;
 pub struct Outcome {
     pub results: Vec<CheckResult>,
     pub errors: Vec<Unrun>,
+    /// It was run in a sandbox.
+    pub simulated: bool,
 }
 
 /// A check that could not run.
@@ -108,7 +110,7 @@ async fn all(run: &Run<'_>, checks: &[Check]) -> Result<Outcome> {
     let labels = labels(run).await?;
     let nodes = Api::<Node>::all(run.ctx.cluster.client()).list(&ListParams::default()).await;
     let nodes = storage_nodes(&nodes.map_err(broken("can't list nodes"))?.items, &run.ctx.intent);
-    let mut outcome = Outcome::default();
+    let mut outcome = Outcome { simulated: run.ctx.cluster.simulated(), ..Outcome::default() };
     for check in checks {
         for group in subjects(run.ctx, check, &nodes) {
             let judged = stream::iter(&group).map(|subject| judge(run, check, subject, &outcome, &labels));
@@ -124,8 +126,11 @@ async fn all(run: &Run<'_>, checks: &[Check]) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// The label `stand-in`, when the provisioner is the test stand-in.
+/// The label `simulated` in a sandbox, and `stand-in` when the provisioner is the test stand-in.
 async fn labels(run: &Run<'_>) -> Result<Vec<String>> {
+    if run.ctx.cluster.simulated() {
+        return Ok(vec!["simulated".to_owned()]);
+    }
     let Some(provisioner) = &run.ctx.intent.provisioner else { return Ok(Vec::new()) };
     let pods = Api::<Pod>::namespaced(run.ctx.cluster.client(), provisioner.namespace());
     let pods = pods.list(&ListParams::default()).await;
@@ -231,6 +236,7 @@ mod tests {
         let failed = |subject| Outcome {
             results: vec![result("pvc", subject, Verdict::fail("x", "y"))],
             errors: Vec::new(),
+            simulated: false,
         };
         for (of, subject, skipped) in [
             ("a on n1", "a on n1", true),
@@ -244,13 +250,22 @@ mod tests {
             assert_eq!(blocked(&fio, subject, &failed(of)).is_some(), skipped, "{of}: {subject}");
         }
         let skip = vec![result("pvc", "a", Verdict::skip("x"))];
-        assert!(blocked(&fio, "a", &Outcome { results: skip, errors: Vec::new() }).is_some());
+        assert!(
+            blocked(&fio, "a", &Outcome { results: skip, errors: Vec::new(), simulated: false }).is_some()
+        );
         let warned = vec![result("pvc", "a", Verdict::warn("x", "y"))];
-        assert!(blocked(&fio, "a", &Outcome { results: warned, errors: Vec::new() }).is_none());
+        assert!(
+            blocked(&fio, "a", &Outcome { results: warned, errors: Vec::new(), simulated: false }).is_none()
+        );
         let error = Unrun { id: "pvc".into(), subject: "a".into(), error: Error::failed("x") };
-        assert!(blocked(&fio, "a", &Outcome { results: Vec::new(), errors: vec![error] }).is_some());
+        assert!(
+            blocked(&fio, "a", &Outcome { results: Vec::new(), errors: vec![error], simulated: false })
+                .is_some()
+        );
         let other = vec![result("backup", "cluster", Verdict::fail("x", "y"))];
-        assert!(blocked(&fio, "a", &Outcome { results: other, errors: Vec::new() }).is_none());
+        assert!(
+            blocked(&fio, "a", &Outcome { results: other, errors: Vec::new(), simulated: false }).is_none()
+        );
     }
 
     #[test]
@@ -269,7 +284,7 @@ mod tests {
             let only: Vec<String> = only.into_iter().map(str::to_owned).collect();
             let results =
                 verdicts.into_iter().enumerate().map(|(i, v)| result(&format!("c{i}"), "a", v)).collect();
-            let mut outcome = Outcome { results, errors: Vec::new() };
+            let mut outcome = Outcome { results, errors: Vec::new(), simulated: false };
             assert_eq!(outcome.passed(&only, strict).is_ok(), passed, "{outcome:?}");
             let error = Unrun { id: "x".into(), subject: "a".into(), error: Error::failed("x") };
             outcome.errors.push(error);

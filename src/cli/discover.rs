@@ -96,12 +96,13 @@ fn headline(node: &Node) -> String {
         Ok(Some(name)) => format!(" ({name})"),
         _ => String::new(),
     };
+    let simulated = if node.simulated() { ", simulated" } else { "" };
     let place = if node.version.as_ref().is_ok_and(|v| v.container) { ", in a container" } else { "" };
     let role = node.machine_type.as_ref().ok().and_then(|role| role.as_deref()).unwrap_or("no role");
     let stage = node.status.as_ref().map_or("unknown stage", |s| s.stage.as_str());
     let days = node.cert_days_left;
     format!(
-        "{}{name}: Talos {version}, {role}, {stage}{place}; client certificate good for {days} days\n",
+        "{}{name}: Talos {version}, {role}, {stage}{place}{simulated}; client certificate good for {days} days\n",
         node.address
     )
 }
@@ -129,7 +130,7 @@ fn json(nodes: &[Node]) -> Value {
     json!({
         "apiVersion": crate::intent::API_VERSION,
         "kind": "Nodes",
-        "simulated": false,
+        "simulated": nodes.iter().any(Node::simulated),
         "nodes": nodes.iter().map(node_json).collect::<Vec<_>>(),
     })
 }

@@ -10,15 +10,20 @@ use crate::event::Events;
 use crate::intent::{self, Intent};
 use crate::observe::nodes::{self, Node};
 use crate::report::{self, Progress};
+use crate::sandbox::Sandbox;
+use crate::sandbox::scenario::Scenario;
 use crate::secrets;
 use crate::stack::StackSecret;
 use crate::state::State;
 use crate::talos;
 
+/// What the file is called when nothing is said.
+const FILE: &str = "nodeprep.yaml";
+
 #[derive(Debug, clap::Args)]
 pub struct Global {
     /// The file that says what is wanted.
-    #[arg(short, long, global = true, default_value = "nodeprep.yaml", value_name = "FILE")]
+    #[arg(short, long, global = true, default_value = FILE, value_name = "FILE")]
     pub file: PathBuf,
     /// The Talos client configuration [default: TALOSCONFIG, then ~/.talos/config].
     #[arg(long, global = true, value_name = "FILE")]
@@ -32,6 +37,30 @@ pub struct Global {
     /// The context in the Kubernetes client configuration.
     #[arg(long, global = true, value_name = "NAME")]
     pub context: Option<String>,
+    /// Act on a simulated fleet: of three machines, or as a scenario file says. Nothing real is touched.
+    #[arg(
+        long, global = true, value_name = "SCENARIO",
+        conflicts_with_all = ["talosconfig", "talos_context", "kubeconfig", "context"],
+        help_heading = "Sandbox"
+    )]
+    pub sandbox: Option<Option<PathBuf>>,
+    /// A simulated fleet of so many machines.
+    #[arg(
+        long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..),
+        conflicts_with_all = ["talosconfig", "talos_context", "kubeconfig", "context"],
+        help_heading = "Sandbox"
+    )]
+    pub sandbox_nodes: Option<u16>,
+    /// Keep the simulated fleet in this folder, so that several commands act on one.
+    #[arg(
+        long, global = true, value_name = "FOLDER",
+        conflicts_with_all = ["talosconfig", "talos_context", "kubeconfig", "context"],
+        help_heading = "Sandbox"
+    )]
+    pub sandbox_state: Option<PathBuf>,
+    /// Where the journal is kept and which age key is tried first, in a sandbox.
+    #[arg(skip)]
+    pub simulated: Option<Simulated>,
     /// Only these of the file's nodes, by address.
     #[arg(long, global = true, value_delimiter = ',', value_name = "ADDRESS")]
     pub nodes: Vec<String>,
@@ -43,6 +72,13 @@ pub struct Global {
     pub verbose: bool,
 }
 
+/// What a sandbox brings with it.
+#[derive(Debug, Clone)]
+pub struct Simulated {
+    pub state: PathBuf,
+    pub age_key: PathBuf,
+}
+
 /// How data is printed on stdout.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Output {
@@ -52,6 +88,49 @@ pub enum Output {
 }
 
 impl Global {
+    /// Serves the sandbox that the switches ask for, and leads everything to it.
+    pub async fn enter_sandbox(&mut self) -> Result<Option<Sandbox>> {
+        if self.sandbox.is_none() && self.sandbox_nodes.is_none() && self.sandbox_state.is_none() {
+            return Ok(None);
+        }
+        let sandbox = Sandbox::start(&self.scenario()?, self.sandbox_state.as_deref()).await?;
+        self.talosconfig = Some(sandbox.talosconfig());
+        self.kubeconfig = Some(sandbox.kubeconfig());
+        if self.file.as_os_str() == FILE && !self.file.exists() {
+            self.file = sandbox.file();
+        }
+        self.simulated = Some(Simulated { state: sandbox.state(), age_key: sandbox.age_key() });
+        Ok(Some(sandbox))
+    }
+
+    /// The scenario of the file, or of so many machines, or with a machine for each node of nodeprep.yaml.
+    pub fn scenario(&self) -> Result<Scenario> {
+        let file = self.sandbox.as_ref().and_then(Option::as_ref);
+        let mut scenario = match file {
+            Some(path) => {
+                let name = path.display().to_string();
+                let text = std::fs::read_to_string(path).map_err(|e| {
+                    Error::invalid(format!("can't read the scenario {name}: {e}"))
+                        .hint("without a scenario, write --sandbox after the verb")
+                })?;
+                Scenario::parse(&name, &text)?
+            }
+            None => Scenario::default(),
+        };
+        if let Some(machines) = self.sandbox_nodes {
+            scenario.machines = Scenario::of(machines.into()).machines;
+        } else if file.is_none() && self.file.exists() {
+            let nodes = self.intent()?.nodes;
+            if !nodes.is_empty() {
+                scenario.machines = Scenario::of(nodes.len()).machines;
+                for (machine, node) in scenario.machines.iter_mut().zip(nodes) {
+                    machine.address = Some(node.address);
+                }
+            }
+        }
+        Ok(scenario)
+    }
+
     pub fn intent(&self) -> Result<Intent> {
         let name = self.file.display().to_string();
         let bytes = std::fs::read(&self.file).map_err(|e| {
@@ -69,7 +148,9 @@ impl Global {
     /// `~/.local/state/nodeprep`.
     pub fn state(&self, cluster: &str) -> Result<State> {
         let set = |key: &str| std::env::var_os(key).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let dir = set("NODEPREP_STATE")
+        let simulated = self.simulated.as_ref().map(|simulated| simulated.state.clone());
+        let dir = simulated
+            .or_else(|| set("NODEPREP_STATE"))
             .or_else(|| set("XDG_STATE_HOME").map(|dir| dir.join("nodeprep")))
             .or_else(|| set("HOME").map(|home| home.join(".local/state/nodeprep")))
             .ok_or_else(|| {
@@ -116,7 +197,8 @@ impl Global {
     pub fn stack_secrets(&self, intent: &Intent) -> Result<Vec<StackSecret>> {
         let Some(backup) = &intent.backup else { return Ok(Vec::new()) };
         let base = self.file.parent().unwrap_or_else(|| Path::new(""));
-        let identities = secrets::Identities::load(None, &secrets::Environment::from_process())?;
+        let own = self.simulated.as_ref().map(|simulated| simulated.age_key.as_path());
+        let identities = secrets::Identities::load(own, &secrets::Environment::from_process())?;
         let mut found = Vec::new();
         for path in &backup.secrets {
             for secret in secrets::load_kubernetes_secrets(&base.join(path), &identities)? {

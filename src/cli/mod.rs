@@ -6,6 +6,7 @@ mod discover;
 mod global;
 mod install;
 mod plan;
+mod sandbox;
 mod secrets;
 mod status;
 mod validate;
@@ -16,6 +17,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::error::{Error, Kind, Result};
 use crate::report;
+use crate::sandbox::Sandbox;
 
 pub use global::Global;
 
@@ -45,6 +47,8 @@ enum Verb {
     Status(status::Args),
     /// Remove what tests left in the cluster.
     Cleanup(cleanup::Args),
+    /// Serve a simulated fleet to nodeprep, talosctl and kubectl.
+    Sandbox(sandbox::Args),
     /// Make keys; encrypt and decrypt SOPS files.
     Secrets(secrets::Args),
     /// Print the JSON schema of nodeprep.yaml.
@@ -73,19 +77,45 @@ pub fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<ExitCode> {
     let global = cli.global;
+    let done = ExitCode::SUCCESS;
     match cli.verb {
         Verb::Schema => report::stdout(&format!("{:#}\n", crate::intent::schema())),
         Verb::Completions { shell } => completions(shell),
         Verb::Secrets(args) => secrets::run(args)?,
-        Verb::Status(args) => status::run(&global, &args)?,
-        Verb::Discover(args) => on_runtime(discover::run(&global, &args))?,
-        Verb::Plan(args) => return on_runtime(plan::run(&global, &args)),
-        Verb::Apply(args) => on_runtime(apply::run(&global, &args))?,
-        Verb::Install(args) => on_runtime(install::run(&global, &args))?,
-        Verb::Validate(args) => on_runtime(validate::run(&global, &args))?,
-        Verb::Cleanup(args) => on_runtime(cleanup::run(&global, &args))?,
+        Verb::Sandbox(args) => on_runtime(sandbox::run(&global, &args))?,
+        verb => {
+            return on_runtime(in_sandbox(global, async |global| {
+                match verb {
+                    Verb::Status(args) => status::run(global, &args)?,
+                    Verb::Discover(args) => discover::run(global, &args).await?,
+                    Verb::Plan(args) => return plan::run(global, &args).await,
+                    Verb::Apply(args) => apply::run(global, &args).await?,
+                    Verb::Install(args) => install::run(global, &args).await?,
+                    Verb::Validate(args) => validate::run(global, &args).await?,
+                    Verb::Cleanup(args) => cleanup::run(global, &args).await?,
+                    Verb::Schema | Verb::Completions { .. } | Verb::Secrets(_) | Verb::Sandbox(_) => {}
+                }
+                Ok(done)
+            }));
+        }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(done)
+}
+
+/// Runs a verb, in the sandbox when the switches ask for one.
+async fn in_sandbox(
+    mut global: Global,
+    verb: impl AsyncFnOnce(&Global) -> Result<ExitCode>,
+) -> Result<ExitCode> {
+    let sandbox = global.enter_sandbox().await?;
+    if sandbox.is_some() {
+        report::stderr(
+            "simulated: the nodes, the cluster and all figures are of a sandbox; nothing real is touched\n",
+        );
+    }
+    let done = verb(&global).await;
+    let saved = sandbox.as_ref().map_or(Ok(()), Sandbox::save);
+    done.and_then(|code| saved.map(|()| code))
 }
 
 /// Runs a verb that speaks to nodes or the cluster.

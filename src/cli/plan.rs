@@ -66,6 +66,7 @@ pub(super) async fn make(global: &Global, intent: &Intent, part: Part) -> Result
         let connected = global.cluster().await?;
         let observed = observe::cluster::observe(&connected, &items).await?;
         plan.extend(plan::stack::plan(intent, &items, &observed)?);
+        plan.simulated |= connected.simulated();
         cluster = Some(connected);
     }
     Ok(Planned { plan, talos: client, cluster })
@@ -81,6 +82,7 @@ async fn plan_nodes(global: &Global, intent: &Intent, plan: &mut Plan) -> Result
     };
     let _busy = report::busy(global.progress, "reading the nodes");
     for node in observe(&client, &addresses).await? {
+        plan.simulated |= node.simulated();
         plan.extend(plan::machine::plan(intent, &node)?);
     }
     Ok(Some(client))

@@ -36,6 +36,8 @@ pub struct Cluster {
     client: kube::Client,
     /// What the cluster was reached by, for people: `context admin@lab (https://10.88.0.1:6443)`.
     name: String,
+    /// The API server is a sandbox's, and says so in its version.
+    simulated: bool,
     /// What discovery said, by `apiVersion`.
     kinds: Arc<Mutex<HashMap<String, Kinds>>>,
 }
@@ -54,7 +56,7 @@ impl Cluster {
         let client = kube::Client::try_from(config).map_err(|e| from_kube(&name, e))?;
         let cluster = Self { name, ..Self::from_client(client) };
         match tokio::time::timeout(FIRST_ANSWER, cluster.client.apiserver_version()).await {
-            Ok(Ok(_)) => Ok(cluster),
+            Ok(Ok(version)) => Ok(Self { simulated: version.git_version.contains("simulated"), ..cluster }),
             Ok(Err(error)) => Err(from_kube(&cluster.name, error)),
             Err(_) => Err(error::silent(&cluster.name, FIRST_ANSWER)),
         }
@@ -62,11 +64,16 @@ impl Cluster {
 
     /// Takes a client that is already connected.
     pub fn from_client(client: kube::Client) -> Self {
-        Self { client, name: "the cluster".into(), kinds: Arc::default() }
+        Self { client, name: "the cluster".into(), simulated: false, kinds: Arc::default() }
     }
 
     pub fn client(&self) -> kube::Client {
         self.client.clone()
+    }
+
+    /// Whether it is of a sandbox.
+    pub fn simulated(&self) -> bool {
+        self.simulated
     }
 
     /// What the cluster was reached by, for people.

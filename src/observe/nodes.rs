@@ -59,6 +59,8 @@ pub struct Version {
     pub container: bool,
     /// Such as `amd64`.
     pub arch: String,
+    /// Whether it is of a sandbox, which says so where others say of which commit they are.
+    pub simulated: bool,
 }
 
 /// Where a machine is in its life.
@@ -99,6 +101,11 @@ impl fmt::Debug for MachineConfig {
 }
 
 impl Node {
+    /// Whether it is of a sandbox.
+    pub fn simulated(&self) -> bool {
+        self.version.as_ref().is_ok_and(|version| version.simulated)
+    }
+
     /// The parts that could not be read, by name.
     pub fn faults(&self) -> Vec<(&'static str, &Error)> {
         fn fault<'a, T>(name: &'static str, part: &'a Part<T>) -> Option<(&'static str, &'a Error)> {
@@ -166,7 +173,8 @@ async fn version(node: &talos::Node) -> Part<Version> {
         Error::failed(format!("node {}: its version {:?} is not one", node.address(), info.tag))
     })?;
     let container = platform.mode.eq_ignore_ascii_case("container");
-    Ok(Version { tag: info.tag, parsed, platform: platform.name, container, arch: info.arch })
+    let simulated = info.sha == "simulated";
+    Ok(Version { tag: info.tag, parsed, platform: platform.name, container, arch: info.arch, simulated })
 }
 
 /// Reads `v1.11.5`, `1.11.5` or `v1.14.0-alpha.2`.

@@ -17,6 +17,8 @@ pub struct Plan {
     pub steps: Vec<Step>,
     pub skipped: Vec<Skipped>,
     pub warnings: Vec<String>,
+    /// It is for a sandbox.
+    pub simulated: bool,
 }
 
 impl Plan {

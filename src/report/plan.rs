@@ -61,7 +61,7 @@ pub fn json(cluster: &str, plan: &Plan) -> Value {
         "apiVersion": crate::intent::API_VERSION,
         "kind": "Plan",
         "cluster": cluster,
-        "simulated": false,
+        "simulated": plan.simulated,
         "changes": plan.changes(),
         "steps": steps,
         "skipped": plan.skipped,

@@ -96,7 +96,7 @@ pub fn json(cluster: &str, outcome: &Outcome) -> Value {
         "apiVersion": crate::intent::API_VERSION,
         "kind": "Verdicts",
         "cluster": cluster,
-        "simulated": false,
+        "simulated": outcome.simulated,
         "passed": outcome.passed(&[], false).is_ok(),
         "checks": outcome.results,
         "errors": errors,

@@ -1,4 +1,248 @@
-//! A simulated fleet, served over the real sockets.
+//! A simulated fleet, served over the real sockets: machines with disks that speak the machine API, and the cluster that
+//! they make up. What it shows says that it is simulated.
 
+pub mod faults;
+pub mod fleet;
+pub mod host;
 pub mod kube;
+pub mod machine;
+pub mod object_store;
+mod saved;
+pub mod scenario;
 pub mod serve;
+pub mod timers;
+pub mod world;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tempfile::TempDir;
+
+use self::fleet::Fleet;
+use self::scenario::Scenario;
+use self::serve::{kube as kubernetes, pki::Authority, talos};
+use self::world::World;
+use crate::error::{Error, Result};
+use crate::secrets::{Format, NewKey, Selector, Settings, encrypt};
+
+/// The world is written to its folder this often, when something changed.
+const SAVE_EVERY: Duration = Duration::from_secs(2);
+
+/// A sandbox: the files that lead to it, and the fleet while this process serves it.
+#[derive(Debug)]
+pub struct Sandbox {
+    pub folder: PathBuf,
+    served: Option<Served>,
+    /// Removed with the sandbox, unless it has a folder of its own.
+    _temporary: Option<TempDir>,
+}
+
+#[derive(Debug)]
+struct Served {
+    fleet: Arc<Fleet>,
+    /// Its folder is this process' own as long as it is held.
+    _lock: Option<std::fs::File>,
+    keep: bool,
+}
+
+impl Sandbox {
+    pub fn talosconfig(&self) -> PathBuf {
+        self.folder.join("talosconfig")
+    }
+
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.folder.join("kubeconfig")
+    }
+
+    /// A nodeprep.yaml that fits the scenario, with its encrypted secrets beside it.
+    pub fn file(&self) -> PathBuf {
+        self.folder.join("nodeprep.yaml")
+    }
+
+    /// The age key that opens the secrets.
+    pub fn age_key(&self) -> PathBuf {
+        self.folder.join("age.key")
+    }
+
+    /// Where journals are kept.
+    pub fn state(&self) -> PathBuf {
+        self.folder.join("state")
+    }
+
+    /// Whether another process serves it.
+    pub fn joined(&self) -> bool {
+        self.served.is_none()
+    }
+
+    /// Serves a fleet until it is dropped. With a folder, the fleet is the one that was kept there, or is kept there from
+    /// now on; one that another process serves is joined.
+    ///
+    /// # Errors
+    /// The folder can't be used, or no port is free.
+    pub async fn start(scenario: &Scenario, folder: Option<&Path>) -> Result<Self> {
+        let (folder, temporary) = match folder {
+            Some(folder) => (folder.to_owned(), None),
+            None => {
+                let made = tempfile::Builder::new().prefix("nodeprep-sandbox-").tempdir();
+                let made = made.map_err(|error| failed(&error))?;
+                (made.path().to_owned(), Some(made))
+            }
+        };
+        let keep = temporary.is_none();
+        let lock = if keep {
+            match saved::lock(&folder)? {
+                Some(lock) => Some(lock),
+                None => return Ok(Self { folder, served: None, _temporary: None }),
+            }
+        } else {
+            None
+        };
+        let now = Timestamp::now();
+        let world = match saved::load(&folder)? {
+            Some(world) => world,
+            None => {
+                let world = World::new(scenario, now);
+                write_files(&folder, &world)?;
+                world
+            }
+        };
+        let fleet = Fleet::new(world, now);
+        publish(&folder, &fleet).await?;
+        if keep {
+            tokio::spawn(save_often(folder.clone(), Arc::downgrade(&fleet)));
+        }
+        let served = Some(Served { fleet, _lock: lock, keep });
+        Ok(Self { folder, served, _temporary: temporary })
+    }
+
+    /// The fleet, when this process serves it.
+    pub fn fleet(&self) -> Option<&Arc<Fleet>> {
+        self.served.as_ref().map(|served| &served.fleet)
+    }
+
+    /// Writes down how the fleet is now, when it has a folder.
+    pub fn save(&self) -> Result<()> {
+        match &self.served {
+            Some(served) if served.keep => saved::save(&self.folder, &served.fleet.look()),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn failed(error: &dyn std::fmt::Display) -> Error {
+    Error::failed(format!("the sandbox can't be set up: {error}"))
+}
+
+async fn save_often(folder: PathBuf, fleet: std::sync::Weak<Fleet>) {
+    let mut saved = 0;
+    loop {
+        tokio::time::sleep(SAVE_EVERY).await;
+        let Some(fleet) = fleet.upgrade() else { return };
+        let world = fleet.look();
+        // What can't be written now is tried again, and said at the end.
+        if world.revision() != saved && saved::save(&folder, &world).is_ok() {
+            saved = world.revision();
+        }
+    }
+}
+
+/// Starts both servers, and writes the files that clients need.
+async fn publish(folder: &Path, fleet: &Arc<Fleet>) -> Result<()> {
+    let (talos_ca, kubernetes_ca) = (Authority::new("sandbox talos")?, Authority::new("sandbox kubernetes")?);
+    let address = talos::serve(fleet, &talos_ca, 0).await?;
+    let nodes: Vec<String> = fleet.look().machines.keys().cloned().collect();
+    let config = talos::talosconfig(address, &nodes, &talos_ca, &talos_ca.client(talos::ADMIN)?);
+    saved::write(&folder.join("talosconfig"), config.to_string().as_bytes())?;
+    let address = kubernetes::serve(fleet, &kubernetes_ca, 0).await?;
+    let config = kubernetes::kubeconfig(address, &kubernetes_ca, &kubernetes_ca.client("system:masters")?);
+    saved::write(&folder.join("kubeconfig"), config.to_string().as_bytes())
+}
+
+/// Writes the file that asks for everything, and its secrets.
+fn write_files(folder: &Path, world: &World) -> Result<()> {
+    let key = NewKey::generate(Timestamp::now());
+    let path = folder.join("age.key");
+    if !path.exists() {
+        key.write(&path)?;
+        let settings = Settings {
+            recipients: vec![key.recipient()],
+            selector: Selector::EncryptedRegex(
+                regex::Regex::new("^(data|stringData)$").map_err(|e| failed(&e))?,
+            ),
+            mac_only_encrypted: false,
+        };
+        let secrets = encrypt(SECRETS.as_bytes(), Format::Yaml, &settings, Timestamp::now())?;
+        saved::write(&folder.join("velero.sops.yaml"), secrets.as_bytes())?;
+    }
+    let nodes: String = world.machines.keys().map(|address| format!("  - address: {address}\n")).collect();
+    saved::write(&folder.join("nodeprep.yaml"), FILE.replace("NODES\n", &nodes).as_bytes())
+}
+
+/// The secrets of a store that does not exist.
+const SECRETS: &str = "apiVersion: v1
+kind: Secret
+metadata:
+  name: cloud-credentials
+stringData:
+  cloud: |
+    [default]
+    aws_access_key_id=simulated
+    aws_secret_access_key=nothing-is-behind-it
+---
+apiVersion: v1
+kind: Secret
+metadata:
+  name: velero-repo-credentials
+stringData:
+  repository-password: of-a-simulated-repository
+";
+
+/// What the sandbox does when no file says it.
+const FILE: &str = "# What the sandbox does when no file of yours says it.
+apiVersion: nodeprep.dev/v1alpha1
+kind: Cluster
+metadata:
+  name: sandbox
+
+nodes:
+NODES
+labels:
+  openebs.io/storage-node: \"true\"
+
+volumes:
+  - name: openebs
+    disk:
+      match: disk.transport == \"nvme\" && disk.size > 900u * GB
+    minSize: 100GiB
+    filesystem:
+      type: xfs
+      projectQuota: true
+
+provisioner:
+  openebs:
+    nodeSelector:
+      openebs.io/storage-node: \"true\"
+
+classes:
+  - name: openebs-hostpath
+    basePath: /var/mnt/openebs
+    default: true
+
+backup:
+  location:
+    bucket: simulated
+    region: us-east-1
+  secrets:
+    - velero.sops.yaml
+  schedules:
+    - name: daily-backup
+      cron: 0 2 * * *
+
+validation:
+  pendingFor: 2s
+  fio:
+    size: 512MiB
+    runtime: 5s
+";

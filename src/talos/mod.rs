@@ -33,6 +33,9 @@ pub mod proto {
     pub mod cosi {
         pub mod resource {
             tonic::include_proto!("cosi.resource");
+            pub mod meta {
+                tonic::include_proto!("cosi.resource.meta");
+            }
         }
     }
 }

@@ -15,9 +15,6 @@ use nodeprep::talos::proto::machine::machine_service_server::{MachineService, Ma
 use nodeprep::talos::proto::machine::{self as machine, ApplyConfigurationResponse, VersionResponse};
 use nodeprep::talos::resources::{MachineConfig, Spec};
 use prost::Message;
-use rustls::RootCertStore;
-use rustls::crypto::ring;
-use rustls::server::WebPkiClientVerifier;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -91,6 +88,18 @@ fn resource(namespace: &str, kind: &str, id: &str, yaml: &str) -> Option<cosi::R
 #[tonic::async_trait]
 impl MachineService for Machine {
     type ReadStream = Replies<common::Data>;
+    type DmesgStream = Replies<common::Data>;
+
+    async fn dmesg(&self, _: Request<machine::DmesgRequest>) -> Result<Response<Self::DmesgStream>, Status> {
+        Err(Status::unimplemented("unknown method Dmesg"))
+    }
+
+    async fn reboot(
+        &self,
+        _: Request<machine::RebootRequest>,
+    ) -> Result<Response<machine::RebootResponse>, Status> {
+        Err(Status::unimplemented("unknown method Reboot"))
+    }
 
     async fn version(&self, request: Request<()>) -> Result<Response<VersionResponse>, Status> {
         self.note(&request).await?;
@@ -209,19 +218,7 @@ pub struct Server {
 
 impl Server {
     pub fn new(machine: Machine, ca: &Ca, clients: &Ca) -> Self {
-        let provider = Arc::new(ring::default_provider());
-        let mut roots = RootCertStore::empty();
-        roots.add(clients.der.clone()).unwrap();
-        let verifier =
-            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build().unwrap();
-        let (certificate, key) = ca.server();
-        let mut config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_client_cert_verifier(verifier)
-            .with_single_cert(vec![certificate], key)
-            .unwrap();
-        config.alpn_protocols = vec![b"h2".to_vec()];
+        let tls = ca.authority.server(&clients.authority, &["h2"]).unwrap();
         let (streams, incoming) = mpsc::channel(8);
         let state = StateServer::new(machine.clone()).max_encoding_message_size(MAX_MESSAGE);
         let serving = tonic::transport::Server::builder()
@@ -229,7 +226,7 @@ impl Server {
             .add_service(state)
             .serve_with_incoming(ReceiverStream::new(incoming));
         tokio::spawn(serving);
-        Self { acceptor: TlsAcceptor::from(Arc::new(config)), streams }
+        Self { acceptor: TlsAcceptor::from(tls), streams }
     }
 
     /// Takes one connection.

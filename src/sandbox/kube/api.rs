@@ -2,14 +2,18 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::call::Call;
 use super::kinds::Kinds;
+use super::openapi;
 use super::route::{Route, Target, query, route};
 use super::selector::Selector;
 use super::status::{self, Refusal};
 use super::store::{Change, Kind, Place, Store, TooOld};
+use super::table::table;
 
 /// A request as it came over the wire.
 #[derive(Debug, Clone, Default)]
@@ -19,8 +23,16 @@ pub struct Request {
     pub path: String,
     pub content_type: String,
     pub body: Vec<u8>,
+    /// What the client wants to have; a table for `as=Table`.
+    pub accept: String,
     /// Before the first `/`, the manager of whoever names none.
     pub user_agent: String,
+}
+
+impl Request {
+    pub(super) fn wants_table(&self) -> bool {
+        self.accept.contains("as=Table")
+    }
 }
 
 /// What goes back.
@@ -43,8 +55,19 @@ pub struct Watch {
     /// What is there at the beginning goes first.
     pub first: Vec<Value>,
     pub bookmarks: bool,
+    /// Objects go as rows of a table.
+    pub(super) table: bool,
     pub(super) api_version: String,
     pub(super) kind: String,
+}
+
+/// What a server keeps, to go on with later.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Saved {
+    version: u64,
+    ids: u64,
+    objects: Vec<(Place, Value)>,
+    logs: Vec<(String, String, String)>,
 }
 
 /// The server and what it keeps.
@@ -76,6 +99,35 @@ impl Api {
         api
     }
 
+    pub fn keep(&self) -> Saved {
+        let logs =
+            self.logs.iter().map(|((namespace, name), log)| (namespace.clone(), name.clone(), log.clone()));
+        let objects = self.store.objects().map(|(place, object)| (place.clone(), object.clone()));
+        Saved {
+            version: self.store.version(),
+            ids: self.ids,
+            objects: objects.collect(),
+            logs: logs.collect(),
+        }
+    }
+
+    /// A server that goes on where another stopped. Watches from before begin anew.
+    pub fn restore(saved: Saved, kept: usize) -> Self {
+        let mut kinds = Kinds::recorded();
+        for (place, object) in &saved.objects {
+            if place.resource == "apiextensions.k8s.io/customresourcedefinitions" {
+                kinds.learn(object);
+            }
+        }
+        let logs = saved.logs.into_iter().map(|(namespace, name, log)| ((namespace, name), log));
+        Self {
+            store: Store::restore(saved.version, saved.objects, kept),
+            kinds,
+            ids: saved.ids,
+            logs: logs.collect(),
+        }
+    }
+
     /// A request of somebody in the cluster.
     pub fn make_as(&mut self, who: &str, method: &str, path: &str, body: &Value, now: &str) -> Reply {
         let content_type =
@@ -86,13 +138,9 @@ impl Api {
             content_type: content_type.into(),
             body: body.to_string().into_bytes(),
             user_agent: who.into(),
+            accept: String::new(),
         };
         self.handle(&request, now)
-    }
-
-    /// A kind is served no longer.
-    pub(super) fn unlearn(&mut self, crd: &Value) {
-        self.kinds.learn(crd);
     }
 
     /// Answers a request; `now` is RFC 3339 in UTC.
@@ -100,6 +148,11 @@ impl Api {
         let (path, parameters) = request.path.split_once('?').unwrap_or((&request.path, ""));
         let answered = match route(path) {
             Route::Resource(target) => self.resource(request, &target, &query(parameters), now),
+            Route::OpenApi(path) => match openapi::document(&self.kinds, &path) {
+                Some(document) => Ok(Reply::Json(200, document)),
+                None => Ok(Reply::Text(404, "404 page not found".into())),
+            },
+            Route::Version => Ok(Reply::Json(200, version(self.kinds.discover(&Route::Version)))),
             route => match self.kinds.discover(&route) {
                 Some(found) => Ok(Reply::Json(200, found)),
                 None => Ok(Reply::Text(404, "404 page not found".into())),
@@ -120,7 +173,8 @@ impl Api {
         }
         let served = self.kinds.find(target).ok_or_else(status::no_such_resource)?;
         let mut call = Call { api: self, request, target, query, served, now };
-        match (request.method.as_str(), &target.name, target.subresource.as_str()) {
+        let kind = call.served.kind.clone();
+        let reply = match (request.method.as_str(), &target.name, target.subresource.as_str()) {
             ("GET", Some(_), "log") => call.log(),
             ("GET", Some(_), _) => call.get(),
             ("GET", None, _) if query.get("watch").is_some_and(|watch| watch == "true" || watch == "1") => {
@@ -133,13 +187,20 @@ impl Api {
             ("DELETE", Some(_), _) => call.delete(),
             ("DELETE", None, _) => call.delete_all(),
             _ => Err(status::not_allowed()),
-        }
+        }?;
+        Ok(match reply {
+            Reply::Json(200, object) if request.method == "GET" && request.wants_table() => {
+                Reply::Json(200, table(&kind, &object, now.parse().unwrap_or_default()))
+            }
+            reply => reply,
+        })
     }
 
     /// What a watch has to send since it was asked last; an error event, and the end, when that is too long ago.
-    pub fn changes(&self, watch: &mut Watch) -> (Vec<Value>, bool) {
+    pub fn changes(&self, watch: &mut Watch, now: Timestamp) -> (Vec<Value>, bool) {
+        let first: Vec<Value> = watch.first.drain(..).collect();
         let mut events: Vec<Value> =
-            watch.first.drain(..).map(|object| json!({"type": "ADDED", "object": object})).collect();
+            first.iter().map(|object| json!({"type": "ADDED", "object": watch.shown(object, now)})).collect();
         let changes = match self.store.since(watch.version) {
             Ok(changes) => changes,
             Err(TooOld { asked, oldest }) => {
@@ -148,7 +209,7 @@ impl Api {
                 return (events, true);
             }
         };
-        events.extend(changes.filter_map(|change| watch.event(change)));
+        events.extend(changes.filter_map(|change| watch.event(change, now)));
         watch.version = self.store.version();
         (events, false)
     }
@@ -160,8 +221,7 @@ impl Api {
 
     /// The last step of a delete: what nothing holds any more is gone.
     pub(super) fn settle(&mut self, place: &Place, object: Value) -> Value {
-        let held = object["metadata"]["finalizers"].as_array().is_some_and(|all| !all.is_empty());
-        if object["metadata"]["deletionTimestamp"].is_null() || held {
+        if object["metadata"]["deletionTimestamp"].is_null() || held(&object) {
             return self.store.put(place.clone(), object);
         }
         self.store.remove(place);
@@ -169,8 +229,26 @@ impl Api {
     }
 }
 
+/// The version that was recorded, marked as what it is.
+fn version(recorded: Option<Value>) -> Value {
+    let mut version = recorded.unwrap_or_else(|| json!({}));
+    let tag = version["gitVersion"].as_str().unwrap_or_default();
+    version["gitVersion"] = json!(format!("{tag}+simulated"));
+    version
+}
+
+/// Whether finalizers keep the object from going.
+pub(super) fn held(object: &Value) -> bool {
+    object["metadata"]["finalizers"].as_array().is_some_and(|all| !all.is_empty())
+}
+
 impl Watch {
-    fn event(&self, change: &Change) -> Option<Value> {
+    /// The object as the watcher wants to have it.
+    fn shown(&self, object: &Value, now: Timestamp) -> Value {
+        if self.table { table(&self.kind, object, now) } else { object.clone() }
+    }
+
+    fn event(&self, change: &Change, now: Timestamp) -> Option<Value> {
         let place = &change.place;
         let ours = place.resource == self.resource
             && (self.namespace.is_empty() || place.namespace == self.namespace)
@@ -180,7 +258,7 @@ impl Watch {
             Kind::Modified => "MODIFIED",
             Kind::Deleted => "DELETED",
         };
-        ours.then(|| json!({"type": word, "object": change.object}))
+        ours.then(|| json!({"type": word, "object": self.shown(&change.object, now)}))
     }
 
     /// A sign of life that says how far the watch has come.

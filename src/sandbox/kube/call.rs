@@ -1,11 +1,12 @@
 //! One request on its way through the server: what it asks for, and the verbs that only read.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use super::api::{Api, Reply, Request, Watch};
-use super::fields::Fields;
+use super::fields::{Fields, written};
 use super::kinds::Served;
 use super::manage::Writer;
 use super::merge;
@@ -20,7 +21,7 @@ pub(super) struct Call<'a> {
     pub(super) request: &'a Request,
     pub(super) target: &'a Target,
     pub(super) query: &'a BTreeMap<String, String>,
-    pub(super) served: Served,
+    pub(super) served: Arc<Served>,
     pub(super) now: &'a str,
 }
 
@@ -137,6 +138,7 @@ impl Call<'_> {
             selector,
             version,
             bookmarks: self.parameter("allowWatchBookmarks") == "true",
+            table: self.request.wants_table(),
             api_version: self.target.api_version.clone(),
             kind: self.served.kind.clone(),
         }))
@@ -150,12 +152,11 @@ impl Call<'_> {
             .filter(Value::is_object)
             .ok_or_else(|| status::bad_request("the body of the request is not an object"))?;
         let kind = &self.served.kind;
-        let version = self.target.api_version.rsplit('/').next().unwrap_or_default();
         let said = body["kind"].as_str().unwrap_or(kind);
         if said != kind {
+            let version = self.target.version();
             let why = format!("converting ({version}.{said}) to (core.{kind}): unknown conversion");
-            let what = format!("{said} in version {version:?} cannot be handled as a {kind}: {why}");
-            return Err(status::bad_request(what));
+            return Err(self.unfit(said, &why));
         }
         let namespace = body["metadata"]["namespace"].as_str().unwrap_or(&self.target.namespace);
         if namespace != self.target.namespace {
@@ -166,31 +167,26 @@ impl Call<'_> {
         Ok(body)
     }
 
+    fn unfit(&self, said: &str, why: &str) -> Refusal {
+        let (kind, version) = (&self.served.kind, self.target.version());
+        status::bad_request(format!("{said} in version {version:?} cannot be handled as a {kind}: {why}"))
+    }
+
     /// What the types do not know: an error where that is wanted, else left out.
-    pub(super) fn known(&self, mut object: Value) -> Result<Value, Refusal> {
-        let faults = merge::faults(&object, &self.served.of);
-        let unknown: Vec<String> = faults
-            .iter()
-            .filter(|fault| fault.what == merge::UNKNOWN)
-            .map(|fault| fault.way.iter().map(ToString::to_string).collect::<String>())
-            .collect();
-        if self.parameter("fieldValidation") == "Strict" && !unknown.is_empty() {
-            let said: Vec<String> = unknown
-                .iter()
-                .map(|way| format!("unknown field {:?}", way.trim_start_matches('.')))
-                .collect();
-            let (kind, version) = (&self.served.kind, self.target.api_version.rsplit('/').next());
-            return Err(status::bad_request(format!(
-                "{kind} in version {:?} cannot be handled as a {kind}: strict decoding error: {}",
-                version.unwrap_or_default(),
-                said.join(", ")
-            )));
+    pub(super) fn known(&self, object: Value) -> Result<Value, Refusal> {
+        let mut unknown = merge::faults(&object, &self.served.of);
+        unknown.retain(|fault| fault.what == merge::UNKNOWN);
+        if unknown.is_empty() {
+            return Ok(object);
+        }
+        if self.parameter("fieldValidation") == "Strict" {
+            let fields = unknown.iter().map(|fault| written(&fault.way));
+            let said: Vec<String> =
+                fields.map(|field| format!("unknown field {:?}", field.trim_start_matches('.'))).collect();
+            return Err(self.unfit(&self.served.kind, &format!("strict decoding error: {}", said.join(", "))));
         }
         let mut gone = Fields::default();
-        faults.iter().filter(|fault| fault.what == merge::UNKNOWN).for_each(|fault| gone.insert(&fault.way));
-        if !gone.is_empty() {
-            object = merge::remove(&object, &gone, &self.served.of).unwrap_or_else(|| json!({}));
-        }
-        Ok(object)
+        unknown.iter().for_each(|fault| gone.insert(&fault.way));
+        Ok(merge::remove(&object, &gone, &self.served.of).unwrap_or_else(|| json!({})))
     }
 }

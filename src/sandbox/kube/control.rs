@@ -10,7 +10,7 @@ impl Api {
     pub fn settle_all(&mut self, now: &str) -> bool {
         let before = self.store.version();
         self.establish_kinds(now);
-        self.end_namespaces();
+        self.end_namespaces(now);
         self.claims_wait(now);
         self.store.version() != before
     }
@@ -22,7 +22,7 @@ impl Api {
     fn establish_kinds(&mut self, now: &str) {
         for (place, mut crd) in self.all("apiextensions.k8s.io/customresourcedefinitions") {
             if !crd["metadata"]["deletionTimestamp"].is_null() {
-                self.end_kind(&place, crd);
+                self.end_kind(&place, &crd);
                 continue;
             }
             if !crd["status"]["conditions"].is_null() {
@@ -41,33 +41,29 @@ impl Api {
     }
 
     /// A kind goes with all its objects.
-    fn end_kind(&mut self, place: &Place, mut crd: Value) {
-        self.unlearn(&crd);
+    fn end_kind(&mut self, place: &Place, crd: &Value) {
+        self.kinds.learn(crd);
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let resource = format!("{}/{}", text(&crd["spec"]["group"]), text(&crd["spec"]["names"]["plural"]));
         for (object, _) in self.all(&resource) {
             self.store.remove(&object);
         }
-        crd["metadata"]["finalizers"] = Value::Null;
         self.store.remove(place);
     }
 
-    fn end_namespaces(&mut self) {
+    /// A namespace goes when what was in it is gone. That begins in the second after it was deleted, so that who deletes
+    /// it first and its objects next still finds them.
+    fn end_namespaces(&mut self, now: &str) {
         for (place, namespace) in self.all("/namespaces") {
-            if namespace["metadata"]["deletionTimestamp"].is_null() {
+            let since = &namespace["metadata"]["deletionTimestamp"];
+            if since.is_null() || since == now {
                 continue;
             }
-            let within: Vec<(Place, Value)> = self
-                .store
-                .in_namespace(&place.name)
-                .map(|(place, object)| (place.clone(), object.clone()))
-                .collect();
-            let held = |object: &Value| {
-                object["metadata"]["finalizers"].as_array().is_some_and(|all| !all.is_empty())
-            };
-            for (at, object) in within.iter().filter(|(_, object)| !held(object)) {
-                let _ = object;
-                self.store.remove(at);
+            let within = self.store.in_namespace(&place.name);
+            let going = within.filter(|(_, object)| object["metadata"]["deletionTimestamp"].is_null());
+            let paths: Vec<String> = going.map(|(place, object)| path(place, object)).collect();
+            for path in paths {
+                self.make_as("kube-controller-manager", "DELETE", &path, &Value::Null, now);
             }
             if self.store.in_namespace(&place.name).next().is_none() {
                 self.store.remove(&place);
@@ -77,54 +73,74 @@ impl Api {
 
     /// A claim of a class that waits says so, once.
     fn claims_wait(&mut self, now: &str) {
-        for (place, claim) in self.all("/persistentvolumeclaims") {
+        for (_, claim) in self.all("/persistentvolumeclaims") {
             let class = claim["spec"]["storageClassName"].as_str().unwrap_or_default();
-            let class = Place {
-                resource: "storage.k8s.io/storageclasses".into(),
-                namespace: String::new(),
-                name: class.to_owned(),
-            };
-            let waits =
-                self.store.get(&class).is_some_and(|c| c["volumeBindingMode"] == "WaitForFirstConsumer");
-            if waits && claim["status"]["phase"] == "Pending" {
+            let class = self.store.get(&Place::global("storage.k8s.io/storageclasses", class));
+            let waits = class.is_some_and(|class| class["volumeBindingMode"] == "WaitForFirstConsumer");
+            let chosen = !claim["metadata"]["annotations"][SELECTED_NODE].is_null();
+            if waits && !chosen && claim["status"]["phase"] == "Pending" {
                 let message = "waiting for first consumer to be created before binding";
-                let about = About { place: &place, object: &claim, component: "persistentvolume-controller" };
-                self.event_once(&about, "WaitForFirstConsumer", message, now);
+                let who = "persistentvolume-controller";
+                if !self.told(&claim, "WaitForFirstConsumer", message) {
+                    self.event(who, "Normal", &claim, "WaitForFirstConsumer", message, now);
+                }
             }
         }
     }
 
-    /// Tells of something that happened to an object, unless that was told already.
-    pub fn event_once(&mut self, about: &About<'_>, reason: &str, message: &str, now: &str) {
-        let About { place, object, component } = about;
-        let uid = &object["metadata"]["uid"];
-        let told = self.store.list("/events", &place.namespace).any(|(_, event)| {
-            event["involvedObject"]["uid"] == *uid && event["reason"] == reason && event["message"] == message
+    /// Whether an event said this of the object already.
+    pub fn told(&self, about: &Value, reason: &str, message: &str) -> bool {
+        self.find_event(about, reason, message).is_some()
+    }
+
+    fn find_event(&self, about: &Value, reason: &str, message: &str) -> Option<Value> {
+        let namespace = about["metadata"]["namespace"].as_str().unwrap_or("default");
+        let mut events = self.store.list("/events", namespace).map(|(_, event)| event);
+        let found = events.find(|event| {
+            event["involvedObject"]["uid"] == about["metadata"]["uid"]
+                && event["reason"] == reason
+                && event["message"] == message
         });
-        if told {
+        found.cloned()
+    }
+
+    /// Tells of something that happened to an object; what was told before is counted. `kind` is Normal or Warning.
+    pub fn event(&mut self, who: &str, kind: &str, about: &Value, reason: &str, message: &str, now: &str) {
+        let text = |key: &str| about["metadata"][key].as_str().unwrap_or_default();
+        let namespace = if text("namespace").is_empty() { "default" } else { text("namespace") };
+        let path = format!("/api/v1/namespaces/{namespace}/events");
+        if let Some(told) = self.find_event(about, reason, message) {
+            let count = told["count"].as_u64().unwrap_or_default() + 1;
+            let path = format!("{path}/{}", told["metadata"]["name"].as_str().unwrap_or_default());
+            self.make_as(who, "PATCH", &path, &json!({"count": count, "lastTimestamp": now}), now);
             return;
         }
         let serial = self.store.version();
         let event = json!({
             "apiVersion": "v1", "kind": "Event",
-            "metadata": {"name": format!("{}.{serial:016x}", place.name)},
+            "metadata": {"name": format!("{}.{serial:016x}", text("name"))},
             "involvedObject": {
-                "apiVersion": object["apiVersion"], "kind": object["kind"], "name": place.name,
-                "namespace": place.namespace, "resourceVersion": object["metadata"]["resourceVersion"], "uid": uid,
+                "apiVersion": about["apiVersion"], "kind": about["kind"], "name": about["metadata"]["name"],
+                "namespace": about["metadata"]["namespace"], "uid": about["metadata"]["uid"],
+                "resourceVersion": about["metadata"]["resourceVersion"],
             },
-            "reason": reason, "message": message, "type": "Normal", "count": 1, "eventTime": null,
+            "reason": reason, "message": message, "type": kind, "count": 1, "eventTime": null,
             "firstTimestamp": now, "lastTimestamp": now,
-            "source": {"component": component}, "reportingComponent": component, "reportingInstance": "",
+            "source": {"component": who}, "reportingComponent": who, "reportingInstance": "",
         });
-        let path = format!("/api/v1/namespaces/{}/events", place.namespace);
-        self.make_as("kube-controller-manager", "POST", &path, &event, now);
+        // The volume controller is a part of the controller manager, in whose name it writes.
+        let writer = if who == "persistentvolume-controller" { "kube-controller-manager" } else { who };
+        self.make_as(writer, "POST", &path, &event, now);
     }
 }
 
-/// What an event is about, and who tells of it.
-#[derive(Debug)]
-pub struct About<'a> {
-    pub place: &'a Place,
-    pub object: &'a Value,
-    pub component: &'a str,
+/// The path of an object of a namespace.
+fn path(place: &Place, object: &Value) -> String {
+    let api_version = object["apiVersion"].as_str().unwrap_or_default();
+    let root = if api_version.contains('/') { "apis" } else { "api" };
+    let plural = place.resource.rsplit('/').next().unwrap_or_default();
+    format!("/{root}/{api_version}/namespaces/{}/{plural}/{}", place.namespace, place.name)
 }
+
+/// By this annotation the scheduler tells a claim's provisioner where its pod goes.
+const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";

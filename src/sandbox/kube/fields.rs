@@ -162,6 +162,11 @@ impl fmt::Display for Step {
     }
 }
 
+/// A way as the API server writes it.
+pub fn written(way: &[Step]) -> String {
+    way.iter().map(ToString::to_string).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -170,12 +175,11 @@ mod tests {
 
     #[test]
     fn a_set_reads_as_it_was_written() {
-        let written = json!({"f:spec": {"f:containers": {"k:{\"name\":\"a\"}": {".": {}, "f:image": {}, "f:name": {}}}},
+        let recorded = json!({"f:spec": {"f:containers": {"k:{\"name\":\"a\"}": {".": {}, "f:image": {}, "f:name": {}}}},
             "f:metadata": {"f:finalizers": {"v:\"x\"": {}}}});
-        let fields = Fields::from_json(&written);
+        let fields = Fields::from_json(&recorded);
         assert_eq!(Fields::from_json(&fields.to_json()), fields);
-        let ways: Vec<String> =
-            fields.paths().iter().map(|way| way.iter().map(ToString::to_string).collect()).collect();
+        let ways: Vec<String> = fields.paths().iter().map(|way| written(way)).collect();
         assert_eq!(
             ways,
             [

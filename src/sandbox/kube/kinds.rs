@@ -1,11 +1,11 @@
 //! The kinds that are served: those recorded from a real server, and those that CustomResourceDefinitions bring.
 
 use std::collections::BTreeMap;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use serde_json::{Value, json};
 
-use super::route::{Route, Target};
+use super::route::{Route, Target, group_of};
 use super::types::Type;
 
 static DISCOVERY: LazyLock<Value> =
@@ -36,7 +36,7 @@ impl Served {
 #[derive(Debug, Clone, Default)]
 pub struct Kinds {
     /// By apiVersion and plural.
-    served: BTreeMap<(String, String), Served>,
+    served: BTreeMap<(String, String), Arc<Served>>,
     /// The discovery documents of custom groups, by apiVersion.
     custom: BTreeMap<String, Vec<Value>>,
 }
@@ -59,27 +59,31 @@ impl Kinds {
             for one in list["resources"].as_array().into_iter().flatten() {
                 let text = |key: &str| one[key].as_str().unwrap_or_default().to_owned();
                 let Some(of) = Type::of_kind(api_version, &text("kind")) else { continue };
-                let group = api_version.split_once('/').map_or("", |(group, _)| group);
                 let served = Served {
-                    resource: format!("{group}/{}", text("name")),
+                    resource: format!("{}/{}", group_of(api_version), text("name")),
                     namespaced: one["namespaced"] == true,
                     of,
                     has_status: WITH_STATUS.contains(&text("kind").as_str()),
                     kind: text("kind"),
                     custom: false,
                 };
-                kinds.served.insert((api_version.clone(), text("name")), served);
+                kinds.served.insert((api_version.clone(), text("name")), Arc::new(served));
             }
         }
         kinds
     }
 
-    pub fn find(&self, target: &Target) -> Option<Served> {
+    pub fn find(&self, target: &Target) -> Option<Arc<Served>> {
         let served = self.served.get(&(target.api_version.clone(), target.plural.clone()))?;
         // An object of a namespace is not to be had outside of one.
         let fits = served.namespaced || target.namespace.is_empty();
         let lost = served.namespaced && target.namespace.is_empty() && target.name.is_some();
-        (fits && !lost).then(|| served.clone())
+        (fits && !lost).then(|| Arc::clone(served))
+    }
+
+    /// Everything that is served, by apiVersion and plural.
+    pub fn all(&self) -> impl Iterator<Item = (&(String, String), &Served)> {
+        self.served.iter().map(|(key, served)| (key, &**served))
     }
 
     pub fn serves(&self, api_version: &str) -> bool {
@@ -116,7 +120,7 @@ impl Kinds {
                 "singularName": text(&names["singular"]),
                 "verbs": ["delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"],
             }));
-            self.served.insert((api_version, plural.clone()), served);
+            self.served.insert((api_version, plural.clone()), Arc::new(served));
         }
     }
 
@@ -146,7 +150,7 @@ impl Kinds {
                 })),
                 None => DISCOVERY["resources"].get(api_version).cloned(),
             },
-            Route::Resource(_) | Route::Other => None,
+            Route::Resource(_) | Route::OpenApi(_) | Route::Other => None,
         }
     }
 

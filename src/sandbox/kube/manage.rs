@@ -1,26 +1,24 @@
 //! Who owns which field: server-side apply and the bookkeeping of every other write, as the API server does them.
 //! Source: k8s.io/apimachinery, managedfields; sigs.k8s.io/structured-merge-diff, merge.Updater.
 
+use std::sync::LazyLock;
+
 use serde_json::{Value, json};
 
-use super::fields::{Fields, Step};
+use super::fields::{Fields, Step, written};
 use super::merge::{compare, fields_of, merge, remove};
 use super::types::Type;
 
 /// What nobody owns: it names the object, or the server keeps it.
-const NOBODYS: [&[&str]; 11] = [
-    &["apiVersion"],
-    &["kind"],
-    &["metadata"],
-    &["metadata", "creationTimestamp"],
-    &["metadata", "generation"],
-    &["metadata", "managedFields"],
-    &["metadata", "name"],
-    &["metadata", "namespace"],
-    &["metadata", "resourceVersion"],
-    &["metadata", "selfLink"],
-    &["metadata", "uid"],
-];
+static NOBODYS: LazyLock<Fields> = LazyLock::new(|| {
+    Fields::from_json(&json!({
+        "f:apiVersion": {}, "f:kind": {},
+        "f:metadata": {
+            ".": {}, "f:creationTimestamp": {}, "f:generation": {}, "f:managedFields": {}, "f:name": {},
+            "f:namespace": {}, "f:resourceVersion": {}, "f:selfLink": {}, "f:uid": {},
+        },
+    }))
+});
 
 /// Who writes: a manager by the way it writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,14 +55,11 @@ pub fn apply(
     now: &str,
 ) -> Result<Value, Vec<Conflict>> {
     let mut entries = live.map(entries).unwrap_or_default();
-    let before = live.map_or(Value::Null, bare);
-    let set = owned(&bare(config), of);
-    let merged = if live.is_some() { merge(&before, &bare(config), of) } else { bare(config) };
-    let last = mine(&entries, writer).map(|entry| entry.fields.clone()).unwrap_or_default();
-    let after = match remove(&merged, &let_go(&last, &set, &entries, writer), of) {
-        Some(after) => after,
-        None => merged,
-    };
+    let (before, config) = (live.map_or(Value::Null, bare), bare(config));
+    let set = fields_of(&config, of).minus(&NOBODYS);
+    let merged = merge(&before, &config, of);
+    let last = mine(&entries, writer);
+    let after = remove(&merged, &let_go(&last, &set, &entries, writer), of).unwrap_or(merged);
     let changes = compare(&before, &after, of);
     let conflicts = conflicts(&entries, writer, &changes.set);
     if !force && !conflicts.is_empty() {
@@ -74,8 +69,7 @@ pub fn apply(
     let mut moved = give_up(&mut entries, writer, &lost);
     if before != after || last != set {
         moved = true;
-        entries.retain(|entry| entry.writer != *writer);
-        entries.push(Entry { writer: writer.clone(), time: now.to_owned(), fields: set });
+        own(&mut entries, writer, set, now);
     }
     match live {
         Some(live) if !moved => Ok(live.clone()),
@@ -87,18 +81,13 @@ pub fn apply(
 pub fn update(live: Option<&Value>, new: &Value, of: &Type, writer: &Writer, now: &str) -> Value {
     let mut entries = live.map(entries).unwrap_or_default();
     let (before, after) = (live.map_or(Value::Null, bare), bare(new));
-    let changes = compare(&before, &said(&after), of);
-    let set = changes.set.minus(&nobodys());
     if before == after {
         return with(after, entries);
     }
+    let changes = compare(&before, &said(&after), of);
+    let fields = mine(&entries, writer).minus(&changes.removed).union(&changes.set.minus(&NOBODYS));
+    own(&mut entries, writer, fields, now);
     give_up(&mut entries, writer, &changes.set.union(&changes.removed));
-    let old = mine(&entries, writer).map(|entry| entry.fields.clone()).unwrap_or_default();
-    let fields = old.minus(&changes.removed).union(&set);
-    entries.retain(|entry| entry.writer != *writer);
-    if !fields.is_empty() {
-        entries.push(Entry { writer: writer.clone(), time: now.to_owned(), fields });
-    }
     with(after, entries)
 }
 
@@ -132,8 +121,7 @@ fn conflicts(entries: &[Entry], writer: &Writer, set: &Fields) -> Vec<Conflict> 
     let mut found = Vec::new();
     for entry in others {
         for way in entry.fields.common(set).paths() {
-            let field = way.iter().map(ToString::to_string).collect();
-            found.push(Conflict { with: called(entry), field });
+            found.push(Conflict { with: called(entry), field: written(&way) });
         }
     }
     found
@@ -150,7 +138,7 @@ fn called(entry: &Entry) -> String {
     format!("{name:?}{part} using {api_version}")
 }
 
-/// Takes fields from everybody but the writer; true when somebody lost one.
+/// Takes fields from everybody but the writer, and drops who owns nothing; true when somebody lost one.
 fn give_up(entries: &mut Vec<Entry>, writer: &Writer, lost: &Fields) -> bool {
     let mut moved = false;
     for entry in entries.iter_mut().filter(|entry| entry.writer != *writer) {
@@ -162,20 +150,15 @@ fn give_up(entries: &mut Vec<Entry>, writer: &Writer, lost: &Fields) -> bool {
     moved
 }
 
-fn mine<'a>(entries: &'a [Entry], writer: &Writer) -> Option<&'a Entry> {
-    entries.iter().find(|entry| entry.writer == *writer)
+fn mine(entries: &[Entry], writer: &Writer) -> Fields {
+    let mine = entries.iter().find(|entry| entry.writer == *writer);
+    mine.map(|entry| entry.fields.clone()).unwrap_or_default()
 }
 
-fn owned(config: &Value, of: &Type) -> Fields {
-    fields_of(config, of).minus(&nobodys())
-}
-
-fn nobodys() -> Fields {
-    let mut fields = Fields::default();
-    for way in NOBODYS {
-        fields.insert(&way.iter().map(|name| Step::Field((*name).to_owned())).collect::<Vec<_>>());
-    }
-    fields
+/// The fields are what the writer owns from now on.
+fn own(entries: &mut Vec<Entry>, writer: &Writer, fields: Fields, now: &str) {
+    entries.retain(|entry| entry.writer != *writer);
+    entries.push(Entry { writer: writer.clone(), time: now.to_owned(), fields });
 }
 
 /// The object without its managed fields.

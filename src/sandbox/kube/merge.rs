@@ -15,43 +15,60 @@ pub struct Fault {
 
 /// The fields that a config names, which are those that its applier owns.
 pub fn fields_of(config: &Value, of: &Type) -> Fields {
-    let mut fields = Fields::default();
-    name(config, of, &mut Vec::new(), &mut fields);
-    fields
+    let mut names = Names::default();
+    names.add(config, of);
+    names.fields
 }
 
-fn name(value: &Value, of: &Type, way: &mut Vec<Step>, fields: &mut Fields) {
-    match (of.shape(), value) {
-        (Shape::Struct(one), Value::Object(map)) if !one.atomic => {
-            for (key, value) in map {
-                let empty = value.is_null() || value.as_object().is_some_and(Map::is_empty);
-                let of = one.fields.get(key).unwrap_or(&Type::Any);
-                within(Step::Field(key.clone()), empty, value, of, way, fields);
-            }
-        }
-        (Shape::Map(of), Value::Object(map)) => {
-            for (key, value) in map {
-                within(Step::Field(key.clone()), true, value, of, way, fields);
-            }
-        }
-        (Shape::List(of, merge), Value::Array(items)) if *merge != Merge::Atomic => {
-            for item in items {
-                within(step_of(item, merge), true, item, of, way, fields);
-            }
-        }
-        _ => fields.insert(way),
-    }
+#[derive(Default)]
+struct Names {
+    fields: Fields,
+    way: Vec<Step>,
+    /// Maps and merged lists that hold something are named too.
+    holders: bool,
 }
 
-fn within(step: Step, itself: bool, value: &Value, of: &Type, way: &mut Vec<Step>, fields: &mut Fields) {
-    way.push(step);
-    if itself {
-        fields.insert(way);
+impl Names {
+    fn add(&mut self, value: &Value, of: &Type) {
+        match (of.shape(), value) {
+            (Shape::Struct(one), Value::Object(map)) if !one.atomic => {
+                for (key, value) in map {
+                    let empty = value.is_null() || value.as_object().is_some_and(Map::is_empty);
+                    self.within(Step::Field(key.clone()), empty, value, one.field(key));
+                }
+            }
+            (Shape::Map(of), Value::Object(map)) => {
+                self.holder(map.is_empty());
+                for (key, value) in map {
+                    self.within(Step::Field(key.clone()), true, value, of);
+                }
+            }
+            (Shape::List(of, merge), Value::Array(items)) if *merge != Merge::Atomic => {
+                self.holder(items.is_empty());
+                for item in items {
+                    self.within(step_of(item, merge), true, item, of);
+                }
+            }
+            _ => self.fields.insert(&self.way),
+        }
     }
-    if !value.is_null() {
-        name(value, of, way, fields);
+
+    fn holder(&mut self, empty: bool) {
+        if self.holders && !empty {
+            self.fields.insert(&self.way);
+        }
     }
-    way.pop();
+
+    fn within(&mut self, step: Step, itself: bool, value: &Value, of: &Type) {
+        self.way.push(step);
+        if itself {
+            self.fields.insert(&self.way);
+        }
+        if !value.is_null() {
+            self.add(value, of);
+        }
+        self.way.pop();
+    }
 }
 
 /// Which item of its list this is.
@@ -61,13 +78,9 @@ pub fn step_of(item: &Value, merge: &Merge) -> Step {
             let mut pairs: Vec<_> = keys
                 .iter()
                 .filter_map(|key| {
-                    let value = match item.get(key) {
-                        Some(value) => value.clone(),
-                        // The one key with a default that the served kinds have.
-                        None if key == "protocol" => Value::from("TCP"),
-                        None => return None,
-                    };
-                    Some((key.clone(), value.to_string()))
+                    // The one key with a default that the served kinds have.
+                    let default = (key == "protocol").then(|| "\"TCP\"".to_owned());
+                    Some((key.clone(), item.get(key).map(Value::to_string).or(default)?))
                 })
                 .collect();
             pairs.sort();
@@ -81,7 +94,7 @@ pub fn step_of(item: &Value, merge: &Merge) -> Step {
 pub fn merge(live: &Value, config: &Value, of: &Type) -> Value {
     match (of.shape(), live, config) {
         (Shape::Struct(one), Value::Object(live), Value::Object(config)) if !one.atomic => {
-            Value::Object(merge_maps(live, config, |key| one.fields.get(key).unwrap_or(&Type::Any)))
+            Value::Object(merge_maps(live, config, |key| one.field(key)))
         }
         (Shape::Map(of), Value::Object(live), Value::Object(config)) => {
             Value::Object(merge_maps(live, config, |_| of))
@@ -134,8 +147,7 @@ fn merge_lists(live: &[Value], config: &[Value], of: &Type, rule: &Merge) -> Vec
 }
 
 fn alone(live: &[Value], old: &[Step], new: &[Step], from: usize, to: usize) -> Vec<Value> {
-    let range = from..to.max(from);
-    let items = live.iter().zip(old).skip(range.start).take(range.len());
+    let items = live.iter().zip(old).take(to).skip(from);
     items.filter(|(_, step)| !new.contains(step)).map(|(item, _)| item.clone()).collect()
 }
 
@@ -145,9 +157,7 @@ pub fn remove(value: &Value, fields: &Fields, of: &Type) -> Option<Value> {
         return None;
     }
     match (of.shape(), value) {
-        (Shape::Struct(one), Value::Object(map)) => {
-            remove_from_map(map, fields, |key| one.fields.get(key).unwrap_or(&Type::Any))
-        }
+        (Shape::Struct(one), Value::Object(map)) => remove_from_map(map, fields, |key| one.field(key)),
         (Shape::Map(of), Value::Object(map)) => remove_from_map(map, fields, |_| of),
         (Shape::List(of, rule), Value::Array(items)) => {
             let kept: Vec<Value> = items
@@ -204,38 +214,11 @@ pub fn compare(old: &Value, new: &Value, of: &Type) -> Changes {
 
 /// All fields of an object, and the maps and merged lists that hold some.
 fn there(object: &Value, of: &Type) -> Fields {
-    let mut fields = Fields::default();
+    let mut names = Names { holders: true, ..Names::default() };
     if !object.is_null() {
-        fields = fields_of(object, of);
-        holders(object, of, &mut Vec::new(), &mut fields);
+        names.add(object, of);
     }
-    fields
-}
-
-fn holders(value: &Value, of: &Type, way: &mut Vec<Step>, fields: &mut Fields) {
-    let itself = match (of.shape(), value) {
-        (Shape::Map(_), Value::Object(map)) => !map.is_empty(),
-        (Shape::List(_, merge), Value::Array(items)) => *merge != Merge::Atomic && !items.is_empty(),
-        _ => false,
-    };
-    if itself {
-        fields.insert(way);
-    }
-    let parts: Vec<(Step, &Value, &Type)> = match (of.shape(), value) {
-        (Shape::Struct(one), Value::Object(map)) if !one.atomic => {
-            let known = map.iter().filter_map(|(key, value)| Some((key, value, one.fields.get(key)?)));
-            known.map(|(key, value, of)| (Step::Field(key.clone()), value, of)).collect()
-        }
-        (Shape::List(of, merge), Value::Array(items)) if itself => {
-            items.iter().map(|item| (step_of(item, merge), item, of)).collect()
-        }
-        _ => Vec::new(),
-    };
-    for (step, value, of) in parts {
-        way.push(step);
-        holders(value, of, way, fields);
-        way.pop();
-    }
+    names.fields
 }
 
 /// The value at the end of a way.
@@ -243,7 +226,7 @@ pub fn value_at<'a>(value: &'a Value, way: &[Step], of: &Type) -> Option<&'a Val
     let Some((step, rest)) = way.split_first() else { return Some(value) };
     match (of.shape(), step, value) {
         (Shape::Struct(one), Step::Field(name), Value::Object(map)) => {
-            value_at(map.get(name)?, rest, one.fields.get(name).unwrap_or(&Type::Any))
+            value_at(map.get(name)?, rest, one.field(name))
         }
         (Shape::Map(of), Step::Field(name), Value::Object(map)) => value_at(map.get(name)?, rest, of),
         (Shape::List(of, rule), step, Value::Array(items)) => {
@@ -326,6 +309,7 @@ fn fits(scalar: Scalar, value: &Value) -> bool {
 mod tests {
     use serde_json::json;
 
+    use super::super::fields::written;
     use super::*;
 
     fn pods() -> Type {
@@ -387,9 +371,7 @@ mod tests {
         let old = pod(json!([{"name": "a", "image": "one"}, {"name": "b"}]));
         let new = pod(json!([{"name": "a", "image": "two", "tty": true}]));
         let changes = compare(&old, &new, &pods());
-        let ways = |fields: &Fields| -> Vec<String> {
-            fields.paths().iter().map(|way| way.iter().map(ToString::to_string).collect()).collect()
-        };
+        let ways = |fields: &Fields| Vec::from_iter(fields.paths().iter().map(|way| written(way)));
         assert_eq!(
             ways(&changes.set),
             [".spec.containers[name=\"a\"].image", ".spec.containers[name=\"a\"].tty"]
@@ -403,15 +385,10 @@ mod tests {
     #[test]
     fn what_the_type_does_not_allow_is_found_with_its_place() {
         let config = json!({"spec": {"containers": [{"name": "a", "imgae": "x"}], "hostNetwork": "yes"}});
-        let found: Vec<String> = faults(&config, &pods())
-            .iter()
-            .map(|fault| {
-                let way: String = fault.way.iter().map(ToString::to_string).collect();
-                format!("{way}: {}", fault.what)
-            })
-            .collect();
+        let faults = faults(&config, &pods());
+        let found = faults.iter().map(|fault| format!("{}: {}", written(&fault.way), fault.what));
         assert_eq!(
-            found,
+            found.collect::<Vec<_>>(),
             [
                 ".spec.containers[name=\"a\"].imgae: field not declared in schema",
                 ".spec.hostNetwork: expected boolean, got string"

@@ -1,5 +1,6 @@
 //! The simulated cluster's API server, and what runs in the cluster.
 
+pub mod actors;
 pub mod api;
 mod call;
 pub mod control;
@@ -7,6 +8,7 @@ pub mod fields;
 pub mod kinds;
 pub mod manage;
 pub mod merge;
+pub mod openapi;
 pub mod patch;
 pub mod psa;
 pub mod route;
@@ -14,5 +16,6 @@ pub mod rules;
 pub mod selector;
 pub mod status;
 pub mod store;
+pub mod table;
 pub mod types;
 mod write;

@@ -32,7 +32,7 @@ pub fn apply(content_type: &str, object: &Value, patch: &Value, of: &Type) -> Re
 fn strategic(object: &Value, patch: &Value, of: &Type) -> Value {
     match (of.shape(), object, patch) {
         (Shape::Struct(one), Value::Object(old), Value::Object(new)) => {
-            merged(old, new, |key| one.fields.get(key).unwrap_or(&Type::Any))
+            merged(old, new, |key| one.field(key))
         }
         (Shape::Map(of), Value::Object(old), Value::Object(new)) => merged(old, new, |_| of),
         (Shape::List(of, rule @ Merge::Keys(_)), Value::Array(old), Value::Array(new)) => {

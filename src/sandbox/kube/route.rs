@@ -13,6 +13,8 @@ pub enum Route {
     /// The resources of a version, such as `v1` or `apps/v1`.
     Resources(String),
     Resource(Target),
+    /// Below `/openapi/v3`.
+    OpenApi(String),
     Other,
 }
 
@@ -30,14 +32,25 @@ pub struct Target {
 
 impl Target {
     pub fn group(&self) -> &str {
-        self.api_version.split_once('/').map_or("", |(group, _)| group)
+        group_of(&self.api_version)
     }
+
+    /// Without its group, such as `v1`.
+    pub fn version(&self) -> &str {
+        self.api_version.rsplit('/').next().unwrap_or_default()
+    }
+}
+
+/// The group of an apiVersion; empty for the core group.
+pub fn group_of(api_version: &str) -> &str {
+    api_version.split_once('/').map_or("", |(group, _)| group)
 }
 
 pub fn route(path: &str) -> Route {
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     match parts.as_slice() {
         ["version"] => Route::Version,
+        ["openapi", "v3", rest @ ..] => Route::OpenApi(rest.join("/")),
         ["api"] => Route::Core,
         ["apis"] => Route::Groups,
         ["apis", group] => Route::Group((*group).to_owned()),

@@ -187,26 +187,13 @@ fn of_level(namespace: &Value) -> Option<Cause> {
 }
 
 fn of_class(old: &Value, new: &Value) -> Vec<Cause> {
-    let differs = |field: &str| old[field] != new[field];
-    let mut causes = Vec::new();
-    for field in ["parameters", "provisioner"] {
-        if differs(field) {
-            causes.push(Cause::forbidden(field, &format!("updates to {field} are forbidden.")));
-        }
-    }
-    for field in ["reclaimPolicy", "volumeBindingMode"] {
-        if differs(field) {
-            let why = if field == "reclaimPolicy" {
-                "updates to reclaimPolicy are forbidden."
-            } else {
-                "field is immutable"
-            };
-            causes.push(if field == "reclaimPolicy" {
-                Cause::forbidden(field, why)
-            } else {
-                Cause::invalid(field, &new[field], why)
-            });
-        }
+    let differs = |field: &&str| old[*field] != new[*field];
+    let fixed = ["parameters", "provisioner", "reclaimPolicy"].into_iter().filter(differs);
+    let mut causes: Vec<Cause> =
+        fixed.map(|field| Cause::forbidden(field, &format!("updates to {field} are forbidden."))).collect();
+    let mode = "volumeBindingMode";
+    if differs(&mode) {
+        causes.push(Cause::invalid(mode, &new[mode], "field is immutable"));
     }
     causes
 }

@@ -3,16 +3,24 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// Where an object is kept.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Place {
     /// Group and plural, such as `apps/deployments`; `/pods` in the core group.
     pub resource: String,
     /// Empty for what belongs to the whole cluster.
     pub namespace: String,
     pub name: String,
+}
+
+impl Place {
+    /// Where an object of the whole cluster is kept.
+    pub fn global(resource: &str, name: &str) -> Self {
+        Self { resource: resource.to_owned(), namespace: String::new(), name: name.to_owned() }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +61,16 @@ impl Store {
     pub fn new(kept: usize) -> Self {
         // A real server's counter is etcd's: it never starts at nothing.
         Self { version: 100, objects: BTreeMap::new(), history: VecDeque::new(), kept, oldest: 100 }
+    }
+
+    /// A store with these objects, whose history was not kept.
+    pub fn restore(version: u64, objects: Vec<(Place, Value)>, kept: usize) -> Self {
+        let objects = objects.into_iter().collect();
+        Self { version, objects, history: VecDeque::new(), kept, oldest: version }
+    }
+
+    pub fn objects(&self) -> impl Iterator<Item = (&Place, &Value)> {
+        self.objects.iter()
     }
 
     pub fn version(&self) -> u64 {

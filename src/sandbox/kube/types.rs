@@ -41,6 +41,13 @@ pub struct Struct {
     pub open: bool,
 }
 
+impl Struct {
+    /// The type of a field; one that is not known may hold anything.
+    pub fn field(&self, name: &str) -> &Type {
+        self.fields.get(name).unwrap_or(&Type::Any)
+    }
+}
+
 /// How a list is merged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Merge {

@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::api::Reply;
+use super::api::{Reply, held};
 use super::call::Call;
+use super::fields::written;
 use super::manage;
 use super::merge;
 use super::patch;
@@ -65,16 +66,17 @@ impl Call<'_> {
         if !self.served.namespaced || namespace.is_empty() {
             return Ok(());
         }
-        let place =
-            Place { resource: "/namespaces".into(), namespace: String::new(), name: namespace.clone() };
-        let Some(found) = self.api.store.get(&place) else {
-            let at = Subject { group: "", kind: "namespaces", name: namespace };
-            return Err(status::not_found(&at));
+        let Some(found) = self.namespace() else {
+            return Err(status::not_found(&Subject { group: "", kind: "namespaces", name: namespace }));
         };
         if found["metadata"]["deletionTimestamp"].is_null() {
             return Ok(());
         }
         Err(status::ending(&self.named(name), namespace))
+    }
+
+    fn namespace(&self) -> Option<&Value> {
+        self.api.store.get(&Place::global("/namespaces", &self.target.namespace))
     }
 
     fn valid(&self, old: Option<&Value>, new: &Value) -> Result<(), Refusal> {
@@ -91,12 +93,9 @@ impl Call<'_> {
         if self.served.kind != "Pod" {
             return Ok(());
         }
-        let namespace = &self.target.namespace;
-        let place =
-            Place { resource: "/namespaces".into(), namespace: String::new(), name: namespace.clone() };
-        let level =
-            self.api.store.get(&place).and_then(|found| found["metadata"]["labels"][psa::ENFORCE].as_str());
-        let level = if namespace == "kube-system" { "privileged" } else { level.unwrap_or(psa::DEFAULT) };
+        let level = self.namespace().and_then(|found| found["metadata"]["labels"][psa::ENFORCE].as_str());
+        let exempt = self.target.namespace == "kube-system";
+        let level = if exempt { "privileged" } else { level.unwrap_or(psa::DEFAULT) };
         match psa::refused(&object["spec"], level) {
             Some(why) => Err(status::forbidden(&self.named(name), &why)),
             None => Ok(()),
@@ -233,14 +232,13 @@ impl Call<'_> {
     fn typed(&self, config: &Value) -> Result<(), Refusal> {
         let faults = merge::faults(config, &self.served.of);
         let Some(fault) = faults.first() else { return Ok(()) };
-        let way: String = fault.way.iter().map(ToString::to_string).collect();
-        let (group, version) =
-            self.target.api_version.split_once('/').unwrap_or(("", &self.target.api_version));
+        let (group, version) = (self.target.group(), self.target.version());
         let namespace = config["metadata"]["namespace"].as_str().unwrap_or_default();
         Err(status::internal(format!(
-            "failed to create typed patch object ({namespace}/{}; {group}/{version}, Kind={}): {way}: {}",
+            "failed to create typed patch object ({namespace}/{}; {group}/{version}, Kind={}): {}: {}",
             self.name(),
             self.served.kind,
+            written(&fault.way),
             fault.what
         )))
     }
@@ -268,7 +266,8 @@ impl Call<'_> {
         let uid = uid.clone();
         let waits = self.served.kind == "Namespace"
             || self.served.kind == "CustomResourceDefinition"
-            || object["metadata"]["finalizers"].as_array().is_some_and(|all| !all.is_empty());
+            || held(&object)
+            || (self.served.kind == "Pod" && lingers(&object, &options));
         if self.dry() {
             return Ok(Reply::Json(200, object));
         }
@@ -291,6 +290,7 @@ impl Call<'_> {
                         conditions.push(ending);
                     }
                 }
+                "Pod" => object["metadata"]["deletionGracePeriodSeconds"] = grace(&object, &options),
                 _ => object["metadata"]["deletionGracePeriodSeconds"] = json!(0),
             }
             object = self.api.store.put(self.place(&name), object);
@@ -304,10 +304,20 @@ impl Call<'_> {
             let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
             let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default().to_owned();
             let target = Target { name: Some(name), namespace, ..self.target.clone() };
-            let call = Call { api: self.api, target: &target, served: self.served.clone(), ..*self };
-            let mut call = call;
-            call.delete()?;
+            Call { api: self.api, target: &target, served: self.served.clone(), ..*self }.delete()?;
         }
         self.list()
     }
+}
+
+/// How long a pod has to end, in seconds.
+fn grace(pod: &Value, options: &Value) -> Value {
+    let own = &pod["spec"]["terminationGracePeriodSeconds"];
+    if options["gracePeriodSeconds"].is_null() { own.clone() } else { options["gracePeriodSeconds"].clone() }
+}
+
+/// Whether a pod's kubelet has to end it first.
+fn lingers(pod: &Value, options: &Value) -> bool {
+    let over = ["Succeeded", "Failed"].iter().any(|phase| pod["status"]["phase"] == *phase);
+    !pod["spec"]["nodeName"].is_null() && !over && grace(pod, options) != 0
 }

@@ -2,3 +2,126 @@
 
 pub mod kube;
 pub mod pki;
+pub mod talos;
+
+use std::convert::Infallible;
+use std::error::Error as StdError;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::{Body, Incoming};
+use hyper::service::{Service, service_fn};
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio_rustls::TlsAcceptor;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::faults::Fault;
+use crate::error::{Error, Result};
+
+/// Who asks, and a way to end the connection.
+#[derive(Debug, Clone, Default)]
+pub struct Peer {
+    /// The organization of the client's certificate, which names its role.
+    pub organization: String,
+    hangup: Arc<Notify>,
+}
+
+/// Why a call is not answered as it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Upset {
+    /// The server says so.
+    Error(String),
+    /// The connection ends.
+    Cut,
+}
+
+impl Peer {
+    /// What a fault does before the call is carried out.
+    ///
+    /// # Errors
+    /// The call is not carried out.
+    pub async fn before(&self, fault: Option<&Fault>) -> Result<(), Upset> {
+        let Some(fault) = fault else { return Ok(()) };
+        if let Some(delay) = fault.delay {
+            tokio::time::sleep(delay.std()).await;
+        }
+        if fault.reset {
+            return Err(self.cut());
+        }
+        fault.error.clone().map_or(Ok(()), |text| Err(Upset::Error(text)))
+    }
+
+    /// What a fault does once the call was carried out.
+    ///
+    /// # Errors
+    /// The call is not answered.
+    pub fn after(&self, fault: Option<&Fault>) -> Result<(), Upset> {
+        match fault {
+            Some(fault) if fault.drop_after_acting || fault.reboot => Err(self.cut()),
+            _ => Ok(()),
+        }
+    }
+
+    fn cut(&self) -> Upset {
+        self.hangup.notify_one();
+        Upset::Cut
+    }
+}
+
+/// Serves on a port of this machine (0: any that is free) until the program ends.
+pub async fn listen<S, B>(port: u16, tls: Arc<rustls::ServerConfig>, service: S) -> Result<SocketAddr>
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn StdError + Send + Sync>>,
+{
+    let failed = |error: std::io::Error| Error::failed(format!("the sandbox can't listen: {error}"));
+    let listener = TcpListener::bind(("127.0.0.1", port)).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    let acceptor = TlsAcceptor::from(tls);
+    tokio::spawn(async move {
+        loop {
+            // A client that went away before it was taken is no reason to stop.
+            let Ok((stream, _)) = listener.accept().await else {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                continue;
+            };
+            let (service, acceptor) = (service.clone(), acceptor.clone());
+            tokio::spawn(async move {
+                let Ok(stream) = acceptor.accept(stream).await else { return };
+                let peer = Peer { organization: organization(&stream), hangup: Arc::default() };
+                let hangup = Arc::clone(&peer.hangup);
+                let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                let service = service_fn(move |mut request: Request<Incoming>| {
+                    request.extensions_mut().insert(peer.clone());
+                    service.call(request)
+                });
+                // Over HTTP/2 the server speaks first, which it does not while it still looks which protocol it is.
+                let builder = auto::Builder::new(TokioExecutor::new());
+                let builder = if h2 { builder.http2_only() } else { builder.http1_only() };
+                tokio::select! {
+                    _ = builder.serve_connection(TokioIo::new(stream), service) => {}
+                    () = hangup.notified() => {}
+                }
+            });
+        }
+    });
+    Ok(address)
+}
+
+fn organization<T>(stream: &tokio_rustls::server::TlsStream<T>) -> String {
+    let (_, connection) = stream.get_ref();
+    let Some(certificate) = connection.peer_certificates().and_then(|all| all.first()) else {
+        return String::new();
+    };
+    let Ok((_, certificate)) = X509Certificate::from_der(certificate) else { return String::new() };
+    let mut names = certificate.subject().iter_organization();
+    names.next().and_then(|name| name.as_str().ok()).unwrap_or_default().to_owned()
+}

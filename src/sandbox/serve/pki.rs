@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
+use jiff::civil::Date;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
     KeyPair, KeyUsagePurpose, PKCS_ED25519, SanType, date_time_ymd,
@@ -61,18 +62,26 @@ impl Authority {
         &self.pem
     }
 
-    /// A certificate for a client of this organization.
+    /// A certificate for a client of this organization, good for a year as those that Talos gives out.
     pub fn client(&self, organization: &str) -> Result<Client> {
+        let until = jiff::Zoned::now().date().saturating_add(jiff::Span::new().years(1));
+        self.client_until(organization, until)
+    }
+
+    /// The same, good until this day.
+    pub fn client_until(&self, organization: &str, until: Date) -> Result<Client> {
         let key = KeyPair::generate_for(&PKCS_ED25519).map_err(failed)?;
         let mut params = params(organization);
-        params.distinguished_name.push(DnType::CommonName, "sandbox");
+        params.not_after =
+            date_time_ymd(until.year().into(), until.month().unsigned_abs(), until.day().unsigned_abs());
+        params.distinguished_name.push(DnType::CommonName, organization);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         let certificate = params.signed_by(&key, &self.issuer).map_err(failed)?;
         Ok(Client { certificate: certificate.pem(), key: key.serialize_pem() })
     }
 
-    /// What a server on this machine shows, and whom it lets in: clients of this authority.
-    pub fn server(&self, protocols: &[&str]) -> Result<Arc<rustls::ServerConfig>> {
+    /// What a server on this machine shows, and whom it lets in: clients of that authority.
+    pub fn server(&self, clients: &Self, protocols: &[&str]) -> Result<Arc<rustls::ServerConfig>> {
         let key = KeyPair::generate_for(&PKCS_ED25519).map_err(failed)?;
         let mut params = params("sandbox");
         params.subject_alt_names = vec![SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST))];
@@ -81,7 +90,7 @@ impl Authority {
         let key = PrivateKeyDer::try_from(key.serialize_der()).map_err(failed)?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut roots = RootCertStore::empty();
-        roots.add(self.der.clone()).map_err(failed)?;
+        roots.add(clients.der.clone()).map_err(failed)?;
         let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
         let mut config = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()

@@ -1,0 +1,84 @@
+//! A world that is served: one lock, the clock, and those who wait for changes.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::faults::Fault;
+use super::world::World;
+
+/// The world, shared by the servers.
+#[derive(Debug)]
+pub struct Fleet {
+    world: Mutex<World>,
+    /// Counts up when something was changed.
+    changed: watch::Sender<u64>,
+    started: (Timestamp, Instant),
+}
+
+impl Fleet {
+    /// Starts the clock at this time. What is due is done from then on, while the fleet is held; must be called inside
+    /// a Tokio runtime.
+    pub fn new(world: World, now: Timestamp) -> Arc<Self> {
+        let fleet = Arc::new(Self {
+            world: Mutex::new(world),
+            changed: watch::Sender::new(0),
+            started: (now, Instant::now()),
+        });
+        let held = Arc::downgrade(&fleet);
+        let mut changed = fleet.changed.subscribe();
+        tokio::spawn(async move {
+            loop {
+                let Some(fleet) = held.upgrade() else { return };
+                let wait = fleet.act(|world, now| world.next().map(|next| next.duration_since(now)));
+                drop(fleet);
+                let wait = wait.map_or(Duration::from_secs(3600), |wait| {
+                    Duration::try_from(wait.max(SignedDuration::ZERO)).unwrap_or_default()
+                });
+                tokio::select! {
+                    changed = changed.changed() => if changed.is_err() { return },
+                    () = tokio::time::sleep(wait) => {}
+                }
+            }
+        });
+        fleet
+    }
+
+    /// The sandbox's time.
+    pub fn now(&self) -> Timestamp {
+        let (start, began) = self.started;
+        let passed = SignedDuration::try_from(began.elapsed()).unwrap_or(SignedDuration::ZERO);
+        start.checked_add(passed).unwrap_or(Timestamp::MAX)
+    }
+
+    /// Does something to the world at this time, lets follow what follows, and wakes who waits for changes.
+    pub fn act<T>(&self, what: impl FnOnce(&mut World, Timestamp) -> T) -> T {
+        let now = self.now();
+        let mut world = self.look();
+        let before = world.revision();
+        world.settle(now);
+        let done = what(&mut world, now);
+        world.settle(now);
+        if world.revision() != before {
+            self.changed.send_modify(|count| *count += 1);
+        }
+        done
+    }
+
+    /// The world as it is.
+    pub fn look(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// The fault that is staged for this call, if there is one.
+    pub fn fault(&self, place: &str, call: &str) -> Option<Fault> {
+        self.look().faults.at(place, call)
+    }
+}

@@ -1,0 +1,147 @@
+//! What a machine shows to the programs that run on it: its mounted file systems and what lies on them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+/// Where Talos mounts user volumes.
+pub const USER_VOLUMES: &str = "/var/mnt/";
+
+/// A machine as its containers see it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Host {
+    /// The name of its Node object.
+    pub name: String,
+    /// Off, or on its way up: nothing runs on it.
+    pub down: bool,
+    /// By mount point. `/var` is always there.
+    pub mounts: BTreeMap<String, FileSystem>,
+    /// Mount points that the kubelet does not see: it sees an empty read-only directory of the file system below.
+    pub hidden: BTreeSet<String>,
+}
+
+/// A mounted file system.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct FileSystem {
+    /// Such as `/dev/nvme0n1p1`.
+    pub source: String,
+    /// Such as `xfs`.
+    pub kind: String,
+    /// Such as `rw` and `noexec`.
+    pub options: Vec<String>,
+    /// In bytes.
+    pub size: u64,
+    /// In bytes, without `files`.
+    pub used: u64,
+    pub speed: Speed,
+    /// Directories by their path within the file system, such as `/pvc-1`.
+    pub directories: BTreeMap<String, Directory>,
+}
+
+/// What a disk can do; what fio finds on it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Speed {
+    /// Random writes of 4 KiB a second.
+    pub iops: f64,
+    /// In microseconds.
+    pub p50: f64,
+    /// In microseconds.
+    pub p99: f64,
+}
+
+impl Default for Speed {
+    /// Of a common NVMe disk.
+    fn default() -> Self {
+        Self { iops: 182_000.0, p50: 160.0, p99: 420.0 }
+    }
+}
+
+/// A directory that was made for a volume.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Directory {
+    pub files: BTreeMap<String, File>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct File {
+    /// In bytes.
+    pub size: u64,
+    /// Of its content, in hex.
+    pub sha256: String,
+}
+
+/// Where a path of the host lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The mount point of its file system.
+    pub mount: String,
+    /// Its path within that file system, such as `/pvc-1`.
+    pub root: String,
+    /// Nothing can be written there.
+    pub read_only: bool,
+}
+
+impl Host {
+    /// Where a path lies for the container runtime, which sees everything that is mounted.
+    pub fn place(&self, path: &str) -> Option<Place> {
+        self.within(path, |_| true).map(|(mount, root)| Place { mount, root, read_only: false })
+    }
+
+    /// Where a path lies for the kubelet and the pods that it mounts it into.
+    pub fn place_for_kubelet(&self, path: &str) -> Option<Place> {
+        let (mount, root) = self.within(path, |point| !self.hidden.contains(point))?;
+        // Talos mounts user volumes into the kubelet; what else lies below /var/mnt is only there to read.
+        let read_only = path.starts_with(USER_VOLUMES) && !mount.starts_with(USER_VOLUMES);
+        Some(Place { mount, root, read_only })
+    }
+
+    fn within(&self, path: &str, seen: impl Fn(&str) -> bool) -> Option<(String, String)> {
+        let holds = |point: &str| {
+            path.strip_prefix(point).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+                && seen(point)
+        };
+        let point = self.mounts.keys().filter(|point| holds(point)).max_by_key(|point| point.len())?;
+        let root = path.strip_prefix(point.as_str()).filter(|rest| !rest.is_empty()).unwrap_or("/");
+        Some((point.clone(), root.to_owned()))
+    }
+
+    pub fn directory(&self, place: &Place) -> Option<&Directory> {
+        self.mounts.get(&place.mount)?.directories.get(&place.root)
+    }
+
+    pub fn directory_mut(&mut self, place: &Place) -> Option<&mut Directory> {
+        self.mounts.get_mut(&place.mount)?.directories.get_mut(&place.root)
+    }
+}
+
+impl FileSystem {
+    /// In bytes.
+    pub fn available(&self) -> u64 {
+        let files = self.directories.values().flat_map(|directory| directory.files.values());
+        self.size.saturating_sub(self.used).saturating_sub(files.map(|file| file.size).sum())
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_lies_on_the_nearest_mount_that_is_seen() {
+        let mut host = Host::default();
+        for point in ["/var", "/var/mnt/openebs"] {
+            host.mounts.insert(point.into(), FileSystem::default());
+        }
+        let volume = "/var/mnt/openebs/pvc-1";
+        let own = Place { mount: "/var/mnt/openebs".into(), root: "/pvc-1".into(), read_only: false };
+        let below = Place { mount: "/var".into(), root: "/mnt/openebs/pvc-1".into(), read_only: true };
+        assert_eq!(host.place(volume).unwrap(), own);
+        assert_eq!(host.place_for_kubelet(volume).unwrap(), own);
+        host.hidden.insert("/var/mnt/openebs".into());
+        assert_eq!(host.place(volume).unwrap(), own);
+        assert_eq!(host.place_for_kubelet(volume).unwrap(), below);
+        assert_eq!(host.place("/var/mnt/openebsx").unwrap().mount, "/var");
+        assert!(host.place("/proc").is_none());
+    }
+}

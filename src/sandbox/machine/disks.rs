@@ -1,0 +1,248 @@
+//! A machine's disks, what is on them, and how Talos tells of them.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::observe::disks::{Disk as Observed, Holder};
+use crate::sandbox::host::Speed;
+use crate::talos::resources::DiskSpec;
+
+/// A disk of a simulated machine.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Disk {
+    /// The kernel's name at this boot, such as `nvme0n1`.
+    pub name: String,
+    #[serde(default)]
+    pub model: String,
+    #[serde(default)]
+    pub serial: String,
+    #[serde(default)]
+    pub wwid: String,
+    /// In bytes.
+    pub size: u64,
+    /// Such as `nvme`, `sata` or `usb`.
+    #[serde(default)]
+    pub transport: String,
+    #[serde(default)]
+    pub rotational: bool,
+    #[serde(default)]
+    pub readonly: bool,
+    #[serde(default)]
+    pub contents: Contents,
+    #[serde(default)]
+    pub speed: Speed,
+}
+
+/// What is on a disk.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Contents {
+    #[default]
+    Nothing,
+    /// Talos' own partitions.
+    Talos,
+    /// A GPT with these partitions.
+    Gpt(Vec<Partition>),
+    /// A table that Talos does not recognise, with so many partitions that only the kernel knows of.
+    Mbr(u32),
+    /// Something on the whole disk, such as `xfs`, `lvm2-pv` or `luks`.
+    Whole(String),
+}
+
+/// A partition of a GPT.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Partition {
+    pub label: String,
+    /// Such as `xfs`; empty when nothing is recognised.
+    #[serde(default)]
+    pub format: String,
+    /// In bytes.
+    pub size: u64,
+}
+
+/// What a GPT takes for itself, in bytes.
+const TABLE: u64 = 2 << 20;
+
+impl Disk {
+    pub fn path(&self) -> String {
+        format!("/dev/{}", self.name)
+    }
+
+    /// The kernel's name of a partition, from 1.
+    pub fn partition(&self, index: usize) -> String {
+        let p = if self.name.ends_with(|c: char| c.is_ascii_digit()) { "p" } else { "" };
+        format!("{}{p}{index}", self.name)
+    }
+
+    /// Its partitions, in the order of the table.
+    pub fn partitions(&self) -> Vec<Partition> {
+        let own = |label: &str, format: &str, size| Partition {
+            label: label.to_owned(),
+            format: format.to_owned(),
+            size,
+        };
+        match &self.contents {
+            Contents::Nothing | Contents::Whole(_) | Contents::Mbr(_) => Vec::new(),
+            Contents::Gpt(partitions) => partitions.clone(),
+            Contents::Talos => {
+                let system = [
+                    own("EFI", "vfat", 2 << 30),
+                    own("META", "talosmeta", 1 << 20),
+                    own("STATE", "xfs", 100 << 20),
+                ];
+                let taken: u64 = system.iter().map(|partition| partition.size).sum();
+                let rest = own("EPHEMERAL", "xfs", self.size.saturating_sub(taken + TABLE));
+                system.into_iter().chain([rest]).collect()
+            }
+        }
+    }
+
+    /// What is left for another partition, in bytes; nothing when the disk holds something else.
+    pub fn free(&self) -> Option<u64> {
+        let taken: u64 = match &self.contents {
+            Contents::Nothing | Contents::Mbr(_) => 0,
+            Contents::Gpt(partitions) => partitions.iter().map(|partition| partition.size).sum(),
+            Contents::Talos | Contents::Whole(_) => return None,
+        };
+        Some(self.size.saturating_sub(taken + TABLE))
+    }
+
+    /// Adds a partition, over whatever Talos takes for nothing; its index, from 1.
+    pub fn add(&mut self, partition: Partition) -> usize {
+        let mut partitions = match std::mem::take(&mut self.contents) {
+            Contents::Gpt(partitions) => partitions,
+            _ => Vec::new(),
+        };
+        partitions.push(partition);
+        let index = partitions.len();
+        self.contents = Contents::Gpt(partitions);
+        index
+    }
+
+    pub fn spec(&self) -> Value {
+        let mut spec = json!({
+            "dev_path": self.path(), "size": self.size, "pretty_size": pretty(self.size), "io_size": 512,
+            "sector_size": 512, "readonly": self.readonly, "cdrom": false, "rotational": self.rotational,
+            "bus_path": format!("/virtual/{}", self.name), "sub_system": "/sys/class/block",
+        });
+        let said = [
+            ("model", &self.model),
+            ("serial", &self.serial),
+            ("wwid", &self.wwid),
+            ("transport", &self.transport),
+        ];
+        for (key, value) in said.into_iter().filter(|(_, value)| !value.is_empty()) {
+            spec[key] = json!(value);
+        }
+        if !self.serial.is_empty() {
+            let link = format!("/dev/disk/by-id/{}-{}_{}", self.transport, self.model, self.serial);
+            spec["symlinks"] = json!([link.replace(' ', "_")]);
+        }
+        spec
+    }
+
+    /// For the evaluation of selectors, which Talos does over the same fields.
+    pub fn observed(&self) -> Observed {
+        let spec: DiskSpec = serde_json::from_value(self.spec()).unwrap_or_default();
+        Observed {
+            id: self.name.clone(),
+            spec,
+            system: self.contents == Contents::Talos,
+            holder: Holder::Unknown,
+            partitions: Vec::new(),
+            eligible: Ok(()),
+        }
+    }
+
+    /// Ids and specs of what Talos discovers on it: the disk and its partitions.
+    pub fn discovered(&self) -> Vec<(String, Value)> {
+        let sizes = |size: u64| json!({"size": size, "pretty_size": pretty(size), "sector_size": 512, "io_size": 512});
+        let mut whole = sizes(self.size);
+        whole["dev_path"] = json!(self.path());
+        whole["type"] = json!("disk");
+        whole["name"] = json!(match &self.contents {
+            Contents::Nothing | Contents::Mbr(_) => "",
+            Contents::Talos | Contents::Gpt(_) => "gpt",
+            Contents::Whole(format) => format,
+        });
+        let mut found = vec![(self.name.clone(), whole)];
+        for (index, partition) in (1..).zip(self.partitions()) {
+            let name = self.partition(index);
+            let mut spec = sizes(partition.size);
+            spec["dev_path"] = json!(format!("/dev/{name}"));
+            spec["type"] = json!("partition");
+            spec["parent"] = json!(self.name);
+            spec["parent_dev_path"] = json!(self.path());
+            spec["name"] = json!(partition.format);
+            spec["partition_label"] = json!(partition.label);
+            spec["partition_index"] = json!(index);
+            found.push((name, spec));
+        }
+        found
+    }
+
+    /// Ids and specs of the kernel's devices.
+    pub fn devices(&self) -> Vec<(String, Value)> {
+        let mut found = vec![(self.name.clone(), json!({"type": "disk", "major": 259, "minor": 0}))];
+        let count = match &self.contents {
+            Contents::Mbr(count) => usize::try_from(*count).unwrap_or_default(),
+            _ => self.partitions().len(),
+        };
+        let labels = self.partitions();
+        for index in 1..=count {
+            let label = labels.get(index - 1).map_or("", |partition| partition.label.as_str());
+            let spec = json!({
+                "type": "partition", "major": 259, "minor": index, "partitionName": label,
+                "partitionNumber": index, "parent": self.name,
+            });
+            found.push((self.partition(index), spec));
+        }
+        found
+    }
+}
+
+/// As Talos shows sizes to people: decimal, two figures.
+pub fn pretty(size: u64) -> String {
+    const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
+    let (mut value, mut unit) = (size as f64, 0);
+    while value >= 999.5 && unit < UNITS.len() - 1 {
+        value /= 1000.0;
+        unit += 1;
+    }
+    let digits = usize::from(value < 9.95 && unit > 0);
+    format!("{value:.digits$} {}", UNITS.get(unit).unwrap_or(&"B"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_written_as_talos_writes_them() {
+        for (size, text) in
+            [(0, "0 B"), (1 << 20, "1.0 MB"), (114_192_384, "114 MB"), (4_292_870_144, "4.3 GB")]
+        {
+            assert_eq!(pretty(size), text);
+        }
+    }
+
+    #[test]
+    fn a_partition_goes_on_what_talos_takes_for_nothing() {
+        for (contents, free) in [
+            (Contents::Nothing, true),
+            (Contents::Mbr(2), true),
+            (Contents::Whole("xfs".into()), false),
+            (Contents::Talos, false),
+        ] {
+            let disk = Disk { size: 1 << 40, contents: contents.clone(), ..Disk::default() };
+            assert_eq!(disk.free().is_some(), free, "{contents:?}");
+        }
+        let mut disk = Disk { name: "nvme0n1".into(), size: 1 << 40, ..Disk::default() };
+        let index = disk.add(Partition { label: "u-a".into(), format: "xfs".into(), size: 1 << 39 });
+        assert_eq!(disk.partition(index), "nvme0n1p1");
+        assert_eq!(disk.free(), Some((1 << 39) - TABLE));
+        assert_eq!(Disk { name: "sda".into(), ..Disk::default() }.partition(4), "sda4");
+    }
+}

@@ -1,0 +1,317 @@
+//! A simulated Talos machine: a state machine without sockets and clock. Requests go in, and time; what it publishes
+//! comes out.
+
+pub mod config;
+pub mod disks;
+pub mod resources;
+mod volumes;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use self::config::{Config, needs_reboot, parse};
+use self::disks::Disk;
+use self::resources::Published;
+use super::host::{FileSystem, Host};
+use super::timers::Timers;
+
+/// From the reset to a machine that answers.
+const BOOT: Duration = Duration::from_secs(8);
+/// How long a configuration is being applied.
+const APPLY: Duration = Duration::from_millis(300);
+/// Talos takes a try back after this time unless it is told another (`ConfigTryTimeout`).
+const TRY: Duration = Duration::from_secs(60);
+
+/// A machine.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Machine {
+    pub address: String,
+    /// Such as `v1.11.5`.
+    pub version: String,
+    pub container: bool,
+    pub controlplane: bool,
+    pub disks: Vec<Disk>,
+    /// The configuration in force, all documents; nothing in maintenance mode.
+    pub active: Option<String>,
+    /// The configuration of the next boot.
+    pub persistent: Option<String>,
+    /// What a try goes back to.
+    pub before_try: Option<String>,
+    pub rebooting: bool,
+    /// An apply is going on.
+    pub applying: bool,
+    /// NVMe disks change names at every boot.
+    pub names_swap: bool,
+    /// User volumes by id, such as `u-openebs`.
+    pub volumes: BTreeMap<String, volumes::Volume>,
+    pub host: Host,
+    /// The labels that Talos wants on the Node object.
+    pub wanted_labels: BTreeMap<String, String>,
+    /// What it knows of its Node object.
+    pub node: Option<serde_json::Value>,
+    /// The kernel's log.
+    pub log: Vec<String>,
+    pub published: Published,
+    /// Something was changed since it was published.
+    pub dirty: bool,
+}
+
+/// How a configuration is applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    Reboot,
+    Auto,
+    NoReboot,
+    Staged,
+    Try,
+}
+
+/// A request to apply a configuration.
+#[derive(Debug, Clone)]
+pub struct Apply<'a> {
+    pub config: &'a str,
+    pub mode: Mode,
+    pub dry_run: bool,
+    pub try_timeout: Option<Duration>,
+}
+
+/// What became of it: the mode that was really used, and text for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    pub mode: Mode,
+    pub details: String,
+}
+
+/// Why a request is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    Invalid(String),
+    Precondition(String),
+}
+
+impl Machine {
+    /// A running machine with this configuration, on the disk of these that holds Talos.
+    pub fn new(address: &str, version: &str, controlplane: bool, disks: Vec<Disk>, config: String) -> Self {
+        let host = Host { name: address.to_owned(), ..Host::default() };
+        let mut machine = Self {
+            address: address.to_owned(),
+            version: version.to_owned(),
+            container: disks.is_empty(),
+            controlplane,
+            disks,
+            active: Some(config.clone()),
+            persistent: Some(config),
+            before_try: None,
+            rebooting: false,
+            applying: false,
+            names_swap: false,
+            volumes: BTreeMap::new(),
+            host,
+            wanted_labels: BTreeMap::new(),
+            node: None,
+            log: Vec::new(),
+            published: Published::default(),
+            dirty: true,
+        };
+        machine.log("[talos] simulated machine is up");
+        machine.mount_system();
+        machine.wanted_labels = machine.labels();
+        machine
+    }
+
+    pub fn log(&mut self, line: impl Into<String>) {
+        self.log.push(line.into());
+    }
+
+    /// What the configuration in force asks for; nothing in maintenance mode.
+    pub fn config(&self) -> Config {
+        let text = self.active.as_deref().unwrap_or_default();
+        parse(text, &self.version).unwrap_or_default()
+    }
+
+    fn labels(&self) -> BTreeMap<String, String> {
+        let mut labels = self.config().labels;
+        if self.controlplane {
+            labels.insert("node-role.kubernetes.io/control-plane".to_owned(), String::new());
+        }
+        labels
+    }
+
+    pub fn system_disk(&self) -> Option<&Disk> {
+        self.disks.iter().find(|disk| disk.contents == disks::Contents::Talos)
+    }
+
+    fn mount_system(&mut self) {
+        self.host.mounts.clear();
+        let disk = self.system_disk();
+        let file_system = FileSystem {
+            source: disk.map_or_else(|| "overlay".to_owned(), |disk| format!("/dev/{}", disk.partition(4))),
+            kind: if disk.is_some() { "xfs" } else { "overlay" }.to_owned(),
+            options: ["rw", "nosuid", "nodev", "relatime"].map(str::to_owned).to_vec(),
+            size: disk.map_or(64 << 30, |disk| disk.size),
+            used: 4 << 30,
+            speed: disk.map(|disk| disk.speed).unwrap_or_default(),
+            directories: BTreeMap::new(),
+        };
+        self.host.mounts.insert("/var".to_owned(), file_system);
+    }
+
+    /// Applies a configuration, or says what applying it would do.
+    ///
+    /// # Errors
+    /// The refusal in Talos' words.
+    pub fn apply(
+        &mut self,
+        asked: &Apply<'_>,
+        timers: &mut Timers,
+        now: Timestamp,
+    ) -> Result<Applied, Refusal> {
+        let new = parse(asked.config, &self.version).map_err(Refusal::Invalid)?;
+        if self.applying {
+            return Err(Refusal::Precondition("another apply configuration is already in progress".into()));
+        }
+        let reboot = needs_reboot(&self.config(), &new, &self.version);
+        let mode = match (asked.mode, &reboot) {
+            (Mode::NoReboot | Mode::Try, Some(field)) => {
+                return Err(Refusal::Invalid(format!(
+                    "this config change can't be applied in immediate mode\ndiff: machine.{field}"
+                )));
+            }
+            (Mode::Reboot, _) if config::release(&self.version) >= (1, 14) => {
+                return Err(Refusal::Invalid("apply mode REBOOT is not supported".into()));
+            }
+            (Mode::Auto, Some(_)) => Mode::Reboot,
+            (Mode::Auto, None) => Mode::NoReboot,
+            (mode, _) => mode,
+        };
+        let details = self.details(asked, mode);
+        if !asked.dry_run {
+            self.take(asked, mode, timers, now);
+        }
+        Ok(Applied { mode, details })
+    }
+
+    fn details(&self, asked: &Apply<'_>, mode: Mode) -> String {
+        let how = match mode {
+            Mode::Reboot => "Applied configuration with a reboot",
+            Mode::Auto | Mode::NoReboot => "Applied configuration without a reboot",
+            Mode::Staged => "Staged configuration to be applied after the next reboot",
+            Mode::Try => "Applied configuration in try mode",
+        };
+        if !asked.dry_run {
+            return how.to_owned();
+        }
+        let same = self.active.as_deref() == Some(asked.config);
+        let diff = if same { "No changes." } else { "The configuration changes." };
+        format!("Dry run summary:\n{how} (skipped in dry-run).\n{diff}\n")
+    }
+
+    fn take(&mut self, asked: &Apply<'_>, mode: Mode, timers: &mut Timers, now: Timestamp) {
+        let key = |what: &str| format!("machine/{}/{what}", self.address);
+        let (applying, trying) = (key("apply"), key("try"));
+        timers.forget(&trying);
+        let back = self.before_try.take();
+        match mode {
+            Mode::Staged => self.persistent = Some(asked.config.to_owned()),
+            Mode::Try => {
+                self.before_try = back.or_else(|| self.active.clone());
+                self.active = Some(asked.config.to_owned());
+                timers.done(&trying, asked.try_timeout.unwrap_or(TRY), now);
+            }
+            Mode::Reboot | Mode::Auto | Mode::NoReboot => {
+                self.persistent = Some(asked.config.to_owned());
+                if mode == Mode::Reboot {
+                    self.reboot(timers, now);
+                    return;
+                }
+                self.active = Some(asked.config.to_owned());
+            }
+        }
+        self.applying = true;
+        self.dirty = true;
+        timers.done(&applying, APPLY, now);
+        self.log("[talos] configuration applied");
+    }
+
+    /// Goes down, and comes back after a while.
+    pub fn reboot(&mut self, timers: &mut Timers, now: Timestamp) {
+        self.rebooting = true;
+        self.dirty = true;
+        self.host.down = true;
+        timers.forget(&format!("machine/{}/", self.address));
+        timers.done(&format!("machine/{}/boot", self.address), BOOT, now);
+        self.log("[talos] rebooting");
+    }
+
+    /// Does what is due.
+    pub fn settle(&mut self, timers: &mut Timers, now: Timestamp) {
+        let waits = self.rebooting || self.applying || self.before_try.is_some();
+        if !self.dirty && !waits && self.volumes.values().all(|volume| volume.phase == volumes::Phase::Ready)
+        {
+            return;
+        }
+        let address = self.address.clone();
+        let key = |what: &str| format!("machine/{address}/{what}");
+        if self.rebooting && timers.done(&key("boot"), BOOT, now) {
+            self.boot();
+        }
+        if self.applying && timers.done(&key("apply"), APPLY, now) {
+            self.applying = false;
+        }
+        if self.before_try.is_some() && timers.done(&key("try"), TRY, now) {
+            self.active = self.before_try.take();
+            self.log("[talos] the tried configuration was taken back");
+        }
+        if !self.rebooting {
+            volumes::settle(self, timers, now);
+        }
+        self.wanted_labels = self.labels();
+        let fresh = resources::render(self);
+        self.published.replace(fresh, now);
+        self.dirty = false;
+    }
+
+    fn boot(&mut self) {
+        self.rebooting = false;
+        self.applying = false;
+        self.host.down = false;
+        self.before_try = None;
+        self.active = self.persistent.clone();
+        if self.names_swap {
+            self.swap_names();
+        }
+        // What was mounted is mounted again, from wherever it is now.
+        let kept = std::mem::take(&mut self.host.mounts);
+        self.mount_system();
+        for (point, file_system) in kept {
+            if point == "/var" {
+                self.host.mounts.insert(point, file_system);
+            } else {
+                self.volumes.values_mut().filter(|volume| volume.mount == point).for_each(|volume| {
+                    volume.unmounted = Some(file_system.clone());
+                    volume.phase = volumes::Phase::Waiting;
+                });
+            }
+        }
+        self.log("[talos] simulated machine is up");
+    }
+
+    /// The NVMe disks get each other's names, turned by one.
+    fn swap_names(&mut self) {
+        let nvme: Vec<usize> =
+            (0..).zip(&self.disks).filter(|(_, d)| d.transport == "nvme").map(|(i, _)| i).collect();
+        let mut names: Vec<String> =
+            nvme.iter().filter_map(|i| Some(self.disks.get(*i)?.name.clone())).collect();
+        if !names.is_empty() {
+            names.rotate_left(1);
+        }
+        for (index, name) in nvme.into_iter().zip(names) {
+            if let Some(disk) = self.disks.get_mut(index) {
+                disk.name = name;
+            }
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! The calls of the machine service.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use prost_types::Timestamp as Time;
+use tonic::{Request, Response, Status};
+
+use super::{Api, Caller, Replies};
+use crate::sandbox::machine::resources::services;
+use crate::sandbox::machine::{Apply, Machine, Mode, Refusal};
+use crate::sandbox::world::{SIMULATED, World};
+use crate::talos::proto::common::{self, Metadata};
+use crate::talos::proto::machine as wire;
+use crate::talos::proto::machine::apply_configuration_request::Mode as WireMode;
+use crate::talos::proto::machine::machine_service_server::MachineService;
+
+impl Api {
+    /// Asks every machine that is named; whoever asked for several is told which answer is whose.
+    async fn each<T>(
+        &self,
+        caller: &Caller,
+        name: &str,
+        act: impl Fn(&mut World, Timestamp, &str) -> Result<T, Status>,
+        failed: impl Fn(Metadata) -> T,
+        signed: impl Fn(&mut T, Metadata),
+    ) -> Result<Vec<T>, Status> {
+        let mut messages = Vec::new();
+        for node in &caller.nodes {
+            let metadata = Metadata { hostname: node.clone(), error: String::new() };
+            match self.call(caller, node, name, &act).await {
+                Ok(mut message) => {
+                    if caller.many {
+                        signed(&mut message, metadata);
+                    }
+                    messages.push(message);
+                }
+                Err(status) if caller.many => {
+                    messages.push(failed(Metadata { error: status.message().to_owned(), ..metadata }));
+                }
+                Err(status) => return Err(status),
+            }
+        }
+        Ok(messages)
+    }
+
+    /// The bytes of a stream of one machine.
+    async fn bytes(
+        &self,
+        caller: &Caller,
+        name: &str,
+        act: impl Fn(&Machine) -> Result<String, Status>,
+    ) -> Result<Response<Replies<common::Data>>, Status> {
+        let mut chunks = Vec::new();
+        for node in &caller.nodes {
+            let text = self.call(caller, node, name, |world, _, address| act(found(world, address)?)).await?;
+            let metadata = caller.many.then(|| Metadata { hostname: node.clone(), error: String::new() });
+            chunks.push(Ok(common::Data { metadata, bytes: text.into_bytes() }));
+        }
+        Ok(Response::new(Box::pin(futures::stream::iter(chunks))))
+    }
+}
+
+fn found<'a>(world: &'a World, address: &str) -> Result<&'a Machine, Status> {
+    world.machines.get(address).ok_or_else(|| Status::unavailable("the machine is gone"))
+}
+
+#[tonic::async_trait]
+impl MachineService for Api {
+    type ReadStream = Replies<common::Data>;
+    type DmesgStream = Replies<common::Data>;
+
+    async fn version(&self, request: Request<()>) -> Result<Response<wire::VersionResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let version = |world: &mut World, _: Timestamp, address: &str| Ok(version(found(world, address)?));
+        let failed = |metadata| wire::Version { metadata: Some(metadata), ..Default::default() };
+        let messages = self.each(&caller, "Version", version, failed, |v, m| v.metadata = Some(m)).await?;
+        Ok(Response::new(wire::VersionResponse { messages }))
+    }
+
+    async fn apply_configuration(
+        &self,
+        request: Request<wire::ApplyConfigurationRequest>,
+    ) -> Result<Response<wire::ApplyConfigurationResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        caller.admin()?;
+        let asked = request.into_inner();
+        let apply = |world: &mut World, now, address: &str| apply(world, now, address, &asked);
+        let failed = |metadata| wire::ApplyConfiguration { metadata: Some(metadata), ..Default::default() };
+        let messages =
+            self.each(&caller, "ApplyConfiguration", apply, failed, |v, m| v.metadata = Some(m)).await?;
+        Ok(Response::new(wire::ApplyConfigurationResponse { messages }))
+    }
+
+    async fn mounts(&self, request: Request<()>) -> Result<Response<wire::MountsResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let mounts = |world: &mut World, _: Timestamp, address: &str| {
+            let mounted = found(world, address)?.host.mounts.iter();
+            let stats = mounted.map(|(point, mounted)| wire::MountStat {
+                filesystem: mounted.source.clone(),
+                size: mounted.size,
+                available: mounted.available(),
+                mounted_on: point.clone(),
+            });
+            Ok(wire::Mounts { metadata: None, stats: stats.collect() })
+        };
+        let failed = |metadata| wire::Mounts { metadata: Some(metadata), ..Default::default() };
+        let messages = self.each(&caller, "Mounts", mounts, failed, |v, m| v.metadata = Some(m)).await?;
+        Ok(Response::new(wire::MountsResponse { messages }))
+    }
+
+    async fn service_list(
+        &self,
+        request: Request<()>,
+    ) -> Result<Response<wire::ServiceListResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let list = |world: &mut World, now: Timestamp, address: &str| {
+            let services = services(found(world, address)?).iter().map(|id| service(id, now)).collect();
+            Ok(wire::ServiceList { metadata: None, services })
+        };
+        let failed = |metadata| wire::ServiceList { metadata: Some(metadata), ..Default::default() };
+        let messages = self.each(&caller, "ServiceList", list, failed, |v, m| v.metadata = Some(m)).await?;
+        Ok(Response::new(wire::ServiceListResponse { messages }))
+    }
+
+    async fn reboot(
+        &self,
+        request: Request<wire::RebootRequest>,
+    ) -> Result<Response<wire::RebootResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        caller.admin()?;
+        let reboot = |world: &mut World, now, address: &str| {
+            if let Some((machine, timers)) = world.machine(address) {
+                machine.reboot(timers, now);
+            }
+            Ok(wire::Reboot { metadata: None, actor_id: SIMULATED.to_owned() })
+        };
+        let failed = |metadata| wire::Reboot { metadata: Some(metadata), ..Default::default() };
+        let messages = self.each(&caller, "Reboot", reboot, failed, |v, m| v.metadata = Some(m)).await?;
+        Ok(Response::new(wire::RebootResponse { messages }))
+    }
+
+    async fn read(&self, request: Request<wire::ReadRequest>) -> Result<Response<Self::ReadStream>, Status> {
+        let caller = Caller::of(&request)?;
+        caller.admin()?;
+        let path = request.into_inner().path;
+        let read = |machine: &Machine| match path.as_str() {
+            "/proc/mounts" => Ok(mounts(machine)),
+            "/system/state/config.yaml" => Ok(machine.persistent.clone().unwrap_or_default()),
+            path => Err(Status::not_found(format!("stat {path}: no such file or directory"))),
+        };
+        self.bytes(&caller, "Read", read).await
+    }
+
+    async fn dmesg(
+        &self,
+        request: Request<wire::DmesgRequest>,
+    ) -> Result<Response<Self::DmesgStream>, Status> {
+        let caller = Caller::of(&request)?;
+        let log = |machine: &Machine| {
+            let lines =
+                machine.log.iter().map(|line| format!("{}: user: warning: {line}\n", machine.address));
+            Ok(lines.collect())
+        };
+        self.bytes(&caller, "Dmesg", log).await
+    }
+}
+
+fn version(machine: &Machine) -> wire::Version {
+    let version = wire::VersionInfo {
+        tag: machine.version.clone(),
+        sha: SIMULATED.to_owned(),
+        os: "linux".to_owned(),
+        arch: "amd64".to_owned(),
+        ..Default::default()
+    };
+    let name = if machine.container { "container" } else { "metal" };
+    let platform = wire::PlatformInfo { name: name.to_owned(), mode: name.to_owned() };
+    wire::Version {
+        metadata: None,
+        version: Some(version),
+        platform: Some(platform),
+        features: Some(wire::FeaturesInfo { rbac: true }),
+    }
+}
+
+fn apply(
+    world: &mut World,
+    now: Timestamp,
+    address: &str,
+    asked: &wire::ApplyConfigurationRequest,
+) -> Result<wire::ApplyConfiguration, Status> {
+    let config =
+        std::str::from_utf8(&asked.data).map_err(|error| Status::invalid_argument(error.to_string()))?;
+    let mode = match asked.mode() {
+        WireMode::Reboot => Mode::Reboot,
+        WireMode::Auto => Mode::Auto,
+        WireMode::NoReboot => Mode::NoReboot,
+        WireMode::Staged => Mode::Staged,
+        WireMode::Try => Mode::Try,
+    };
+    let timeout = asked.try_mode_timeout.and_then(|timeout| Duration::try_from(timeout).ok());
+    let (machine, timers) =
+        world.machine(address).ok_or_else(|| Status::unavailable("the machine is gone"))?;
+    let asked = Apply { config, mode, dry_run: asked.dry_run, try_timeout: timeout };
+    let applied = machine.apply(&asked, timers, now).map_err(|refusal| match refusal {
+        Refusal::Invalid(text) => Status::invalid_argument(text),
+        Refusal::Precondition(text) => Status::failed_precondition(text),
+    })?;
+    let mode = match applied.mode {
+        Mode::Reboot => WireMode::Reboot,
+        Mode::Auto => WireMode::Auto,
+        Mode::NoReboot => WireMode::NoReboot,
+        Mode::Staged => WireMode::Staged,
+        Mode::Try => WireMode::Try,
+    };
+    Ok(wire::ApplyConfiguration {
+        metadata: None,
+        warnings: Vec::new(),
+        mode: mode.into(),
+        mode_details: applied.details,
+    })
+}
+
+fn service(id: &str, now: Timestamp) -> wire::ServiceInfo {
+    let at = Some(Time { seconds: now.as_second(), nanos: 0 });
+    let event = wire::ServiceEvent { msg: "Started".to_owned(), state: "Running".to_owned(), ts: at };
+    wire::ServiceInfo {
+        id: id.to_owned(),
+        state: "Running".to_owned(),
+        events: Some(wire::ServiceEvents { events: vec![event] }),
+        health: Some(wire::ServiceHealth {
+            unknown: false,
+            healthy: true,
+            last_message: String::new(),
+            last_change: at,
+        }),
+    }
+}
+
+fn mounts(machine: &Machine) -> String {
+    let mounts = machine.host.mounts.iter();
+    mounts
+        .map(|(point, mounted)| {
+            format!("{} {point} {} {} 0 0\n", mounted.source, mounted.kind, mounted.options.join(","))
+        })
+        .collect()
+}

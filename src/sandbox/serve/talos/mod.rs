@@ -1,0 +1,160 @@
+//! The simulated machine API: the gRPC services that nodeprep and talosctl use, for all machines of the fleet at one
+//! endpoint, which finds the machine by the metadata of each call as a control-plane node does.
+
+mod machine;
+mod state;
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use futures::Stream;
+use hyper_util::service::TowerToHyperService;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tonic::metadata::MetadataMap;
+use tonic::service::Routes;
+use tonic::{Request, Status};
+
+use super::pki::{Authority, Client};
+use super::{Peer, Upset, listen};
+use crate::error::Result;
+use crate::sandbox::fleet::Fleet;
+use crate::sandbox::world::World;
+use crate::talos::MAX_MESSAGE;
+use crate::talos::proto::cosi::resource::state_server::StateServer;
+use crate::talos::proto::machine::machine_service_server::MachineServiceServer;
+
+/// The role that may do everything.
+pub const ADMIN: &str = "os:admin";
+
+type Replies<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// Serves the fleet's machines on a port of this machine, to clients of this authority, until the program ends.
+pub async fn serve(fleet: &Arc<Fleet>, authority: &Authority, port: u16) -> Result<SocketAddr> {
+    let api = Api { fleet: Arc::clone(fleet) };
+    let machine = MachineServiceServer::new(api.clone())
+        .max_decoding_message_size(MAX_MESSAGE)
+        .max_encoding_message_size(MAX_MESSAGE);
+    let state = StateServer::new(api).max_encoding_message_size(MAX_MESSAGE);
+    let routes = Routes::new(machine).add_service(state).prepare();
+    listen(port, authority.server(authority, &["h2"])?, TowerToHyperService::new(routes)).await
+}
+
+/// A talosconfig for this address, these machines and this client.
+pub fn talosconfig(address: SocketAddr, nodes: &[String], authority: &Authority, client: &Client) -> Value {
+    let data = |pem: &str| BASE64_STANDARD.encode(pem);
+    // Talos' own tools write Ed25519 keys under this label (siderolabs/crypto, x509).
+    let key = client.key.replace(" PRIVATE KEY-", " ED25519 PRIVATE KEY-");
+    json!({"context": "sandbox", "contexts": {"sandbox": {
+        "endpoints": [address.to_string()], "nodes": nodes,
+        "ca": data(authority.pem()), "crt": data(&client.certificate), "key": data(&key),
+    }}})
+}
+
+#[derive(Clone)]
+struct Api {
+    fleet: Arc<Fleet>,
+}
+
+/// Who asks, and for which machines.
+struct Caller {
+    peer: Peer,
+    /// As the call named them.
+    nodes: Vec<String>,
+    /// The call may be answered by several machines, and says of each answer whose it is.
+    many: bool,
+}
+
+impl Caller {
+    /// # Errors
+    /// No machine is named: the sandbox is stricter here than a real machine, which would answer for itself.
+    fn of<T>(request: &Request<T>) -> Result<Self, Status> {
+        let named = |key: &str, metadata: &MetadataMap| -> Vec<String> {
+            let all = metadata.get_all(key).iter().filter_map(|value| value.to_str().ok());
+            all.flat_map(|value| value.split(',')).map(|node| node.trim().to_owned()).collect()
+        };
+        let peer = request.extensions().get::<Peer>().cloned().unwrap_or_default();
+        let (one, several) = (named("node", request.metadata()), named("nodes", request.metadata()));
+        let many = !several.is_empty();
+        let nodes = if many { several } else { one };
+        if nodes.is_empty() {
+            return Err(Status::invalid_argument("no node is named in the call's metadata"));
+        }
+        Ok(Self { peer, nodes, many })
+    }
+
+    /// The one machine that is named.
+    fn one(&self) -> Result<&str, Status> {
+        match self.nodes.as_slice() {
+            [node] if !self.many => Ok(node),
+            _ => Err(Status::invalid_argument("one-2-many proxying is not supported for this API method")),
+        }
+    }
+
+    fn admin(&self) -> Result<(), Status> {
+        if self.peer.organization == ADMIN {
+            return Ok(());
+        }
+        Err(Status::permission_denied("not authorized"))
+    }
+}
+
+impl Upset {
+    /// What is answered; nothing, when the connection ends.
+    async fn status(self) -> Status {
+        match self {
+            Self::Error(text) => Status::unavailable(text),
+            Self::Cut => std::future::pending().await,
+        }
+    }
+}
+
+impl Api {
+    /// Carries out a call to one machine, with whatever is staged to go wrong.
+    async fn call<T>(
+        &self,
+        caller: &Caller,
+        node: &str,
+        name: &str,
+        act: impl FnOnce(&mut World, Timestamp, &str) -> Result<T, Status>,
+    ) -> Result<T, Status> {
+        let address = self.reach(node)?;
+        let fault = self.fleet.fault(&address, name);
+        if let Err(upset) = caller.peer.before(fault.as_ref()).await {
+            return Err(upset.status().await);
+        }
+        let done = self.fleet.act(|world, now| {
+            let done = act(world, now, &address);
+            if fault.as_ref().is_some_and(|fault| fault.reboot)
+                && let Some((machine, timers)) = world.machine(&address)
+            {
+                machine.reboot(timers, now);
+            }
+            done
+        })?;
+        match caller.peer.after(fault.as_ref()) {
+            Ok(()) => Ok(done),
+            Err(upset) => Err(upset.status().await),
+        }
+    }
+
+    /// The address of a machine that is named by it or by its hostname, and that is up.
+    fn reach(&self, node: &str) -> Result<String, Status> {
+        let world = self.fleet.look();
+        let machine =
+            world.machines.get(node).or_else(|| world.machines.values().find(|m| m.host.name == node));
+        let dialing = |why: &str| {
+            Status::unavailable(format!(
+                "connection error: desc = \"transport: Error while dialing: dial tcp {node}:50000: {why}\""
+            ))
+        };
+        match machine {
+            None => Err(dialing("i/o timeout")),
+            Some(machine) if machine.rebooting => Err(dialing("connect: connection refused")),
+            Some(machine) => Ok(machine.address.clone()),
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! What takes time in the sandbox: things that were begun and are done later.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// When what was begun is done, by a key that says what it is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Timers {
+    due: BTreeMap<String, Timestamp>,
+    /// How many times faster than in the world things go.
+    pub speed: f64,
+}
+
+impl Default for Timers {
+    fn default() -> Self {
+        Self { due: BTreeMap::new(), speed: 1.0 }
+    }
+}
+
+impl Timers {
+    /// Things go so many times faster than in the world.
+    pub fn at(speed: f64) -> Self {
+        Self { speed, ..Self::default() }
+    }
+
+    /// Whether something that takes so long is done. The first time it is asked, it begins; once it was done, it is
+    /// forgotten, and can begin again.
+    pub fn done(&mut self, key: &str, takes: Duration, now: Timestamp) -> bool {
+        let takes = takes.div_f64(self.speed.max(0.001));
+        let takes = SignedDuration::try_from(takes).unwrap_or(SignedDuration::MAX);
+        let end = now.checked_add(takes).unwrap_or(Timestamp::MAX);
+        let due = *self.due.entry(key.to_owned()).or_insert(end);
+        if due > now {
+            return false;
+        }
+        self.due.remove(key);
+        true
+    }
+
+    /// Forgets what was begun under keys that start so.
+    pub fn forget(&mut self, prefix: &str) {
+        self.due.retain(|key, _| !key.starts_with(prefix));
+    }
+
+    /// Forgets what was done by now and nobody asks for any more.
+    pub fn forget_due(&mut self, now: Timestamp) {
+        self.due.retain(|_, due| *due > now);
+    }
+
+    /// When the next thing is done.
+    pub fn next(&self) -> Option<Timestamp> {
+        self.due.values().min().copied()
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_begun_is_done_once_at_its_time() {
+        let at = |millis| Timestamp::from_millisecond(millis).unwrap();
+        let mut timers = Timers { speed: 2.0, ..Timers::default() };
+        let takes = Duration::from_secs(2);
+        assert!(!timers.done("a", takes, at(0)));
+        assert_eq!(timers.next(), Some(at(1000)));
+        assert!(!timers.done("a", takes, at(999)) && timers.done("a", takes, at(1000)));
+        assert_eq!(timers.next(), None);
+        assert!(!timers.done("b/1", takes, at(0)));
+        timers.forget("b/");
+        assert_eq!(timers.next(), None);
+        assert!(timers.done("c", Duration::ZERO, at(0)));
+    }
+}
