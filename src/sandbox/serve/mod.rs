@@ -93,6 +93,8 @@ where
                 tokio::time::sleep(Duration::from_millis(10)).await;
                 continue;
             };
+            // Small answers are not held back for more to come.
+            let _ = stream.set_nodelay(true);
             let (service, acceptor) = (service.clone(), acceptor.clone());
             tokio::spawn(async move {
                 let Ok(stream) = acceptor.accept(stream).await else { return };
