@@ -151,7 +151,7 @@ fn verdict(output: &Output, floors: &Fio, base: &str) -> Result<Verdict, Stop> {
     ];
     let measurements =
         measured.map(|(name, value, unit)| (name.to_owned(), Measurement { value, unit: unit.into() }));
-    Ok(Verdict::Pass { summary: numbers, measurements: measurements.into() })
+    Ok(Verdict::Pass { summary: "random writes of 4 KiB".to_owned(), measurements: measurements.into() })
 }
 
 const SLOW: &str = "is the volume on the disk you meant (check pvc), is the disk busy, hot or worn \

@@ -52,40 +52,48 @@ pub(super) struct Planned {
 /// Reads the world and plans; secrets are decrypted first, so that a wrong key stops everything early.
 pub(super) async fn make(global: &Global, intent: &Intent, part: Part) -> Result<Planned> {
     let items = stack::render(intent, &global.stack_secrets(intent)?)?;
-    let mut plan = Plan::default();
-    let mut client = None;
-    if part == Part::All {
-        client = plan_nodes(global, intent, &mut plan).await?;
-    }
-    let mut cluster = None;
-    if items.is_empty() {
-        plan.skipped
-            .push(Skipped { what: "stack".into(), why: "the file asks for nothing to be installed".into() });
-    } else {
-        let _busy = report::busy(global.progress, "reading the cluster");
-        let connected = global.cluster().await?;
-        let observed = observe::cluster::observe(&connected, &items).await?;
-        plan.extend(plan::stack::plan(intent, &items, &observed)?);
-        plan.simulated |= connected.simulated();
-        cluster = Some(connected);
-    }
-    Ok(Planned { plan, talos: client, cluster })
+    let what = if part == Part::All { "reading the nodes and the cluster" } else { "reading the cluster" };
+    let _busy = report::busy(global.progress, what);
+    let ((mut plan, talos), (stack, cluster)) =
+        tokio::try_join!(plan_nodes(global, intent, part), plan_stack(global, intent, &items))?;
+    plan.simulated |= stack.simulated;
+    plan.extend(stack);
+    Ok(Planned { plan, talos, cluster })
 }
 
-async fn plan_nodes(global: &Global, intent: &Intent, plan: &mut Plan) -> Result<Option<talos::Client>> {
+async fn plan_stack(
+    global: &Global,
+    intent: &Intent,
+    items: &[stack::Item],
+) -> Result<(Plan, Option<Cluster>)> {
+    if items.is_empty() {
+        let why = "the file asks for nothing to be installed".into();
+        let skipped = vec![Skipped { what: "stack".into(), why }];
+        return Ok((Plan { skipped, ..Plan::default() }, None));
+    }
+    let cluster = global.cluster().await?;
+    let observed = observe::cluster::observe(&cluster, items).await?;
+    let plan = Plan { simulated: cluster.simulated(), ..plan::stack::plan(intent, items, &observed)? };
+    Ok((plan, Some(cluster)))
+}
+
+async fn plan_nodes(global: &Global, intent: &Intent, part: Part) -> Result<(Plan, Option<talos::Client>)> {
+    let mut plan = Plan::default();
+    if part != Part::All {
+        return Ok((plan, None));
+    }
     let Some((client, addresses)) = global.talos(intent)? else {
         if !intent.volumes.is_empty() || !intent.labels.is_empty() {
             let why = "the file lists no nodes".into();
             plan.skipped.push(Skipped { what: "volumes and labels".into(), why });
         }
-        return Ok(None);
+        return Ok((plan, None));
     };
-    let _busy = report::busy(global.progress, "reading the nodes");
     for node in observe(&client, &addresses).await? {
         plan.simulated |= node.simulated();
         plan.extend(plan::machine::plan(intent, &node)?);
     }
-    Ok(Some(client))
+    Ok((plan, Some(client)))
 }
 
 /// Asks before a plan is carried out; `--yes` answers, and without a terminal it is required.

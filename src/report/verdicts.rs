@@ -45,7 +45,10 @@ fn detail(verdict: &Verdict) -> (String, &str) {
             let measured: Vec<String> = measurements
                 .iter()
                 .filter(|(_, m)| m.unit != "bool")
-                .map(|(name, m)| format!("{name} {} {}", number(m.value), m.unit))
+                .map(|(name, m)| match m.unit.as_str() {
+                    "B/s" => format!("{name} {:.1} MB/s", m.value / 1e6),
+                    unit => format!("{name} {} {unit}", number(m.value)),
+                })
                 .collect();
             let both = [summary.clone(), measured.join(", ")];
             (both.iter().filter(|s| !s.is_empty()).cloned().collect::<Vec<_>>().join("; "), "")

@@ -13,7 +13,7 @@ use crate::intent::Size;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Scenario {
-    /// What is made up follows from it.
+    /// What is made up follows from it: the WWIDs of disks.
     #[serde(default)]
     pub seed: u64,
     /// How many times faster than in the world things go that take time.
@@ -166,7 +166,7 @@ impl Machine {
     }
 
     /// Its disks; made-up serials carry the machine's place in the list.
-    pub fn disks(&self, index: usize) -> Vec<Disk> {
+    pub fn disks(&self, index: usize, seed: u64) -> Vec<Disk> {
         if self.container {
             return Vec::new();
         }
@@ -176,7 +176,7 @@ impl Machine {
         let nvme = |name: &str, model: &str, serial: String, size: u64| Disk {
             name: name.to_owned(),
             model: model.to_owned(),
-            wwid: format!("eui.{:016x}", fingerprint(&serial)),
+            wwid: format!("eui.{:016x}", fingerprint(&format!("{seed}/{serial}"))),
             serial,
             size,
             transport: "nvme".to_owned(),
@@ -249,10 +249,11 @@ mod tests {
                     - {name: sda, size: 100GB, holds: talos}\n  - {address: 10.0.0.9, role: controlplane}\n\
                     faults:\n  - {where: 10.0.0.9, call: ApplyConfiguration, times: 1, dropAfterActing: true}\n";
         let scenario = Scenario::parse("s.yaml", text).unwrap();
-        let disks = scenario.machines[0].disks(0);
+        let disks = scenario.machines[0].disks(0, scenario.seed);
         assert_eq!((disks[0].transport.as_str(), disks[1].transport.as_str()), ("nvme", "sata"));
         assert_eq!(scenario.machines[1].address(1), "10.0.0.9");
-        assert_eq!(scenario.machines[1].disks(1).len(), 3);
+        let made_up = |seed| scenario.machines[1].disks(1, seed);
+        assert!(made_up(1).len() == 3 && made_up(1) == made_up(1) && made_up(1) != made_up(2));
         assert!(scenario.faults[0].drop_after_acting);
         assert_eq!(Scenario::parse("s.yaml", "{}").unwrap().machines.len(), 3);
     }

@@ -54,8 +54,13 @@ impl World {
             let controlplane = wanted.role == Role::Controlplane;
             let (address, name) = (wanted.address(index), wanted.hostname(index));
             let config = config_of(&name, controlplane);
-            let mut machine =
-                Machine::new(&address, &wanted.version, controlplane, wanted.disks(index), config);
+            let mut machine = Machine::new(
+                &address,
+                &wanted.version,
+                controlplane,
+                wanted.disks(index, scenario.seed),
+                config,
+            );
             machine.container = wanted.container;
             machine.names_swap = wanted.names_swap;
             machine.host.name = name;

@@ -124,7 +124,7 @@ impl Disk {
     pub fn spec(&self) -> Value {
         let mut spec = json!({
             "dev_path": self.path(), "size": self.size, "pretty_size": pretty(self.size), "io_size": 512,
-            "sector_size": 512, "readonly": self.readonly, "cdrom": false, "rotational": self.rotational,
+            "sector_size": 512, "readonly": self.readonly, "cdrom": false,
             "bus_path": format!("/virtual/{}", self.name), "sub_system": "/sys/class/block",
         });
         let said = [
@@ -135,6 +135,9 @@ impl Disk {
         ];
         for (key, value) in said.into_iter().filter(|(_, value)| !value.is_empty()) {
             spec[key] = json!(value);
+        }
+        if self.rotational {
+            spec["rotational"] = json!(true);
         }
         if !self.serial.is_empty() {
             let link = format!("/dev/disk/by-id/{}-{}_{}", self.transport, self.model, self.serial);

@@ -274,7 +274,7 @@ fn volume_status(machine: &Machine, id: &str, volume: &volumes::Volume) -> Value
 fn about(machine: &Machine, put: Put<'_>) {
     let name = machine.host.name.as_str();
     let platform = if machine.container { "container" } else { "metal" };
-    put("PlatformMetadatas.talos.dev", "platformmetadata", json!({"platform": platform, "hostname": name}));
+    put("PlatformMetadatas.talos.dev", "platformmetadata", json!({"platform": platform}));
     put("SecurityStates.talos.dev", "securitystate", json!({"secureBoot": false, "bootedWithUKI": false}));
     let stage = match (&machine.active, machine.rebooting) {
         (_, true) => "rebooting",
