@@ -8,7 +8,7 @@
 //! * doing it: [`apply`]
 //! * judging it: [`check`]
 //! * telling it: [`event`], [`report`]
-//! * underneath: [`secrets`], [`state`], [`yaml`], [`error`]; on top: [`cli`]
+//! * underneath: [`secrets`], [`state`], [`yaml`], [`dial`], [`error`]; on top: [`cli`]
 //! * to try it all without machines: [`sandbox`]
 
 pub mod apply;
@@ -16,6 +16,7 @@ pub mod check;
 pub mod cli;
 pub mod cluster;
 pub mod config_doc;
+pub mod dial;
 pub mod error;
 pub mod event;
 pub mod intent;

@@ -7,19 +7,20 @@ use std::path::{Path, PathBuf};
 const ALLOWED: &[(&str, &[&str])] = &[
     ("apply", &["cluster", "observe", "plan", "state", "talos"]),
     ("check", &["cluster", "intent", "observe", "plan", "state", "talos"]),
-    ("cluster", &["plan"]),
+    ("cluster", &["dial", "plan"]),
     ("config_doc", &["yaml"]),
+    ("dial", &[]),
     ("error", &[]),
     ("event", &[]),
     ("intent", &["observe", "yaml"]),
     ("observe", &["cluster", "plan", "stack", "talos"]),
     ("plan", &["config_doc", "intent", "observe", "stack", "yaml"]),
     ("report", &["check", "intent", "plan", "state"]),
-    ("sandbox", &["intent", "observe", "secrets", "talos"]),
+    ("sandbox", &["dial", "intent", "observe", "secrets", "talos"]),
     ("secrets", &["yaml"]),
     ("stack", &["intent", "plan"]),
     ("state", &[]),
-    ("talos", &[]),
+    ("talos", &["dial"]),
     ("yaml", &[]),
 ];
 

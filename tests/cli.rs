@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
 use tempfile::TempDir;
 
@@ -37,11 +37,8 @@ impl Env {
     }
 
     fn run(&self, args: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_nodeprep"))
+        crate::common::nodeprep(self.path())
             .args(args)
-            .current_dir(self.path())
-            .env_clear()
-            .env("HOME", self.path().join("home"))
             .env("NODEPREP_STATE", self.path().join("state"))
             .output()
             .expect("nodeprep runs")

@@ -98,10 +98,10 @@ async fn once_asked(client: &Client, exchange: &Exchange) -> (u16, Value) {
     let bytes = response.into_body().collect_bytes().await.unwrap();
     let text = String::from_utf8(bytes.to_vec()).unwrap();
     // A watch answers with a line per event.
-    let lines: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let lines = || text.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>();
     let body = match serde_json::from_str(&text) {
+        _ if code == 200 && path.contains("watch=true") => Value::Array(lines().unwrap()),
         Ok(body) => body,
-        Err(_) if !lines.is_empty() => Value::Array(lines),
         Err(_) => Value::String(text.trim().to_owned()),
     };
     (code, body)

@@ -11,6 +11,7 @@ use nodeprep::plan::{Action, Plan, stack as planner};
 use nodeprep::sandbox::fleet::Fleet;
 use nodeprep::sandbox::scenario::Scenario;
 use nodeprep::sandbox::serve::kube::{kubeconfig, serve};
+use nodeprep::sandbox::serve::network::Network;
 use nodeprep::sandbox::serve::pki::Authority;
 use nodeprep::sandbox::world::{World, time};
 use nodeprep::stack::{self, Item};
@@ -56,13 +57,13 @@ async fn served(
 ) -> (Arc<Fleet>, nodeprep::error::Result<Cluster>) {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let (now, scenario) = (Timestamp::now(), Scenario { speed: 100.0, ..Scenario::default() });
-    let fleet = Fleet::new(World::new(&scenario, now), now);
+    let fleet = Fleet::new(World::new(&scenario, now), now, Network::Loopback);
     let address = serve(&fleet, authority, 0).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("kubeconfig");
     let text = kubeconfig(address, authority, &of_client.client("system:masters").unwrap());
     std::fs::write(&path, text.to_string()).unwrap();
-    (fleet, Cluster::connect(Some(&path), None).await)
+    (fleet, Cluster::connect(Some(&path), None, &nodeprep::dial::tcp()).await)
 }
 
 fn file() -> intent::Intent {

@@ -46,12 +46,11 @@ struct Step {
 }
 
 fn nodeprep(folder: &Path, args: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_nodeprep"));
+    let mut command = crate::common::nodeprep(folder);
     command
         .args(args.split_whitespace())
         .args(["--progress", "plain", "--sandbox-state"])
         .arg(folder.join("fleet"));
-    command.current_dir(folder).env_clear().env("HOME", folder);
     command
 }
 
@@ -81,7 +80,9 @@ fn ask(folder: &Path, (method, path, body): &(String, String, Value)) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let cluster = Cluster::connect(Some(&folder.join("fleet/kubeconfig")), None).await.unwrap();
+        let cluster = Cluster::connect(Some(&folder.join("fleet/kubeconfig")), None, &nodeprep::dial::tcp())
+            .await
+            .unwrap();
         let kind = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
         let request =
             hyper::Request::builder().method(method.as_str()).uri(path).header("content-type", kind);

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::cluster::Cluster;
+use crate::dial;
 use crate::error::{Error, Result};
 use crate::event::Events;
 use crate::intent::{self, Intent};
@@ -12,6 +13,7 @@ use crate::observe::nodes::{self, Node};
 use crate::report::{self, Progress};
 use crate::sandbox::Sandbox;
 use crate::sandbox::scenario::Scenario;
+use crate::sandbox::serve::network::Network;
 use crate::secrets;
 use crate::stack::StackSecret;
 use crate::state::State;
@@ -19,6 +21,8 @@ use crate::talos;
 
 /// What the file is called when nothing is said.
 const FILE: &str = "nodeprep.yaml";
+/// Switches that lead to real machines.
+const REAL: [&str; 4] = ["talosconfig", "talos_context", "kubeconfig", "context"];
 
 #[derive(Debug, clap::Args)]
 pub struct Global {
@@ -39,24 +43,17 @@ pub struct Global {
     pub context: Option<String>,
     /// Act on a simulated fleet: of three machines, or as a scenario file says. Nothing real is touched.
     #[arg(
-        long, global = true, value_name = "SCENARIO",
-        conflicts_with_all = ["talosconfig", "talos_context", "kubeconfig", "context"],
-        help_heading = "Sandbox"
+        long, global = true, value_name = "SCENARIO", conflicts_with_all = REAL, help_heading = "Sandbox"
     )]
     pub sandbox: Option<Option<PathBuf>>,
     /// A simulated fleet of so many machines.
     #[arg(
         long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..),
-        conflicts_with_all = ["talosconfig", "talos_context", "kubeconfig", "context"],
-        help_heading = "Sandbox"
+        conflicts_with_all = REAL, help_heading = "Sandbox"
     )]
     pub sandbox_nodes: Option<u16>,
     /// Keep the simulated fleet in this folder, so that several commands act on one.
-    #[arg(
-        long, global = true, value_name = "FOLDER",
-        conflicts_with_all = ["talosconfig", "talos_context", "kubeconfig", "context"],
-        help_heading = "Sandbox"
-    )]
+    #[arg(long, global = true, value_name = "FOLDER", conflicts_with_all = REAL, help_heading = "Sandbox")]
     pub sandbox_state: Option<PathBuf>,
     /// Where the journal is kept and which age key is tried first, in a sandbox.
     #[arg(skip)]
@@ -93,7 +90,7 @@ impl Global {
         if self.sandbox.is_none() && self.sandbox_nodes.is_none() && self.sandbox_state.is_none() {
             return Ok(None);
         }
-        let sandbox = Sandbox::start(&self.scenario()?, self.sandbox_state.as_deref()).await?;
+        let sandbox = self.start_sandbox().await?;
         self.talosconfig = Some(sandbox.talosconfig());
         self.kubeconfig = Some(sandbox.kubeconfig());
         if self.file.as_os_str() == FILE && !self.file.exists() {
@@ -101,6 +98,12 @@ impl Global {
         }
         self.simulated = Some(Simulated { state: sandbox.state(), age_key: sandbox.age_key() });
         Ok(Some(sandbox))
+    }
+
+    /// Serves the sandbox on this machine.
+    pub async fn start_sandbox(&self) -> Result<Sandbox> {
+        let (scenario, folder) = (self.scenario()?, self.sandbox_state.as_deref());
+        Sandbox::start(&scenario, folder, Network::Loopback, jiff::Timestamp::now()).await
     }
 
     /// The scenario of the file, or of so many machines, or with a machine for each node of nodeprep.yaml.
@@ -160,7 +163,7 @@ impl Global {
     }
 
     pub async fn cluster(&self) -> Result<Cluster> {
-        Cluster::connect(self.kubeconfig.as_deref(), self.context.as_deref()).await
+        Cluster::connect(self.kubeconfig.as_deref(), self.context.as_deref(), &dial::tcp()).await
     }
 
     /// The client for the machine API, and the addresses to speak to: the file's nodes, narrowed by `--nodes`.

@@ -3,7 +3,6 @@
 use super::Global;
 use crate::error::{Error, Kind, Result};
 use crate::report;
-use crate::sandbox::Sandbox;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -19,17 +18,24 @@ enum What {
 
 pub async fn run(global: &Global, args: &Args) -> Result<()> {
     let What::Up = args.what;
-    let sandbox = Sandbox::start(&global.scenario()?, global.sandbox_state.as_deref()).await?;
+    let sandbox = global.start_sandbox().await?;
     let Some(fleet) = sandbox.fleet() else {
         return Err(Error::new(Kind::Unavailable, format!("{} is served already", sandbox.folder.display()))
             .hint("use it with --sandbox-state, or name another folder"));
     };
     let machines = fleet.look().machines.len();
     let folder = sandbox.folder.display();
+    let new: String = sandbox
+        .maintenance()
+        .iter()
+        .map(|(node, address)| {
+            format!("talosctl -n {address} get disks --insecure  # {node}, in maintenance mode\n")
+        })
+        .collect();
     report::stdout(&format!(
         "simulated fleet of {machines} machines; Ctrl-C ends it\n\
          export TALOSCONFIG={folder}/talosconfig KUBECONFIG={folder}/kubeconfig SOPS_AGE_KEY_FILE={folder}/age.key\n\
-         talosctl get disks\nkubectl get nodes\nnodeprep -f {folder}/nodeprep.yaml plan\n"
+         talosctl get disks\nkubectl get nodes\nnodeprep -f {folder}/nodeprep.yaml plan\n{new}"
     ));
     let mut interrupted = super::interrupted();
     let _ = interrupted.wait_for(|interrupted| *interrupted).await;

@@ -222,7 +222,8 @@ mod tests {
     async fn a_cluster_that_is_down_is_unavailable() {
         let dir = tempfile::tempdir().unwrap();
         let path = write(dir.path(), "lab", "http://127.0.0.1:1", "{}");
-        let error = crate::cluster::Cluster::connect(Some(&path), None).await.unwrap_err();
+        let error =
+            crate::cluster::Cluster::connect(Some(&path), None, &crate::dial::tcp()).await.unwrap_err();
         assert_eq!(error.kind, Kind::Unavailable, "{error}");
         assert!(error.what.contains("context lab (http://127.0.0.1:1/)"), "{error}");
     }

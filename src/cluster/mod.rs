@@ -1,5 +1,6 @@
 //! Adapter to the Kubernetes API: connection, server-side apply, waits, logs.
 
+mod client;
 mod config;
 mod error;
 mod logs;
@@ -19,6 +20,7 @@ use tokio::sync::Mutex;
 pub use error::from_kube;
 pub use object::{Applied, Outcome};
 
+use crate::dial::Dial;
 use crate::error::Result;
 
 /// The field manager of everything nodeprep applies.
@@ -51,9 +53,9 @@ impl std::fmt::Debug for Cluster {
 impl Cluster {
     /// Connects by kubectl's rules (the path, else `KUBECONFIG`, else `~/.kube/config`, else in-cluster) and
     /// asks the API server for its version, so that a wrong address or credential shows at once.
-    pub async fn connect(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<Self> {
+    pub async fn connect(kubeconfig: Option<&Path>, context: Option<&str>, dial: &Dial) -> Result<Self> {
         let config::Found { config, name } = config::load(kubeconfig, context).await?;
-        let client = kube::Client::try_from(config).map_err(|e| from_kube(&name, e))?;
+        let client = client::client(config, Arc::clone(dial)).map_err(|e| from_kube(&name, e))?;
         let cluster = Self { name, ..Self::from_client(client) };
         match tokio::time::timeout(FIRST_ANSWER, cluster.client.apiserver_version()).await {
             Ok(Ok(version)) => Ok(Self { simulated: version.git_version.contains("simulated"), ..cluster }),

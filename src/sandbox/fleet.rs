@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::faults::Fault;
+use super::serve::network::Network;
 use super::world::World;
 
 /// The world, shared by the servers.
@@ -17,16 +18,33 @@ pub struct Fleet {
     /// Counts up when something was changed.
     changed: watch::Sender<u64>,
     started: (Timestamp, Instant),
+    /// Where its servers listen.
+    network: Network,
+    /// What was called, when that is kept.
+    calls: Mutex<Option<Vec<Call>>>,
+}
+
+/// A call that a server took.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    pub at: Timestamp,
+    /// As in a scenario's faults: a machine's address, or `kubernetes`.
+    pub place: String,
+    pub call: String,
+    /// Something was staged to go wrong with it.
+    pub faulty: bool,
 }
 
 impl Fleet {
     /// Starts the clock at this time. What is due is done from then on, while the fleet is held; must be called inside
     /// a Tokio runtime.
-    pub fn new(world: World, now: Timestamp) -> Arc<Self> {
+    pub fn new(world: World, now: Timestamp, network: Network) -> Arc<Self> {
         let fleet = Arc::new(Self {
             world: Mutex::new(world),
             changed: watch::Sender::new(0),
             started: (now, Instant::now()),
+            network,
+            calls: Mutex::default(),
         });
         let held = Arc::downgrade(&fleet);
         let mut changed = fleet.changed.subscribe();
@@ -39,12 +57,18 @@ impl Fleet {
                     Duration::try_from(wait.max(SignedDuration::ZERO)).unwrap_or_default()
                 });
                 tokio::select! {
+                    biased;
                     changed = changed.changed() => if changed.is_err() { return },
                     () = tokio::time::sleep(wait) => {}
                 }
             }
         });
         fleet
+    }
+
+    /// Where its servers listen.
+    pub fn network(&self) -> &Network {
+        &self.network
     }
 
     /// The sandbox's time.
@@ -79,6 +103,17 @@ impl Fleet {
 
     /// The fault that is staged for this call, if there is one.
     pub fn fault(&self, place: &str, call: &str) -> Option<Fault> {
-        self.look().faults.at(place, call)
+        let fault = self.look().faults.at(place, call);
+        if let Some(calls) = self.calls.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            let (place, call) = (place.to_owned(), call.to_owned());
+            calls.push(Call { at: self.now(), place, call, faulty: fault.is_some() });
+        }
+        fault
+    }
+
+    /// The calls since this was asked before; they are kept from the first time on.
+    pub fn calls(&self) -> Vec<Call> {
+        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        calls.replace(Vec::new()).unwrap_or_default()
     }
 }

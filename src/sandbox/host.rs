@@ -96,12 +96,10 @@ impl Host {
     }
 
     fn within(&self, path: &str, seen: impl Fn(&str) -> bool) -> Option<(String, String)> {
-        let holds = |point: &str| {
-            path.strip_prefix(point).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-                && seen(point)
-        };
-        let point = self.mounts.keys().filter(|point| holds(point)).max_by_key(|point| point.len())?;
-        let root = path.strip_prefix(point.as_str()).filter(|rest| !rest.is_empty()).unwrap_or("/");
+        let points = self.mounts.keys().filter(|point| seen(point));
+        let within = points.filter_map(|point| Some((point, below(path, point)?)));
+        let (point, rest) = within.max_by_key(|(point, _)| point.len())?;
+        let root = if rest.is_empty() { "/" } else { rest };
         Some((point.clone(), root.to_owned()))
     }
 
@@ -112,6 +110,11 @@ impl Host {
     pub fn directory_mut(&mut self, place: &Place) -> Option<&mut Directory> {
         self.mounts.get_mut(&place.mount)?.directories.get_mut(&place.root)
     }
+}
+
+/// What a path says after a folder's, empty for the folder itself; none when it lies elsewhere.
+pub fn below<'a>(path: &'a str, folder: &str) -> Option<&'a str> {
+    path.strip_prefix(folder).filter(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 impl FileSystem {

@@ -13,6 +13,7 @@ pub mod serve;
 pub mod timers;
 pub mod world;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +23,7 @@ use tempfile::TempDir;
 
 use self::fleet::Fleet;
 use self::scenario::Scenario;
-use self::serve::{kube as kubernetes, pki::Authority, talos};
+use self::serve::{kube as kubernetes, network::Network, pki::Authority, talos};
 use self::world::World;
 use crate::error::{Error, Result};
 use crate::secrets::{Format, NewKey, Selector, Settings, encrypt};
@@ -42,6 +43,7 @@ pub struct Sandbox {
 #[derive(Debug)]
 struct Served {
     fleet: Arc<Fleet>,
+    maintenance: Vec<(String, SocketAddr)>,
     /// Its folder is this process' own as long as it is held.
     _lock: Option<std::fs::File>,
     keep: bool,
@@ -76,12 +78,17 @@ impl Sandbox {
         self.served.is_none()
     }
 
-    /// Serves a fleet until it is dropped. With a folder, the fleet is the one that was kept there, or is kept there from
+    /// Serves a fleet on this network until it is dropped; it is `now` when it starts. With a folder, the fleet is the one that was kept there, or is kept there from
     /// now on; one that another process serves is joined.
     ///
     /// # Errors
     /// The folder can't be used, or no port is free.
-    pub async fn start(scenario: &Scenario, folder: Option<&Path>) -> Result<Self> {
+    pub async fn start(
+        scenario: &Scenario,
+        folder: Option<&Path>,
+        network: Network,
+        now: Timestamp,
+    ) -> Result<Self> {
         let (folder, temporary) = match folder {
             Some(folder) => (folder.to_owned(), None),
             None => {
@@ -99,7 +106,6 @@ impl Sandbox {
         } else {
             None
         };
-        let now = Timestamp::now();
         let world = match saved::load(&folder)? {
             Some(world) => world,
             None => {
@@ -108,18 +114,23 @@ impl Sandbox {
                 world
             }
         };
-        let fleet = Fleet::new(world, now);
-        publish(&folder, &fleet).await?;
+        let fleet = Fleet::new(world, now, network);
+        let maintenance = publish(&folder, &fleet).await?;
         if keep {
             tokio::spawn(save_often(folder.clone(), Arc::downgrade(&fleet)));
         }
-        let served = Some(Served { fleet, _lock: lock, keep });
+        let served = Some(Served { fleet, maintenance, _lock: lock, keep });
         Ok(Self { folder, served, _temporary: temporary })
     }
 
     /// The fleet, when this process serves it.
     pub fn fleet(&self) -> Option<&Arc<Fleet>> {
         self.served.as_ref().map(|served| &served.fleet)
+    }
+
+    /// The machines that were in maintenance mode when this process began to serve them, and where each is reached.
+    pub fn maintenance(&self) -> &[(String, SocketAddr)] {
+        self.served.as_ref().map_or(&[], |served| &served.maintenance)
     }
 
     /// Writes down how the fleet is now, when it has a folder.
@@ -148,16 +159,28 @@ async fn save_often(folder: PathBuf, fleet: std::sync::Weak<Fleet>) {
     }
 }
 
-/// Starts both servers, and writes the files that clients need.
-async fn publish(folder: &Path, fleet: &Arc<Fleet>) -> Result<()> {
+/// Starts all servers, and writes the files that clients need; returns where machines in maintenance mode are reached.
+async fn publish(folder: &Path, fleet: &Arc<Fleet>) -> Result<Vec<(String, SocketAddr)>> {
     let (talos_ca, kubernetes_ca) = (Authority::new("sandbox talos")?, Authority::new("sandbox kubernetes")?);
     let address = talos::serve(fleet, &talos_ca, 0).await?;
-    let nodes: Vec<String> = fleet.look().machines.keys().cloned().collect();
-    let config = talos::talosconfig(address, &nodes, &talos_ca, &talos_ca.client(talos::ADMIN)?);
+    let machines = |configured: bool| -> Vec<String> {
+        let world = fleet.look();
+        let found = world.machines.values().filter(|machine| machine.active.is_some() == configured);
+        found.map(|machine| machine.address.clone()).collect()
+    };
+    let config = talos::talosconfig(address, &machines(true), &talos_ca, &talos_ca.client(talos::ADMIN)?);
     saved::write(&folder.join("talosconfig"), config.to_string().as_bytes())?;
+    let mut maintenance = Vec::new();
+    for node in machines(false) {
+        let address = talos::serve_maintenance(fleet, &talos_ca, &node).await?;
+        maintenance.push((node, address));
+    }
+    let lines: String = maintenance.iter().map(|(node, address)| format!("{node}: {address}\n")).collect();
+    saved::write(&folder.join("maintenance.yaml"), [MAINTENANCE, &lines].concat().as_bytes())?;
     let address = kubernetes::serve(fleet, &kubernetes_ca, 0).await?;
     let config = kubernetes::kubeconfig(address, &kubernetes_ca, &kubernetes_ca.client("system:masters")?);
-    saved::write(&folder.join("kubeconfig"), config.to_string().as_bytes())
+    saved::write(&folder.join("kubeconfig"), config.to_string().as_bytes())?;
+    Ok(maintenance)
 }
 
 /// Writes the file that asks for everything, and its secrets.
@@ -179,6 +202,10 @@ fn write_files(folder: &Path, world: &World) -> Result<()> {
     let nodes: String = world.machines.keys().map(|address| format!("  - address: {address}\n")).collect();
     saved::write(&folder.join("nodeprep.yaml"), FILE.replace("NODES\n", &nodes).as_bytes())
 }
+
+/// Before the list of machines in maintenance mode.
+const MAINTENANCE: &str =
+    "# Where each machine in maintenance mode is reached: talosctl -n 127.0.0.1:PORT get disks --insecure\n";
 
 /// The secrets of a store that does not exist.
 const SECRETS: &str = "apiVersion: v1

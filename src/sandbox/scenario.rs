@@ -48,6 +48,12 @@ pub struct Machine {
     /// Talos in a container, which has no disks.
     #[serde(default)]
     pub container: bool,
+    /// Booted from the ISO, without a configuration; nothing is installed on its disks unless they are said.
+    #[serde(default)]
+    pub maintenance: bool,
+    /// Switched off. When it has a configuration, it is a member of the cluster all the same.
+    #[serde(default)]
+    pub off: bool,
     /// Those of the default when nothing is said.
     #[serde(default)]
     pub disks: Vec<ScenarioDisk>,
@@ -116,6 +122,8 @@ impl Scenario {
             version: version(),
             role: if index < 3 { Role::Controlplane } else { Role::Worker },
             container: false,
+            maintenance: false,
+            off: false,
             disks: Vec::new(),
             names_swap: false,
             hidden: Vec::new(),
@@ -149,6 +157,9 @@ impl Scenario {
         for (index, machine) in scenario.machines.iter().enumerate() {
             if !known.insert(machine.address(index)) {
                 return wrong(&format!("two machines have the address {}", machine.address(index)));
+            }
+            if machine.container && machine.maintenance {
+                return wrong("maintenance is for machines with disks, not for containers");
             }
         }
         Ok(scenario)
@@ -192,7 +203,7 @@ impl Machine {
                 serial: serial('S'),
                 size: 256_060_514_304,
                 transport: "sata".to_owned(),
-                contents: Contents::Talos,
+                contents: if self.maintenance { Contents::Nothing } else { Contents::Talos },
                 ..Disk::default()
             },
         ]
@@ -256,12 +267,20 @@ mod tests {
         assert!(made_up(1).len() == 3 && made_up(1) == made_up(1) && made_up(1) != made_up(2));
         assert!(scenario.faults[0].drop_after_acting);
         assert_eq!(Scenario::parse("s.yaml", "{}").unwrap().machines.len(), 3);
+        let text = "machines: [{maintenance: true}, {maintenance: true, disks: [{name: sda, size: 1TB, holds: xfs}]}]";
+        let new = Scenario::parse("s.yaml", text).unwrap().machines;
+        assert!(new[0].disks(0, 0).iter().all(|disk| disk.contents == Contents::Nothing));
+        assert_eq!(new[1].disks(1, 0)[0].contents, Contents::Whole("xfs".into()));
     }
 
     #[test]
-    fn the_example_is_one() {
+    fn the_examples_are_scenarios() {
         let scenario = Scenario::parse("faults.yaml", include_str!("../../examples/faults.yaml")).unwrap();
         assert_eq!((scenario.machines.len(), scenario.faults.len()), (2, 1));
+        let text = include_str!("../../examples/new-machine.yaml");
+        let scenario = Scenario::parse("new-machine.yaml", text).unwrap();
+        let kinds = scenario.machines.iter().map(|machine| (machine.maintenance, machine.off));
+        assert_eq!(kinds.collect::<Vec<_>>(), [(false, false), (true, false), (false, true)]);
     }
 
     #[test]
@@ -270,6 +289,7 @@ mod tests {
             ("machines:\n  - disk: 1\n", "line 2"),
             ("speed: 0\n", "above 0"),
             ("machines: [{address: a}, {address: a}]", "two machines"),
+            ("machines: [{container: true, maintenance: true}]", "with disks"),
             ("speed: fast\n", "s.yaml"),
         ] {
             let error = Scenario::parse("s.yaml", text).unwrap_err();

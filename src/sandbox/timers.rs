@@ -40,6 +40,11 @@ impl Timers {
         true
     }
 
+    /// Something is due at this time of the calendar, however fast things go.
+    pub fn wake(&mut self, key: &str, at: Timestamp) {
+        self.due.insert(key.to_owned(), at);
+    }
+
     /// Forgets what was begun under keys that start so.
     pub fn forget(&mut self, prefix: &str) {
         self.due.retain(|key, _| !key.starts_with(prefix));
@@ -74,5 +79,7 @@ mod tests {
         timers.forget("b/");
         assert_eq!(timers.next(), None);
         assert!(timers.done("c", Duration::ZERO, at(0)));
+        timers.wake("d", at(5000));
+        assert_eq!(timers.next(), Some(at(5000)), "whatever the speed");
     }
 }

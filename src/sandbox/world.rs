@@ -1,14 +1,18 @@
 //! The simulated world: machines and the cluster that they make up. A state machine: requests and time go in, answers
 //! come out.
 
+mod node;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::faults::Faults;
-use super::kube::actors::{self, Stage};
+use super::kube::actors::objects::holds;
+use super::kube::actors::{self, Stage, text};
 use super::kube::api::Api;
 use super::kube::store::Place;
 use super::machine::Machine;
@@ -32,12 +36,8 @@ pub struct World {
 
 /// How many changes are kept for watches.
 const HISTORY: usize = 10_000;
-/// From the configuration to the Node object's label.
-const LABEL: Duration = Duration::from_millis(300);
 /// One thing leads to the next; more rounds than this would be a fault of the sandbox.
 const ROUNDS: usize = 200;
-/// Which labels Talos set is kept there, so that it leaves others alone (siderolabs/talos, constants).
-const OWNED_LABELS: &str = "talos.dev/owned-labels";
 
 impl World {
     /// A running cluster of the scenario's machines.
@@ -53,68 +53,23 @@ impl World {
         for (index, wanted) in scenario.machines.iter().enumerate() {
             let controlplane = wanted.role == Role::Controlplane;
             let (address, name) = (wanted.address(index), wanted.hostname(index));
-            let config = config_of(&name, controlplane);
-            let mut machine = Machine::new(
-                &address,
-                &wanted.version,
-                controlplane,
-                wanted.disks(index, scenario.seed),
-                config,
-            );
-            machine.container = wanted.container;
+            let config = (!wanted.maintenance).then(|| config_of(&name, controlplane));
+            let disks = wanted.disks(index, scenario.seed);
+            let mut machine = Machine::new(&address, &wanted.version, controlplane, disks, config);
             machine.names_swap = wanted.names_swap;
+            machine.taint.clone_from(&wanted.taint);
             machine.host.name = name;
             machine.host.hidden = wanted.hidden.iter().cloned().collect();
-            world.register(&machine, wanted.taint.as_deref(), now);
+            if machine.active.is_some() {
+                node::register(&mut world.api, &machine, true, now);
+            }
+            if wanted.off {
+                machine.switch_off();
+            }
             world.machines.insert(address, machine);
         }
         world.settle(now);
         world
-    }
-
-    fn register(&mut self, machine: &Machine, taint: Option<&str>, now: Timestamp) {
-        let name = &machine.host.name;
-        let mut labels = json!({
-            "kubernetes.io/hostname": name, "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64",
-            "beta.kubernetes.io/os": "linux", "beta.kubernetes.io/arch": "amd64",
-        });
-        let wanted = &machine.wanted_labels;
-        let owned: Vec<&String> = wanted.keys().collect();
-        for (key, value) in wanted {
-            labels[key] = json!(value);
-        }
-        let node = json!({
-            "apiVersion": "v1", "kind": "Node",
-            "metadata": {"name": name, "labels": labels, "annotations": {OWNED_LABELS: json!(owned).to_string()}},
-            "spec": {"taints": taint.map(|text| json!([taint_of(text)]))},
-        });
-        let now = time(now);
-        self.api.make_as("kubelet", "POST", "/api/v1/nodes", &node, &now);
-        let condition = |kind: &str, status: &str, reason: &str, message: &str| {
-            json!({"type": kind, "status": status, "reason": reason, "message": message,
-                "lastHeartbeatTime": now, "lastTransitionTime": now})
-        };
-        let status = json!({"status": {
-            "addresses": [
-                {"type": "InternalIP", "address": machine.address}, {"type": "Hostname", "address": name},
-            ],
-            "capacity": {"cpu": "8", "memory": "32Gi", "pods": "110", "ephemeral-storage": "200Gi"},
-            "allocatable": {"cpu": "8", "memory": "31Gi", "pods": "110", "ephemeral-storage": "190Gi"},
-            "conditions": [
-                condition("MemoryPressure", "False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
-                condition("DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
-                condition("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
-                condition("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
-            ],
-            "nodeInfo": {
-                "architecture": "amd64", "operatingSystem": "linux", "kernelVersion": "simulated",
-                "osImage": format!("Talos ({}) {SIMULATED}", machine.version), "kubeletVersion": "v1.34.4",
-                "containerRuntimeVersion": "containerd://simulated", "machineID": name, "systemUUID": name,
-                "bootID": name, "kubeProxyVersion": "",
-            },
-        }});
-        let path = format!("/api/v1/nodes/{name}/status");
-        self.api.make_as("kubelet", "PATCH", &path, &status, &now);
     }
 
     /// Does everything that is due, and what follows from it.
@@ -149,73 +104,56 @@ impl World {
             machine.settle(&mut self.timers, now);
         }
         self.tell(now);
-        let hosts = self.machines.values_mut().map(|machine| (machine.host.name.clone(), &mut machine.host));
+        let members = self.machines.values_mut().filter(|machine| machine.active.is_some());
+        let hosts = members.map(|machine| (machine.host.name.clone(), &mut machine.host));
         let mut stage = Stage {
             api: &mut self.api,
             hosts: hosts.collect(),
             timers: &mut self.timers,
-            store: &self.store,
+            store: &mut self.store,
             now,
         };
         actors::act(&mut stage);
     }
 
-    /// Machines learn of their Node objects, and label them.
+    /// Machines register their Node objects, label them and learn of them.
     fn tell(&mut self, now: Timestamp) {
-        let names: Vec<(String, String)> =
-            self.machines.values().map(|m| (m.address.clone(), m.host.name.clone())).collect();
-        for (address, name) in names {
-            self.label(&address, &name, now);
-            let node = self.api.store.get(&Place::global("/nodes", &name));
-            let node = node.map(|node| {
-                let mut conditions = node["status"]["conditions"].as_array().into_iter().flatten();
-                let ready = conditions.any(|c| c["type"] == "Ready" && c["status"] == "True");
+        let (api, timers) = (&mut self.api, &mut self.timers);
+        for machine in self.machines.values_mut() {
+            if machine.registers && !machine.rebooting {
+                node::register(api, machine, false, now);
+                machine.registers = false;
+            }
+            let place = Place::global("/nodes", &machine.host.name);
+            let version = |api: &Api| {
+                let node = api.store.get(&place);
+                node.map_or_else(String::new, |node| text(node, "/metadata/resourceVersion").to_owned())
+            };
+            let accord = (version(api), machine.published.revision);
+            if machine.accord == accord {
+                continue;
+            }
+            if node::label(api, machine, timers, now) {
+                machine.accord = accord;
+            }
+            let node = api.store.get(&place).map(|node| {
                 json!({
-                    "nodename": name, "nodeReady": ready, "unschedulable": node["spec"]["unschedulable"] == true,
+                    "nodename": machine.host.name, "nodeReady": holds(node, "Ready"),
+                    "unschedulable": node["spec"]["unschedulable"] == true,
                     "labels": node["metadata"]["labels"], "annotations": node["metadata"]["annotations"],
                 })
             });
-            if let Some(machine) = self.machines.get_mut(&address)
-                && machine.node != node
-            {
+            if machine.node != node {
                 machine.node = node;
                 machine.dirty = true;
-                machine.settle(&mut self.timers, now);
+                machine.settle(timers, now);
             }
         }
     }
 
     /// The machines of the cluster, as discovery knows them: specs by name.
     pub fn members(&self) -> BTreeMap<String, Value> {
-        self.machines.values().map(member).collect()
-    }
-
-    /// Sets the labels that the configuration asks for, and takes away those that it asked for before. A label that
-    /// somebody else set is left alone.
-    fn label(&mut self, address: &str, name: &str, now: Timestamp) {
-        let Some(machine) = self.machines.get(address).filter(|machine| !machine.rebooting) else { return };
-        let wanted = &machine.wanted_labels;
-        let Some(node) = self.api.store.get(&Place::global("/nodes", name)) else { return };
-        let owned = node["metadata"]["annotations"][OWNED_LABELS].as_str().unwrap_or("[]");
-        let owned: Vec<String> = serde_json::from_str(owned).unwrap_or_default();
-        let there = &node["metadata"]["labels"];
-        let ours = |key: &String| there[key].is_null() || owned.contains(key);
-        let mut labels = json!({});
-        for (key, value) in wanted.iter().filter(|(key, value)| ours(key) && there[*key] != json!(value)) {
-            labels[key] = json!(value);
-        }
-        for key in owned.iter().filter(|key| !wanted.contains_key(*key) && !there[*key].is_null()) {
-            labels[key] = Value::Null;
-        }
-        if labels.as_object().is_some_and(serde_json::Map::is_empty)
-            || !self.timers.done(&format!("machine/{address}/labels"), LABEL, now)
-        {
-            return;
-        }
-        let keys: Vec<&String> = wanted.keys().filter(|key| ours(key)).collect();
-        let annotations = json!({OWNED_LABELS: json!(keys).to_string()});
-        let patch = json!({"metadata": {"labels": labels, "annotations": annotations}});
-        self.api.make_as("talos", "PATCH", &format!("/api/v1/nodes/{name}"), &patch, &time(now));
+        self.machines.values().filter(|machine| machine.active.is_some()).map(member).collect()
     }
 
     pub(super) fn keep(&self) -> Saved {
@@ -267,13 +205,6 @@ fn member(machine: &Machine) -> (String, Value) {
         "machineType": kind, "operatingSystem": format!("Talos ({})", machine.version),
     });
     (machine.host.name.clone(), spec)
-}
-
-/// `key=value:Effect` or `key:Effect`.
-fn taint_of(text: &str) -> Value {
-    let (key, effect) = text.split_once(':').unwrap_or((text, "NoSchedule"));
-    let (key, value) = key.split_once('=').unwrap_or((key, ""));
-    json!({"key": key, "value": value, "effect": effect})
 }
 
 /// The configuration of a machine that is up. It has comments and a secret, as a real one has.

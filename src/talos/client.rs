@@ -14,9 +14,10 @@ use tonic::transport::{self, Channel, Uri};
 use tonic::{Code, Request, Response, Status};
 
 use super::config::Context;
-use super::connect::{self, Connector, Dial, Endpoint};
+use super::connect::{self, Connector, Endpoint};
 use super::resources::{Item, Resource, Spec};
 use super::{MAX_MESSAGE, fault};
+use crate::dial::{self, Dial};
 use crate::error::{Error, Result};
 use crate::talos::proto::common::Metadata;
 use crate::talos::proto::cosi::resource as cosi;
@@ -43,7 +44,7 @@ impl Default for Options {
         Self {
             connect_timeout: Duration::from_secs(10),
             deadline: Duration::from_secs(30),
-            dial: connect::tcp(),
+            dial: dial::tcp(),
         }
     }
 }

@@ -1,42 +1,20 @@
-//! How bytes reach a machine: a dialler, and the mutual TLS that every dialler carries.
+//! How a machine is reached: its endpoints, and the mutual TLS that every dialler carries.
 
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::BoxFuture;
 use rustls::crypto::ring;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, BufReader};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::config::Context;
+use crate::dial::{Dial, Io};
 use crate::error::{Error, Result};
-
-/// Anything that carries bytes both ways.
-pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
-
-/// Opens a byte stream to a host and port: TCP, or an in-memory duplex that carries the same TLS and HTTP/2.
-pub type Dial = Arc<dyn Fn(String, u16) -> BoxFuture<'static, io::Result<Box<dyn Io>>> + Send + Sync>;
-
-/// Dials over TCP. A dead peer is noticed by TCP keepalive: apid answers HTTP/2 pings more often than every five
-/// minutes with GOAWAY (`too_many_pings`).
-pub fn tcp() -> Dial {
-    Arc::new(|host, port| {
-        Box::pin(async move {
-            let stream = TcpStream::connect((host.as_str(), port)).await?;
-            stream.set_nodelay(true)?;
-            let idle = socket2::TcpKeepalive::new().with_time(Duration::from_secs(30));
-            socket2::SockRef::from(&stream).set_tcp_keepalive(&idle)?;
-            Ok(Box::new(stream) as Box<dyn Io>)
-        })
-    })
-}
 
 /// A host and port to connect to, as talosconfig writes it: the port may be missing.
 #[derive(Debug, Clone, PartialEq, Eq)]

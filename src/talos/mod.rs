@@ -21,6 +21,9 @@ pub const MAX_MESSAGE: usize = 32 << 20;
 /// The wire types, compiled from `proto/`.
 #[allow(clippy::all, clippy::use_self, clippy::unwrap_used, missing_debug_implementations)]
 pub mod proto {
+    pub mod cluster {
+        tonic::include_proto!("cluster");
+    }
     pub mod common {
         tonic::include_proto!("common");
     }

@@ -2,7 +2,13 @@
 //! with a system disk, two empty NVMe disks and one that holds data, before nodeprep changed anything and (`applied/`)
 //! after it gave the first of them to the volume `openebs`.
 
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
 use nodeprep::observe::disks::{Disk, Facts, Holder, join};
+use nodeprep::sandbox::machine::{Apply, Mode};
+use nodeprep::sandbox::scenario::Scenario;
+use nodeprep::sandbox::world::World;
 use nodeprep::talos::proto::cosi::resource::{self as cosi, ListResponse};
 use nodeprep::talos::proto::machine::{MountsResponse, VersionResponse};
 use nodeprep::talos::resources::{
@@ -12,6 +18,7 @@ use nodeprep::talos::resources::{
 };
 use proptest::prelude::*;
 use prost::Message;
+use serde_json::Value;
 
 fn replies<T: Message + Default>(name: &str) -> Vec<T> {
     let bytes = std::fs::read(super::record::folder().join(format!("{name}.bin"))).unwrap();
@@ -115,6 +122,53 @@ fn what_it_says_of_itself_is_read() {
     assert!(!status.status.ready && !status.status.unmet_conditions.is_empty());
     let labels = items::<NodeLabel>();
     assert!(labels.iter().any(|label| label.spec.key == "node-role.kubernetes.io/control-plane"));
+}
+
+/// The keys of a type's specs as the real Talos wrote them, before and after it was given a volume.
+fn keys_of(kind: &str) -> BTreeSet<String> {
+    let recorded = ["", "applied/"].map(|folder| format!("{folder}{kind}"));
+    let there = |name: &&String| super::record::folder().join(format!("{name}.bin")).exists();
+    let replies = recorded.iter().filter(there).flat_map(|name| replies::<ListResponse>(name));
+    let specs =
+        replies.map(|reply| serde_yaml::from_str(&Resource::from(reply.resource.unwrap()).yaml).unwrap());
+    keys(specs)
+}
+
+fn keys(specs: impl Iterator<Item = Value>) -> BTreeSet<String> {
+    specs.flat_map(|spec| spec.as_object().cloned().unwrap_or_default()).map(|(key, _)| key).collect()
+}
+
+#[test]
+fn the_sandbox_says_it_in_the_same_words() {
+    let (now, address) = (Timestamp::UNIX_EPOCH, "10.5.0.2");
+    let mut world = World::new(&Scenario::of(1), now);
+    let (machine, timers) = world.machine(address).unwrap();
+    let volume = "---\napiVersion: v1alpha1\nkind: UserVolumeConfig\nname: openebs\nprovisioning:\n  diskSelector: \
+        {match: disk.serial == \"SIMA0001\"}\n  minSize: 2GiB\n  grow: true\n";
+    let config = [machine.active.as_deref().unwrap(), volume].concat();
+    let asked = Apply { config: &config, mode: Mode::NoReboot, dry_run: false, try_timeout: None };
+    machine.apply(&asked, timers, now).unwrap();
+    for second in 0..5 {
+        world.settle(Timestamp::from_second(second).unwrap());
+    }
+    let published = &world.machines[address].published;
+    assert!(
+        published
+            .of("VolumeStatuses.block.talos.dev")
+            .any(|(id, r)| id == "u-openebs" && r.spec["phase"] == "ready")
+    );
+    let mut compared = 0;
+    for kind in published.types.keys() {
+        let real = keys_of(kind);
+        let ours = keys(published.of(kind).map(|(_, resource)| resource.spec.clone()));
+        if real.is_empty() {
+            continue;
+        }
+        compared += 1;
+        let invented: Vec<_> = ours.difference(&real).collect();
+        assert!(invented.is_empty(), "{kind}: {invented:?} are not in {real:?}");
+    }
+    assert!(compared >= 11, "{compared}");
 }
 
 proptest! {

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::future::BoxFuture;
+use nodeprep::dial::Io;
 use nodeprep::error::{Error, Kind};
 use nodeprep::talos::client::{AppliedMode, Event, Mode, Options};
-use nodeprep::talos::connect::Io;
 use nodeprep::talos::{Client, Node};
 use secrecy::ExposeSecret;
 use tokio::net::TcpListener;

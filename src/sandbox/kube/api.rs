@@ -55,6 +55,8 @@ pub struct Watch {
     /// What is there at the beginning goes first.
     pub first: Vec<Value>,
     pub bookmarks: bool,
+    /// A bookmark is to say where what was there at the beginning ends.
+    pub(super) initial: bool,
     /// Objects go as rows of a table.
     pub(super) table: bool,
     pub(super) api_version: String,
@@ -173,7 +175,6 @@ impl Api {
         }
         let served = self.kinds.find(target).ok_or_else(status::no_such_resource)?;
         let mut call = Call { api: self, request, target, query, served, now };
-        let kind = call.served.kind.clone();
         let reply = match (request.method.as_str(), &target.name, target.subresource.as_str()) {
             ("GET", Some(_), "log") => call.log(),
             ("GET", Some(_), _) => call.get(),
@@ -190,7 +191,7 @@ impl Api {
         }?;
         Ok(match reply {
             Reply::Json(200, object) if request.method == "GET" && request.wants_table() => {
-                Reply::Json(200, table(&kind, &object, now.parse().unwrap_or_default()))
+                Reply::Json(200, table(&call.served.kind, &object, now.parse().unwrap_or_default()))
             }
             reply => reply,
         })
@@ -201,6 +202,11 @@ impl Api {
         let first: Vec<Value> = watch.first.drain(..).collect();
         let mut events: Vec<Value> =
             first.iter().map(|object| json!({"type": "ADDED", "object": watch.shown(object, now)})).collect();
+        if std::mem::take(&mut watch.initial) {
+            let mut end = watch.bookmark();
+            end["object"]["metadata"]["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+            events.push(end);
+        }
         let changes = match self.store.since(watch.version) {
             Ok(changes) => changes,
             Err(TooOld { asked, oldest }) => {

@@ -12,7 +12,7 @@ use super::manage::Writer;
 use super::merge;
 use super::route::Target;
 use super::selector::Selector;
-use super::status::{self, Refusal, Subject};
+use super::status::{self, Cause, Refusal, Subject};
 use super::store::Place;
 
 /// One request on its way through the server.
@@ -121,6 +121,13 @@ impl Call<'_> {
         let selector = self.selector()?;
         let asked = self.parameter("resourceVersion");
         let fresh = asked.is_empty() || asked == "0";
+        let initial = self.parameter("sendInitialEvents") == "true";
+        if initial && self.parameter("resourceVersionMatch") != "NotOlderThan" {
+            let at = Subject { group: "meta.k8s.io", kind: "ListOptions", name: "" };
+            let why = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
+            return Err(status::invalid(&at, &[Cause::forbidden("resourceVersionMatch", why)]));
+        }
+        let bookmarks = self.parameter("allowWatchBookmarks") == "true";
         let version = match asked.parse() {
             _ if fresh => self.api.store.version(),
             Ok(version) => version,
@@ -134,10 +141,11 @@ impl Call<'_> {
         Ok(Reply::Watch(Watch {
             resource: self.served.resource.clone(),
             namespace: self.target.namespace.clone(),
-            first: if fresh { self.chosen(&selector) } else { Vec::new() },
+            first: if fresh || initial { self.chosen(&selector) } else { Vec::new() },
             selector,
-            version,
-            bookmarks: self.parameter("allowWatchBookmarks") == "true",
+            version: if initial { self.api.store.version() } else { version },
+            bookmarks,
+            initial: initial && bookmarks,
             table: self.request.wants_table(),
             api_version: self.target.api_version.clone(),
             kind: self.served.kind.clone(),

@@ -3,7 +3,11 @@
 use serde_json::{Value, json};
 
 use super::api::Api;
+use super::route::collection;
 use super::store::Place;
+
+/// By this annotation the scheduler tells a claim's provisioner where its pod goes.
+pub const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 
 impl Api {
     /// Does everything that is due; true when something was.
@@ -76,14 +80,11 @@ impl Api {
         for (_, claim) in self.all("/persistentvolumeclaims") {
             let class = claim["spec"]["storageClassName"].as_str().unwrap_or_default();
             let class = self.store.get(&Place::global("storage.k8s.io/storageclasses", class));
-            let waits = class.is_some_and(|class| class["volumeBindingMode"] == "WaitForFirstConsumer");
-            let chosen = !claim["metadata"]["annotations"][SELECTED_NODE].is_null();
-            if waits && !chosen && claim["status"]["phase"] == "Pending" {
+            let waits = class.is_some_and(waits) && selected_node(&claim).is_empty();
+            if waits && claim["status"]["phase"] == "Pending" {
                 let message = "waiting for first consumer to be created before binding";
                 let who = "persistentvolume-controller";
-                if !self.told(&claim, "WaitForFirstConsumer", message) {
-                    self.event(who, "Normal", &claim, "WaitForFirstConsumer", message, now);
-                }
+                self.event_once(who, "Normal", &claim, "WaitForFirstConsumer", message, now);
             }
         }
     }
@@ -102,6 +103,21 @@ impl Api {
                 && event["message"] == message
         });
         found.cloned()
+    }
+
+    /// Tells of something that happened to an object, unless it was told before.
+    pub fn event_once(
+        &mut self,
+        who: &str,
+        kind: &str,
+        about: &Value,
+        reason: &str,
+        message: &str,
+        now: &str,
+    ) {
+        if !self.told(about, reason, message) {
+            self.event(who, kind, about, reason, message, now);
+        }
     }
 
     /// Tells of something that happened to an object; what was told before is counted. `kind` is Normal or Warning.
@@ -137,10 +153,16 @@ impl Api {
 /// The path of an object of a namespace.
 fn path(place: &Place, object: &Value) -> String {
     let api_version = object["apiVersion"].as_str().unwrap_or_default();
-    let root = if api_version.contains('/') { "apis" } else { "api" };
     let plural = place.resource.rsplit('/').next().unwrap_or_default();
-    format!("/{root}/{api_version}/namespaces/{}/{plural}/{}", place.namespace, place.name)
+    format!("{}/{}", collection(api_version, &place.namespace, plural), place.name)
 }
 
-/// By this annotation the scheduler tells a claim's provisioner where its pod goes.
-const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
+/// Whether claims of a class wait for the node of their first pod.
+pub fn waits(class: &Value) -> bool {
+    class["volumeBindingMode"] == "WaitForFirstConsumer"
+}
+
+/// The node that a claim's pod goes to; empty before that is known.
+pub fn selected_node(claim: &Value) -> &str {
+    claim["metadata"]["annotations"][SELECTED_NODE].as_str().unwrap_or_default()
+}

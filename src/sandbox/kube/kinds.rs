@@ -5,6 +5,7 @@ use std::sync::{Arc, LazyLock};
 
 use serde_json::{Value, json};
 
+use super::actors::objects::holds;
 use super::route::{Route, Target, group_of};
 use super::types::Type;
 
@@ -95,9 +96,7 @@ impl Kinds {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let (group, names) = (text(&crd["spec"]["group"]), &crd["spec"]["names"]);
         let plural = text(&names["plural"]);
-        let conditions = crd["status"]["conditions"].as_array().into_iter().flatten();
-        let established = conditions.clone().any(|c| c["type"] == "Established" && c["status"] == "True")
-            && crd["metadata"]["deletionTimestamp"].is_null();
+        let established = holds(crd, "Established") && crd["metadata"]["deletionTimestamp"].is_null();
         self.served
             .retain(|(version, name), _| *name != plural || !version.starts_with(&format!("{group}/")));
         for resources in self.custom.values_mut() {

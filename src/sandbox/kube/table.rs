@@ -4,6 +4,8 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::actors::objects::holds;
+
 type Cell = fn(&Value, Timestamp) -> Value;
 
 /// A column: its title, whether only `-o wide` shows it, and its cells.
@@ -53,7 +55,7 @@ fn columns(kind: &str) -> Vec<Column> {
         ],
         "Node" => vec![
             name,
-            shown("Status", |o, _| json!(if condition(o, "Ready") == "True" { "Ready" } else { "NotReady" })),
+            shown("Status", |o, _| json!(if holds(o, "Ready") { "Ready" } else { "NotReady" })),
             shown("Roles", |o, _| json!(roles(o))),
             age,
             shown("Version", |o, _| o["status"]["nodeInfo"]["kubeletVersion"].clone()),
@@ -149,11 +151,6 @@ fn or_empty(value: &Value) -> Value {
 
 fn count(value: &Value) -> u64 {
     value.as_u64().unwrap_or_default()
-}
-
-fn condition<'a>(object: &'a Value, kind: &str) -> &'a str {
-    let mut conditions = object["status"]["conditions"].as_array().into_iter().flatten();
-    conditions.find(|c| c["type"] == kind).and_then(|c| c["status"].as_str()).unwrap_or_default()
 }
 
 fn roles(node: &Value) -> String {

@@ -15,6 +15,8 @@ pub struct Config {
     pub volumes: Vec<UserVolume>,
     /// `machine.nodeLabels`.
     pub labels: BTreeMap<String, String>,
+    /// Of the main document or of a `HostnameConfig`.
+    pub hostname: Option<String>,
 }
 
 /// A `UserVolumeConfig` (Talos 1.10 and later).
@@ -68,10 +70,9 @@ pub struct FileSystem {
 }
 
 /// Kinds of documents that are taken and not looked into.
-const OTHER_KINDS: [&str; 12] = [
+const OTHER_KINDS: [&str; 11] = [
     "ExistingVolumeConfig",
     "ExtensionServiceConfig",
-    "HostnameConfig",
     "KmsgLogConfig",
     "LinkConfig",
     "RawVolumeConfig",
@@ -82,6 +83,8 @@ const OTHER_KINDS: [&str; 12] = [
     "WatchdogTimerConfig",
     "ZswapConfig",
 ];
+const NO_MAIN: &str = "the applied machine configuration doesn't contain v1alpha1 config, did you mean to patch the \
+                       machine config instead?";
 const MAIN_KEYS: [&str; 5] = ["version", "debug", "persist", "machine", "cluster"];
 /// What of `machine` changes without a reboot before 1.14 (siderolabs/talos, runtime.CanApplyImmediate).
 const IMMEDIATE: [&str; 18] = [
@@ -126,12 +129,16 @@ pub fn parse(text: &str, version: &str) -> Result<Config, String> {
                 }
                 config.volumes.push(volume);
             }
+            Some("HostnameConfig") => config.hostname = document["hostname"].as_str().map(str::to_owned),
             Some(kind) if OTHER_KINDS.contains(&kind) => {}
             Some(kind) => return Err(format!("error decoding document /v1alpha1/{kind}/: not registered")),
         }
     }
     if config.main.is_null() {
-        return Err("the configuration has no v1alpha1 document".to_owned());
+        return Err(NO_MAIN.to_owned());
+    }
+    if let Some(hostname) = config.main["machine"]["network"]["hostname"].as_str() {
+        config.hostname = Some(hostname.to_owned());
     }
     for (key, value) in config.main["machine"]["nodeLabels"].as_object().into_iter().flatten() {
         config.labels.insert(key.clone(), value.as_str().unwrap_or_default().to_owned());
@@ -252,7 +259,7 @@ mod tests {
             (with("---\nkind: Nothing\n"), "v1.11.5", "not registered"),
             (with(VOLUME), "v1.11.5", "duplicate"),
             (with(""), "v1.9.6", "not registered"),
-            (VOLUME.to_owned(), "v1.11.5", "no v1alpha1 document"),
+            (VOLUME.to_owned(), "v1.11.5", "contain v1alpha1 config"),
             (MAIN.replace("machine", "mashine"), "v1.11.5", "unknown keys"),
             ("a: [".to_owned(), "v1.11.5", "decoding"),
         ] {

@@ -70,6 +70,26 @@ impl Disk {
         format!("/dev/{}", self.name)
     }
 
+    /// The name that udev links to it; none without a serial.
+    fn link(&self) -> Option<String> {
+        let link = format!("/dev/disk/by-id/{}-{}_{}", self.transport, self.model, self.serial);
+        (!self.serial.is_empty()).then(|| link.replace(' ', "_"))
+    }
+
+    /// Whether this path leads to it.
+    pub fn is_at(&self, path: &str) -> bool {
+        path == self.path() || self.link().as_deref() == Some(path)
+    }
+
+    /// What Talos recognises on the whole disk, such as `gpt` or `xfs`; empty when it takes the disk for blank.
+    pub fn format(&self) -> &str {
+        match &self.contents {
+            Contents::Nothing | Contents::Mbr(_) => "",
+            Contents::Talos | Contents::Gpt(_) => "gpt",
+            Contents::Whole(format) => format,
+        }
+    }
+
     /// The kernel's name of a partition, from 1.
     pub fn partition(&self, index: usize) -> String {
         let p = if self.name.ends_with(|c: char| c.is_ascii_digit()) { "p" } else { "" };
@@ -139,9 +159,8 @@ impl Disk {
         if self.rotational {
             spec["rotational"] = json!(true);
         }
-        if !self.serial.is_empty() {
-            let link = format!("/dev/disk/by-id/{}-{}_{}", self.transport, self.model, self.serial);
-            spec["symlinks"] = json!([link.replace(' ', "_")]);
+        if let Some(link) = self.link() {
+            spec["symlinks"] = json!([link]);
         }
         spec
     }
@@ -165,11 +184,7 @@ impl Disk {
         let mut whole = sizes(self.size);
         whole["dev_path"] = json!(self.path());
         whole["type"] = json!("disk");
-        whole["name"] = json!(match &self.contents {
-            Contents::Nothing | Contents::Mbr(_) => "",
-            Contents::Talos | Contents::Gpt(_) => "gpt",
-            Contents::Whole(format) => format,
-        });
+        whole["name"] = json!(self.format());
         let mut found = vec![(self.name.clone(), whole)];
         for (index, partition) in (1..).zip(self.partitions()) {
             let name = self.partition(index);

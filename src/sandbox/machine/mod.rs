@@ -3,6 +3,7 @@
 
 pub mod config;
 pub mod disks;
+mod install;
 pub mod resources;
 mod volumes;
 
@@ -14,9 +15,13 @@ use serde::{Deserialize, Serialize};
 
 use self::config::{Config, needs_reboot, parse};
 use self::disks::Disk;
+pub use self::install::has_maintenance_service;
 use self::resources::Published;
 use super::host::{FileSystem, Host};
 use super::timers::Timers;
+
+/// How a configuration is applied.
+pub use crate::talos::proto::machine::apply_configuration_request::Mode;
 
 /// From the reset to a machine that answers.
 const BOOT: Duration = Duration::from_secs(8);
@@ -41,6 +46,8 @@ pub struct Machine {
     /// What a try goes back to.
     pub before_try: Option<String>,
     pub rebooting: bool,
+    /// Switched off: it does not come up again.
+    pub off: bool,
     /// An apply is going on.
     pub applying: bool,
     /// NVMe disks change names at every boot.
@@ -50,6 +57,10 @@ pub struct Machine {
     pub host: Host,
     /// The labels that Talos wants on the Node object.
     pub wanted_labels: BTreeMap<String, String>,
+    /// The taint of its Node object, such as `key=value:NoSchedule`.
+    pub taint: Option<String>,
+    /// Its kubelet was started, and is about to register the Node object.
+    pub registers: bool,
     /// What it knows of its Node object.
     pub node: Option<serde_json::Value>,
     /// The kernel's log.
@@ -57,16 +68,9 @@ pub struct Machine {
     pub published: Published,
     /// Something was changed since it was published.
     pub dirty: bool,
-}
-
-/// How a configuration is applied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    Reboot,
-    Auto,
-    NoReboot,
-    Staged,
-    Try,
+    /// The versions of its Node object and of what it published when both were in accord.
+    #[serde(skip)]
+    pub accord: (String, u64),
 }
 
 /// A request to apply a configuration.
@@ -90,35 +94,49 @@ pub struct Applied {
 pub enum Refusal {
     Invalid(String),
     Precondition(String),
+    Unimplemented(String),
 }
 
 impl Machine {
-    /// A running machine with this configuration, on the disk of these that holds Talos.
-    pub fn new(address: &str, version: &str, controlplane: bool, disks: Vec<Disk>, config: String) -> Self {
-        let host = Host { name: address.to_owned(), ..Host::default() };
+    /// A machine with this configuration that is up, on the disk of these that holds Talos; without a configuration it
+    /// is in maintenance mode.
+    pub fn new(
+        address: &str,
+        version: &str,
+        controlplane: bool,
+        disks: Vec<Disk>,
+        config: Option<String>,
+    ) -> Self {
+        let host = Host { name: address.to_owned(), down: config.is_none(), ..Host::default() };
         let mut machine = Self {
             address: address.to_owned(),
             version: version.to_owned(),
             container: disks.is_empty(),
             controlplane,
             disks,
-            active: Some(config.clone()),
-            persistent: Some(config),
+            active: config.clone(),
+            persistent: config,
             before_try: None,
             rebooting: false,
+            off: false,
             applying: false,
             names_swap: false,
             volumes: BTreeMap::new(),
             host,
             wanted_labels: BTreeMap::new(),
+            taint: None,
+            registers: false,
             node: None,
             log: Vec::new(),
             published: Published::default(),
             dirty: true,
+            accord: (String::new(), 0),
         };
         machine.log("[talos] simulated machine is up");
-        machine.mount_system();
-        machine.wanted_labels = machine.labels();
+        if machine.active.is_some() {
+            machine.mount_system();
+        }
+        machine.wanted_labels = machine.labels(machine.config().labels);
         machine
     }
 
@@ -132,9 +150,9 @@ impl Machine {
         parse(text, &self.version).unwrap_or_default()
     }
 
-    fn labels(&self) -> BTreeMap<String, String> {
-        let mut labels = self.config().labels;
-        if self.controlplane {
+    /// Those of the configuration, and what Talos adds to them.
+    fn labels(&self, mut labels: BTreeMap<String, String>) -> BTreeMap<String, String> {
+        if self.controlplane && self.active.is_some() {
             labels.insert("node-role.kubernetes.io/control-plane".to_owned(), String::new());
         }
         labels
@@ -169,6 +187,9 @@ impl Machine {
         timers: &mut Timers,
         now: Timestamp,
     ) -> Result<Applied, Refusal> {
+        if self.active.is_none() {
+            return self.apply_first(asked, timers, now);
+        }
         let new = parse(asked.config, &self.version).map_err(Refusal::Invalid)?;
         if self.applying {
             return Err(Refusal::Precondition("another apply configuration is already in progress".into()));
@@ -238,24 +259,36 @@ impl Machine {
 
     /// Goes down, and comes back after a while.
     pub fn reboot(&mut self, timers: &mut Timers, now: Timestamp) {
+        self.go_down(BOOT, timers, now);
+        self.log("[talos] rebooting");
+    }
+
+    fn go_down(&mut self, takes: Duration, timers: &mut Timers, now: Timestamp) {
         self.rebooting = true;
         self.dirty = true;
         self.host.down = true;
         timers.forget(&format!("machine/{}/", self.address));
-        timers.done(&format!("machine/{}/boot", self.address), BOOT, now);
-        self.log("[talos] rebooting");
+        timers.done(&format!("machine/{}/boot", self.address), takes, now);
+    }
+
+    /// Goes down for good.
+    pub fn switch_off(&mut self) {
+        self.rebooting = true;
+        self.off = true;
+        self.dirty = true;
+        self.host.down = true;
     }
 
     /// Does what is due.
     pub fn settle(&mut self, timers: &mut Timers, now: Timestamp) {
-        let waits = self.rebooting || self.applying || self.before_try.is_some();
+        let waits = !self.off && (self.rebooting || self.applying || self.before_try.is_some());
         if !self.dirty && !waits && self.volumes.values().all(|volume| volume.phase == volumes::Phase::Ready)
         {
             return;
         }
         let address = self.address.clone();
         let key = |what: &str| format!("machine/{address}/{what}");
-        if self.rebooting && timers.done(&key("boot"), BOOT, now) {
+        if self.rebooting && !self.off && timers.done(&key("boot"), BOOT, now) {
             self.boot();
         }
         if self.applying && timers.done(&key("apply"), APPLY, now) {
@@ -265,10 +298,11 @@ impl Machine {
             self.active = self.before_try.take();
             self.log("[talos] the tried configuration was taken back");
         }
+        let config = self.config();
         if !self.rebooting {
-            volumes::settle(self, timers, now);
+            volumes::settle(self, &config.volumes, timers, now);
         }
-        self.wanted_labels = self.labels();
+        self.wanted_labels = self.labels(config.labels);
         let fresh = resources::render(self);
         self.published.replace(fresh, now);
         self.dirty = false;
@@ -277,12 +311,17 @@ impl Machine {
     fn boot(&mut self) {
         self.rebooting = false;
         self.applying = false;
-        self.host.down = false;
         self.before_try = None;
         self.active = self.persistent.clone();
         if self.names_swap {
             self.swap_names();
         }
+        self.log("[talos] simulated machine is up");
+        if self.active.is_none() {
+            return;
+        }
+        self.host.down = false;
+        self.registers = true;
         // What was mounted is mounted again, from wherever it is now.
         let kept = std::mem::take(&mut self.host.mounts);
         self.mount_system();
@@ -296,7 +335,6 @@ impl Machine {
                 });
             }
         }
-        self.log("[talos] simulated machine is up");
     }
 
     /// The NVMe disks get each other's names, turned by one.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::disks::pretty;
+use super::install::has_maintenance_service;
 use super::volumes::device;
 use super::{Machine, volumes};
 
@@ -213,6 +214,9 @@ fn disks(machine: &Machine, put: Put<'_>) {
 }
 
 fn volumes_and_mounts(machine: &Machine, put: Put<'_>) {
+    if machine.active.is_none() {
+        return;
+    }
     let ephemeral = machine.host.mounts.get("/var");
     let location = ephemeral.map_or("", |mounted| mounted.source.as_str());
     let kind = if machine.container { "directory" } else { "partition" };
@@ -275,7 +279,7 @@ fn about(machine: &Machine, put: Put<'_>) {
     let name = machine.host.name.as_str();
     let platform = if machine.container { "container" } else { "metal" };
     put("PlatformMetadatas.talos.dev", "platformmetadata", json!({"platform": platform}));
-    put("SecurityStates.talos.dev", "securitystate", json!({"secureBoot": false, "bootedWithUKI": false}));
+    put("SecurityStates.talos.dev", "securitystate", json!({"secureBoot": false}));
     let stage = match (&machine.active, machine.rebooting) {
         (_, true) => "rebooting",
         (Some(_), false) => "running",
@@ -290,14 +294,18 @@ fn about(machine: &Machine, put: Put<'_>) {
             json!({"running": true, "healthy": true, "unknown": false}),
         );
     }
-    let kind = if machine.controlplane { "controlplane" } else { "worker" };
+    let kind = match (&machine.active, machine.controlplane) {
+        (None, _) => "unknown",
+        (Some(_), true) => "controlplane",
+        (Some(_), false) => "worker",
+    };
     put("MachineTypes.config.talos.dev", "machine-type", json!(kind));
-    put(
-        "Nodenames.kubernetes.talos.dev",
-        "nodename",
-        json!({"nodename": name, "hostnameVersion": "1", "skipNodeRegistration": false}),
-    );
     if let Some(active) = &machine.active {
+        put(
+            "Nodenames.kubernetes.talos.dev",
+            "nodename",
+            json!({"nodename": name, "hostnameVersion": "1", "skipNodeRegistration": false}),
+        );
         put("MachineConfigs.config.talos.dev", "v1alpha1", json!(active));
         let persistent = machine.persistent.as_ref().unwrap_or(active);
         put("MachineConfigs.config.talos.dev", "persistent", json!(persistent));
@@ -312,8 +320,12 @@ fn about(machine: &Machine, put: Put<'_>) {
 
 /// What runs on a machine.
 pub fn services(machine: &Machine) -> &'static [&'static str] {
-    const ALL: [&str; 7] = ["apid", "containerd", "cri", "kubelet", "machined", "udevd", "etcd"];
-    // The last one only where the control plane is.
-    let count = if machine.controlplane { ALL.len() } else { ALL.len() - 1 };
+    const ALL: [&str; 7] = ["containerd", "machined", "udevd", "apid", "cri", "kubelet", "etcd"];
+    let count = match (&machine.active, machine.controlplane) {
+        (None, _) if has_maintenance_service(&machine.version) => 3,
+        (None, _) => 4,
+        (Some(_), false) => 6,
+        (Some(_), true) => 7,
+    };
     ALL.get(..count).unwrap_or_default()
 }

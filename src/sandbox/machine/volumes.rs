@@ -53,8 +53,7 @@ impl Phase {
 }
 
 /// Takes every user volume of the configuration one phase further, when that is due.
-pub fn settle(machine: &mut Machine, timers: &mut Timers, now: Timestamp) {
-    let wanted = machine.config().volumes;
+pub fn settle(machine: &mut Machine, wanted: &[UserVolume], timers: &mut Timers, now: Timestamp) {
     let gone: Vec<String> =
         machine.volumes.keys().filter(|id| !wanted.iter().any(|v| id_of(v) == **id)).cloned().collect();
     for id in gone {
@@ -62,7 +61,7 @@ pub fn settle(machine: &mut Machine, timers: &mut Timers, now: Timestamp) {
             machine.host.mounts.remove(&volume.mount);
         }
     }
-    for volume in &wanted {
+    for volume in wanted {
         advance(machine, volume, timers, now);
     }
 }

@@ -34,11 +34,11 @@ const LARGEST_BODY: usize = 3 << 20;
 /// What scenarios call this place.
 const PLACE: &str = "kubernetes";
 
-/// Serves the fleet's cluster on a port of this machine, to clients of this authority, until the program ends.
+/// Serves the fleet's cluster on a port of its network, to clients of this authority, until the program ends.
 pub async fn serve(fleet: &Arc<Fleet>, authority: &Authority, port: u16) -> Result<SocketAddr> {
-    let fleet = Arc::clone(fleet);
+    let (network, fleet) = (fleet.network().clone(), Arc::clone(fleet));
     let service = service_fn(move |request| answer(Arc::clone(&fleet), request));
-    listen(port, authority.server(authority, &["h2", "http/1.1"])?, service).await
+    listen(&network, port, authority.server(authority, &["h2", "http/1.1"])?, service).await
 }
 
 /// A kubeconfig for this address and client.
@@ -128,6 +128,7 @@ fn stream_of(fleet: Arc<Fleet>, watch: Watch, limit: Duration) -> Response<Body>
                 return Some((frame, (!over).then_some((fleet, watch, seen))));
             }
             tokio::select! {
+                biased;
                 changed = seen.changed() => changed.ok()?,
                 () = tokio::time::sleep_until(end) => return None,
                 () = tokio::time::sleep(BOOKMARK_EVERY), if watch.bookmarks => {

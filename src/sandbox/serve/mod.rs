@@ -1,6 +1,7 @@
-//! The sandbox's servers: the real protocols over TCP, with mutual TLS.
+//! The sandbox's servers: the real protocols with mutual TLS, over TCP or in memory.
 
 pub mod kube;
+pub mod network;
 pub mod pki;
 pub mod talos;
 
@@ -8,19 +9,19 @@ use std::convert::Infallible;
 use std::error::Error as StdError;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use hyper::body::{Body, Incoming};
 use hyper::service::{Service, service_fn};
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
-use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use self::network::Network;
 use super::faults::Fault;
+use crate::dial::Io;
 use crate::error::{Error, Result};
 
 /// Who asks, and a way to end the connection.
@@ -73,8 +74,13 @@ impl Peer {
     }
 }
 
-/// Serves on a port of this machine (0: any that is free) until the program ends.
-pub async fn listen<S, B>(port: u16, tls: Arc<rustls::ServerConfig>, service: S) -> Result<SocketAddr>
+/// Serves on a port of the network (0: any that is free) until the program ends.
+pub async fn listen<S, B>(
+    network: &Network,
+    port: u16,
+    tls: Arc<rustls::ServerConfig>,
+    service: S,
+) -> Result<SocketAddr>
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
@@ -82,40 +88,43 @@ where
     B::Data: Send,
     B::Error: Into<Box<dyn StdError + Send + Sync>>,
 {
-    let failed = |error: std::io::Error| Error::failed(format!("the sandbox can't listen: {error}"));
-    let listener = TcpListener::bind(("127.0.0.1", port)).await.map_err(failed)?;
-    let address = listener.local_addr().map_err(failed)?;
+    let listened = network.listen(port).await;
+    let (address, mut listener) =
+        listened.map_err(|error| Error::failed(format!("the sandbox can't listen: {error}")))?;
     let acceptor = TlsAcceptor::from(tls);
     tokio::spawn(async move {
-        loop {
-            // A client that went away before it was taken is no reason to stop.
-            let Ok((stream, _)) = listener.accept().await else {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-                continue;
-            };
-            // Small answers are not held back for more to come.
-            let _ = stream.set_nodelay(true);
-            let (service, acceptor) = (service.clone(), acceptor.clone());
-            tokio::spawn(async move {
-                let Ok(stream) = acceptor.accept(stream).await else { return };
-                let peer = Peer { organization: organization(&stream), hangup: Arc::default() };
-                let hangup = Arc::clone(&peer.hangup);
-                let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-                let service = service_fn(move |mut request: Request<Incoming>| {
-                    request.extensions_mut().insert(peer.clone());
-                    service.call(request)
-                });
-                // Over HTTP/2 the server speaks first, which it does not while it still looks which protocol it is.
-                let builder = auto::Builder::new(TokioExecutor::new());
-                let builder = if h2 { builder.http2_only() } else { builder.http1_only() };
-                tokio::select! {
-                    _ = builder.serve_connection(TokioIo::new(stream), service) => {}
-                    () = hangup.notified() => {}
-                }
-            });
+        while let Some(stream) = listener.accept().await {
+            tokio::spawn(converse(stream, acceptor.clone(), service.clone()));
         }
     });
     Ok(address)
+}
+
+/// One connection, from the TLS handshake to its end.
+async fn converse<S, B>(stream: Box<dyn Io>, acceptor: TlsAcceptor, service: S)
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + 'static,
+    S::Future: Send,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn StdError + Send + Sync>>,
+{
+    let Ok(stream) = acceptor.accept(stream).await else { return };
+    let peer = Peer { organization: organization(&stream), hangup: Arc::default() };
+    let hangup = Arc::clone(&peer.hangup);
+    let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer.clone());
+        service.call(request)
+    });
+    // Over HTTP/2 the server speaks first, which it does not while it still looks which protocol it is.
+    let builder = auto::Builder::new(TokioExecutor::new());
+    let builder = if h2 { builder.http2_only() } else { builder.http1_only() };
+    tokio::select! {
+        biased;
+        _ = builder.serve_connection(TokioIo::new(stream), service) => {}
+        () = hangup.notified() => {}
+    }
 }
 
 fn organization<T>(stream: &tokio_rustls::server::TlsStream<T>) -> String {

@@ -5,12 +5,15 @@ use std::sync::Arc;
 
 use jiff::civil::Date;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, PKCS_ED25519, SanType, date_time_ymd,
+    BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
+    IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ED25519, SanType, date_time_ymd,
 };
-use rustls::RootCertStore;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::{DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 
 use crate::error::{Error, Result};
 
@@ -81,26 +84,118 @@ impl Authority {
     }
 
     /// What a server on this machine shows, and whom it lets in: clients of that authority.
-    pub fn server(&self, clients: &Self, protocols: &[&str]) -> Result<Arc<rustls::ServerConfig>> {
+    pub fn server(&self, clients: &Self, protocols: &[&str]) -> Result<Arc<ServerConfig>> {
         let key = KeyPair::generate_for(&PKCS_ED25519).map_err(failed)?;
-        let mut params = params("sandbox");
-        params.subject_alt_names = vec![SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST))];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        let certificate = params.signed_by(&key, &self.issuer).map_err(failed)?;
-        let key = PrivateKeyDer::try_from(key.serialize_der()).map_err(failed)?;
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut roots = RootCertStore::empty();
-        roots.add(clients.der.clone()).map_err(failed)?;
-        let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
-        let mut config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(failed)?
-            .with_client_cert_verifier(clients.build().map_err(failed)?)
-            .with_single_cert(vec![certificate.der().clone()], key)
-            .map_err(failed)?;
-        config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+        let certificate = server_params("sandbox").signed_by(&key, &self.issuer).map_err(failed)?;
+        server_config(&certificate, &key, clients.verifier()?, protocols).map(Arc::new)
+    }
+
+    /// What a machine shows that has no configuration: a certificate that nobody signed, to everybody. Once `configured`
+    /// says so, it wants a certificate of this authority.
+    pub fn maintenance(
+        &self,
+        configured: impl Fn() -> bool + Send + Sync + 'static,
+        protocols: &[&str],
+    ) -> Result<Arc<ServerConfig>> {
+        let key = KeyPair::generate_for(&PKCS_ED25519).map_err(failed)?;
+        let mut params = server_params("talos");
+        params.distinguished_name.push(DnType::CommonName, "maintenance-service.talos.dev");
+        let certificate = params.self_signed(&key).map_err(failed)?;
+        let gate = Gate { configured: Box::new(configured), clients: self.verifier()? };
+        let mut config = server_config(&certificate, &key, Arc::new(gate), protocols)?;
+        // Nobody goes on later with what was agreed on without a certificate.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
         Ok(Arc::new(config))
     }
+
+    fn verifier(&self) -> Result<Arc<dyn ClientCertVerifier>> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.der.clone()).map_err(failed)?;
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).build().map_err(failed)
+    }
+}
+
+/// Asks clients for a certificate only when the machine is configured.
+struct Gate {
+    configured: Box<dyn Fn() -> bool + Send + Sync>,
+    clients: Arc<dyn ClientCertVerifier>,
+}
+
+impl std::fmt::Debug for Gate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gate").finish_non_exhaustive()
+    }
+}
+
+type Signature = std::result::Result<HandshakeSignatureValid, rustls::Error>;
+
+impl ClientCertVerifier for Gate {
+    fn offer_client_auth(&self) -> bool {
+        (self.configured)()
+    }
+
+    fn root_hint_subjects(&self) -> &[rustls::DistinguishedName] {
+        self.clients.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        client: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> std::result::Result<ClientCertVerified, rustls::Error> {
+        self.clients.verify_client_cert(client, intermediates, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        client: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Signature {
+        self.clients.verify_tls12_signature(message, client, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        client: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Signature {
+        self.clients.verify_tls13_signature(message, client, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.clients.supported_verify_schemes()
+    }
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+fn server_params(organization: &str) -> CertificateParams {
+    let mut params = params(organization);
+    params.subject_alt_names = vec![SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST))];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params
+}
+
+fn server_config(
+    certificate: &Certificate,
+    key: &KeyPair,
+    clients: Arc<dyn ClientCertVerifier>,
+    protocols: &[&str],
+) -> Result<ServerConfig> {
+    let key = PrivateKeyDer::try_from(key.serialize_der()).map_err(failed)?;
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(failed)?
+        .with_client_cert_verifier(clients)
+        .with_single_cert(vec![certificate.der().clone()], key)
+        .map_err(failed)?;
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+    Ok(config)
 }
 
 fn params(organization: &str) -> CertificateParams {

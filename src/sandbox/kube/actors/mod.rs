@@ -2,7 +2,7 @@
 //! no clock and no sockets either; they read and write objects as every client of the API server does.
 
 mod kubelet;
-mod objects;
+pub mod objects;
 mod programs;
 mod provisioner;
 #[cfg(test)]
@@ -23,6 +23,7 @@ use super::store::Place;
 use crate::sandbox::host::Host;
 use crate::sandbox::object_store::ObjectStore;
 use crate::sandbox::timers::Timers;
+use crate::sandbox::world::time;
 
 /// What the actors have to work with.
 #[derive(Debug)]
@@ -32,7 +33,7 @@ pub struct Stage<'a> {
     pub hosts: BTreeMap<String, &'a mut Host>,
     pub timers: &'a mut Timers,
     /// Where backups go.
-    pub store: &'a ObjectStore,
+    pub store: &'a mut ObjectStore,
     pub now: Timestamp,
 }
 
@@ -59,7 +60,7 @@ fn wake_for_namespaces(stage: &mut Stage<'_>) {
 impl Stage<'_> {
     /// The time as objects carry it.
     pub fn time(&self) -> String {
-        self.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+        time(self.now)
     }
 
     /// See [`Timers::done`].
@@ -97,6 +98,12 @@ impl Stage<'_> {
     pub fn event(&mut self, who: &str, kind: &str, about: &Value, reason: &str, message: &str) {
         let now = self.time();
         self.api.event(who, kind, about, reason, message, &now);
+    }
+
+    /// Tells of it, unless it was told before.
+    pub fn event_once(&mut self, who: &str, kind: &str, about: &Value, reason: &str, message: &str) {
+        let now = self.time();
+        self.api.event_once(who, kind, about, reason, message, &now);
     }
 }
 

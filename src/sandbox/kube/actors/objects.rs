@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{Stage, names, text};
+use crate::sandbox::kube::route;
 
 /// The path of an object that is kept.
 pub(super) fn path(object: &Value) -> String {
@@ -13,9 +14,7 @@ pub(super) fn path(object: &Value) -> String {
 
 /// The path of a collection; the namespace is empty for kinds of the cluster.
 pub(super) fn collection(api_version: &str, kind: &str, namespace: &str) -> String {
-    let root = if api_version.contains('/') { "apis" } else { "api" };
-    let within = if namespace.is_empty() { String::new() } else { format!("namespaces/{namespace}/") };
-    format!("/{root}/{api_version}/{within}{}", plural(kind))
+    route::collection(api_version, namespace, &plural(kind))
 }
 
 /// What the objects of a kind are called in paths.
@@ -62,7 +61,7 @@ pub(super) fn condition_of<'a>(object: &'a Value, kind: &str) -> Option<&'a Valu
 }
 
 /// Whether the object's condition of this type is True.
-pub(super) fn holds(object: &Value, kind: &str) -> bool {
+pub fn holds(object: &Value, kind: &str) -> bool {
     condition_of(object, kind).is_some_and(|condition| condition["status"] == "True")
 }
 
@@ -86,6 +85,16 @@ pub(super) fn condition(
     condition
 }
 
+/// The object's status with a condition in place of the one of its type.
+pub(super) fn with_condition(object: &Value, new: Value) -> Value {
+    let others = list(object, "/status/conditions").iter().filter(|one| one["type"] != new["type"]);
+    let mut conditions: Vec<Value> = others.cloned().collect();
+    conditions.push(new);
+    let mut status = object["status"].clone();
+    json_patch::merge(&mut status, &json!({"conditions": conditions}));
+    status
+}
+
 /// Numbers by name, without the zeros: the API leaves those out.
 pub(super) fn counts(numbers: &[(&str, usize)]) -> Map<String, Value> {
     let some = numbers.iter().filter(|(_, number)| *number > 0);
@@ -98,16 +107,21 @@ pub(super) fn owner_uid(object: &Value) -> &str {
     owner.map_or("", |owner| text(owner, "/uid"))
 }
 
+/// The SHA-256 of a text.
+pub(super) fn hash(text: &str) -> [u8; 32] {
+    Sha256::digest(text).into()
+}
+
 /// The SHA-256 of a text, in hex.
 pub(super) fn digest(text: &str) -> String {
-    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+    hash(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Letters for the end of a name, the same for the same seed; those that Kubernetes uses.
 pub(super) fn suffix(seed: &str, letters: usize) -> String {
     const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
     let letter = |byte: &u8| LETTERS.get(usize::from(*byte) % LETTERS.len()).map_or('x', |l| char::from(*l));
-    Sha256::digest(seed).iter().take(letters).map(letter).collect()
+    hash(seed).iter().take(letters).map(letter).collect()
 }
 
 /// A value as text that does not depend on the order of its keys.

@@ -12,8 +12,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::objects::{collection, delete, holds, list, path};
-use super::volumes::{ASKED, SELECTED_NODE, selected_node, waits};
+use super::volumes::{ASKED, reference};
 use super::{Stage, ending, names, text};
+use crate::sandbox::kube::control::{SELECTED_NODE, selected_node, waits};
 use config::Config;
 use helper::{Work, affinity, labels_of};
 
@@ -287,7 +288,6 @@ fn node_of(stage: &Stage<'_>, labels: &BTreeMap<String, String>) -> Result<Value
 }
 
 fn volume(claim: &Value, class: &Value, name: &str, path: &str, labels: &BTreeMap<String, String>) -> Value {
-    let (namespace, of) = names(claim);
     json!({
         "apiVersion": "v1", "kind": "PersistentVolume",
         "metadata": {
@@ -296,10 +296,7 @@ fn volume(claim: &Value, class: &Value, name: &str, path: &str, labels: &BTreeMa
         "spec": {
             "capacity": {"storage": claim["spec"]["resources"]["requests"]["storage"]},
             "accessModes": claim["spec"]["accessModes"],
-            "claimRef": {
-                "apiVersion": "v1", "kind": "PersistentVolumeClaim", "namespace": namespace, "name": of,
-                "uid": claim["metadata"]["uid"], "resourceVersion": claim["metadata"]["resourceVersion"],
-            },
+            "claimRef": reference(claim),
             "local": {"path": path},
             "nodeAffinity": {"required": affinity(labels)},
             "persistentVolumeReclaimPolicy": class["reclaimPolicy"],

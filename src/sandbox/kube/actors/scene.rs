@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::{Stage, act, text};
+use super::{Stage, act, objects, text};
 use crate::sandbox::host::{FileSystem, Host};
 use crate::sandbox::kube::api::{Api, Reply};
 use crate::sandbox::kube::store::Place;
@@ -16,6 +16,9 @@ use crate::sandbox::timers::Timers;
 
 /// Where the machines mount the disk for volumes.
 pub(super) const BASE: &str = "/var/mnt/openebs";
+
+/// One of those that act, such as the scheduler.
+pub(super) type Actor = fn(&mut Stage<'_>);
 
 pub(super) struct Scene {
     pub(super) api: Api,
@@ -66,8 +69,8 @@ impl Scene {
     /// Does something with what the actors see.
     pub(super) fn stage<T>(&mut self, what: impl FnOnce(&mut Stage<'_>) -> T) -> T {
         let hosts = self.hosts.iter_mut().map(|(name, host)| (name.clone(), host)).collect();
-        let (api, timers) = (&mut self.api, &mut self.timers);
-        what(&mut Stage { api, hosts, timers, store: &self.store, now: self.now })
+        let (api, timers, store) = (&mut self.api, &mut self.timers, &mut self.store);
+        what(&mut Stage { api, hosts, timers, store, now: self.now })
     }
 
     /// Lets everything happen that happens within so many seconds.
@@ -95,6 +98,24 @@ impl Scene {
             }
         }
         panic!("the actors never come to rest");
+    }
+
+    /// Lets only these act until nothing changes any more; it fails when that takes them more than ten rounds each.
+    pub(super) fn settle(&mut self, actors: &[Actor]) {
+        for _ in 0..10 * actors.len() {
+            let before = self.api.store.version();
+            self.stage(|stage| actors.iter().for_each(|act| act(stage)));
+            if self.api.store.version() == before {
+                return;
+            }
+        }
+        panic!("it never comes to rest");
+    }
+
+    /// Lets so many seconds pass at once, and these act then.
+    pub(super) fn pass(&mut self, seconds: i64, actors: &[Actor]) {
+        self.now += SignedDuration::from_secs(seconds);
+        self.settle(actors);
     }
 
     /// An object of a resource such as `/pods` or `apps/deployments`; the namespace is empty for those of the cluster.
@@ -190,17 +211,8 @@ fn collection(object: &Value) -> String {
         "PersistentVolume",
         "StorageClass",
     ];
-    let (version, kind) = (text(object, "/apiVersion"), text(object, "/kind"));
-    let lower = kind.to_lowercase();
-    let plural = match lower.as_str() {
-        "endpoints" => lower,
-        class if class.ends_with("class") => format!("{class}es"),
-        word => word.strip_suffix('y').map_or_else(|| format!("{word}s"), |stem| format!("{stem}ies")),
-    };
-    let root = if version.contains('/') { "apis" } else { "api" };
-    if OF_THE_CLUSTER.contains(&kind) {
-        return format!("/{root}/{version}/{plural}");
-    }
+    let kind = text(object, "/kind");
     let namespace = object["metadata"]["namespace"].as_str().unwrap_or("default");
-    format!("/{root}/{version}/namespaces/{namespace}/{plural}")
+    let namespace = if OF_THE_CLUSTER.contains(&kind) { "" } else { namespace };
+    objects::collection(text(object, "/apiVersion"), kind, namespace)
 }

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::objects::{condition, condition_of, list, path, set_status};
+use super::objects::{condition, condition_of, list, path, set_status, with_condition};
+use super::volumes::claims_of;
 use super::{Stage, ending, names, text};
+use crate::sandbox::kube::control::{SELECTED_NODE, selected_node, waits};
 
 const WHO: &str = "default-scheduler";
 const MANAGER: &str = "kube-scheduler";
-/// By this annotation a claim's provisioner learns where its pod goes.
-const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
 
 pub(super) fn act(stage: &mut Stage<'_>) {
@@ -54,9 +54,7 @@ struct Claims {
 fn claims(stage: &Stage<'_>, pod: &Value) -> Result<Claims, String> {
     let mut claims = Claims::default();
     let namespace = names(pod).0;
-    let wanted =
-        list(pod, "/spec/volumes").iter().map(|volume| text(volume, "/persistentVolumeClaim/claimName"));
-    for name in wanted.filter(|name| !name.is_empty()) {
+    for (_, name) in claims_of(pod) {
         let claim = stage.get("/persistentvolumeclaims", namespace, name);
         let claim = claim.ok_or_else(|| format!("persistentvolumeclaim {name:?} not found"))?;
         if ending(claim) {
@@ -70,9 +68,7 @@ fn claims(stage: &Stage<'_>, pod: &Value) -> Result<Claims, String> {
                 format!("persistentvolumeclaim {name:?} bound to non-existent persistentvolume {volume:?}")
             })?;
             claims.bound.push(found["spec"]["nodeAffinity"]["required"].clone());
-        } else if volume.is_empty()
-            && class.is_some_and(|class| class["volumeBindingMode"] == "WaitForFirstConsumer")
-        {
+        } else if volume.is_empty() && class.is_some_and(waits) {
             claims.waiting.push(claim.clone());
         } else {
             return Err("pod has unbound immediate PersistentVolumeClaims".to_owned());
@@ -90,9 +86,7 @@ fn choose(
     load: &BTreeMap<String, usize>,
 ) -> Result<String, String> {
     let mut wrong: BTreeMap<&str, usize> = BTreeMap::new();
-    let selected = |node: &str| {
-        claims.waiting.iter().any(|claim| claim["metadata"]["annotations"][SELECTED_NODE] == node)
-    };
+    let selected = |node: &str| claims.waiting.iter().any(|claim| selected_node(claim) == node);
     let mut best: Option<(bool, usize, &str)> = None;
     let only = target(&pod["spec"]);
     for (name, node) in nodes {
@@ -200,7 +194,7 @@ fn tolerates(spec: &Value, taint: &Value) -> bool {
 /// Sends the pod to the node, or first its claims.
 fn assign(stage: &mut Stage<'_>, pod: &Value, claims: &Claims, node: &str) {
     for claim in &claims.waiting {
-        if claim["metadata"]["annotations"][SELECTED_NODE] != node {
+        if selected_node(claim) != node {
             let chosen = json!({"metadata": {"annotations": {SELECTED_NODE: node}}});
             let _ = stage.patch(MANAGER, &path(claim), &chosen);
         }
@@ -221,7 +215,12 @@ fn refuse(stage: &mut Stage<'_>, pod: &Value, why: &str, nodes: usize) {
     } else {
         let all = format!("0/{nodes} nodes are available:");
         let preemption = format!("preemption: {all} {nodes} Preemption is not helpful for scheduling.");
-        format!("{all} {why} no new claims to deallocate, {preemption}")
+        // Where a claim is missing, the real one does not come to that (recorded-events.json).
+        let then = match why.strip_suffix("not found.") {
+            Some(_) => "not found".to_owned(),
+            None => format!("no new claims to deallocate, {preemption}"),
+        };
+        format!("{all} {why} {then}")
     };
     if condition_of(pod, "PodScheduled").is_some_and(|told| told["message"] == message.as_str()) {
         return;
@@ -233,11 +232,7 @@ fn refuse(stage: &mut Stage<'_>, pod: &Value, why: &str, nodes: usize) {
 /// Writes the pod's condition PodScheduled.
 fn tell(stage: &mut Stage<'_>, pod: &Value, status: &str, reason: &str, message: &str) {
     let new = condition(pod, "PodScheduled", status, reason, message, &stage.time());
-    let others = list(pod, "/status/conditions").iter().filter(|one| one["type"] != "PodScheduled");
-    let conditions: Vec<Value> = others.cloned().chain([new]).collect();
-    let mut status = pod["status"].clone();
-    json_patch::merge(&mut status, &json!({"conditions": conditions}));
-    set_status(stage, MANAGER, pod, status);
+    set_status(stage, MANAGER, pod, with_condition(pod, new));
 }
 
 #[cfg(test)]

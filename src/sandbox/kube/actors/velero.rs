@@ -1,25 +1,49 @@
-//! Velero's server: it validates its locations, enables its schedules, and backs up what it is told to.
-//! Source: velero-io/velero, pkg/controller. Restores and the making of backups by a schedule are not there.
+//! Velero's server and its agents. Source: velero-io/velero, pkg/controller, pkg/restore, pkg/podvolume.
+//!
+//! Simulated are locations, which are validated and from which backups are made known again; backups with their objects
+//! and, through the file-system backup, their volumes' files; restores of both, into other namespaces too; schedules;
+//! the end of backups, asked for or by their age; and what becomes of all that when the store, a machine, an agent or
+//! the repository's password fails. The store holds what a real one would, as JSON.
+//!
+//! Not there are snapshots and the data mover, hooks, resource policies and modifiers, the other plugins' changes of
+//! objects, the filters by scope, BackupRepository objects and their maintenance, logs and downloads, the queue of
+//! backups (they run side by side), and files of emptyDir volumes (they count as empty). Restored volumes do not get
+//! the reclaim policy of the old ones, and a file's content is its size and checksum.
 
 mod backup;
+mod bucket;
+mod chosen;
+mod contents;
+mod cron;
+mod data_path;
+mod deletion;
+mod existing;
+mod helper;
+mod item;
+mod mounted;
+mod restore;
+mod results;
+mod schedule;
+mod sync;
 #[cfg(test)]
 mod tests;
 
 use std::time::Duration;
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
-use super::objects::{list, path};
+use super::objects::{digest, list, path};
 use super::provisioner::works;
 use super::{Stage, names, text};
-use crate::sandbox::object_store::Key;
+use bucket::Bucket;
+pub(super) use helper::waits;
 
 const WHO: &str = "velero-server";
 const LOCATIONS: &str = "velero.io/backupstoragelocations";
 /// How often a location is validated.
 const EVERY: Duration = Duration::from_secs(60);
+/// How long the volumes of a backup or a restore are waited for.
+const TIMEOUT: Duration = Duration::from_secs(4 * 60 * 60);
 
 pub(super) fn act(stage: &mut Stage<'_>) {
     let Some(server) = server(stage) else { return };
@@ -28,13 +52,16 @@ pub(super) fn act(stage: &mut Stage<'_>) {
         tend_location(stage, &server, &location);
     }
     for schedule in stage.all("velero.io/schedules", namespace) {
-        if text(&schedule, "/status/phase").is_empty() {
-            set_status(stage, &schedule, &json!({"phase": "Enabled"}));
-        }
+        schedule::tend(stage, &schedule);
     }
+    data_path::act(stage, &server);
     for backup in stage.all("velero.io/backups", namespace) {
         backup::tend(stage, &server, &backup);
     }
+    for restore in stage.all("velero.io/restores", namespace) {
+        restore::tend(stage, &server, &restore);
+    }
+    deletion::act(stage, &server);
 }
 
 fn server(stage: &Stage<'_>) -> Option<Value> {
@@ -47,19 +74,32 @@ fn server(stage: &Stage<'_>) -> Option<Value> {
     pods.find(|pod| is_server(pod) && works(stage, pod)).cloned()
 }
 
+/// When the server's program started. The times are all in one form, so they are ordered as texts.
+fn started(server: &Value) -> &str {
+    let container = text(server, "/status/containerStatuses/0/state/running/startedAt");
+    text(server, "/status/startTime").max(container)
+}
+
+/// Whether the server started anew while it was at this.
+fn interrupted(server: &Value, object: &Value) -> bool {
+    text(object, "/status/startTimestamp") < started(server)
+}
+
 fn tend_location(stage: &mut Stage<'_>, server: &Value, location: &Value) {
     let key = format!("velero/{}/", text(location, "/metadata/uid"));
-    // The times are all in one form, so they are ordered as texts.
     let last = text(location, "/status/lastValidationTime");
     let due = stage.done(&key, EVERY);
-    if !due && last >= text(server, "/status/startTime") && last >= spec_written(location) {
+    if !due && last >= started(server) && last >= spec_written(location) {
         return;
     }
-    let mut status = match refusal(stage, server, location) {
-        None => json!({"phase": "Available", "message": null}),
-        Some(why) => {
-            let unavailable = format!("BackupStorageLocation {:?} is unavailable", names(location).1);
-            let message = format!("{unavailable}: rpc error: code = Unknown desc = {why}");
+    let bucket = Bucket::of(stage, server, location);
+    let mut status = match bucket.folders(stage, "backups") {
+        Ok(folders) => {
+            sync::backups(stage, location, &bucket, &folders);
+            json!({"phase": "Available", "message": null, "lastSyncedTime": stage.time()})
+        }
+        Err(why) => {
+            let message = format!("BackupStorageLocation {:?} is unavailable: {why}", names(location).1);
             json!({"phase": "Unavailable", "message": message})
         }
     };
@@ -77,27 +117,13 @@ fn spec_written(location: &Value) -> &str {
     of_spec.map(|entry| text(entry, "/time")).max().unwrap_or_default()
 }
 
-/// Why the location's store refuses its content.
-fn refusal(stage: &Stage<'_>, server: &Value, location: &Value) -> Option<String> {
-    let key = Key::read(&credentials(stage, server, location).unwrap_or_default());
-    let request = format!("{:016X}", stage.api.store.version());
-    let refused = stage.store.refusal(&key, text(location, "/spec/objectStorage/bucket"), &request)?;
-    Some(format!("operation error S3: ListObjectsV2, {refused}"))
-}
-
-/// The location's credentials file, or else the one that the server's pod is given.
-fn credentials(stage: &Stage<'_>, server: &Value, location: &Value) -> Option<String> {
-    let own = &location["spec"]["credential"];
-    let (name, key) = if own.is_null() {
-        let mut secrets =
-            list(server, "/spec/volumes").iter().map(|volume| text(volume, "/secret/secretName"));
-        (secrets.find(|name| !name.is_empty())?, "cloud")
-    } else {
-        (text(own, "/name"), text(own, "/key"))
-    };
-    let secret = stage.get("/secrets", names(server).0, name)?;
-    let file = BASE64_STANDARD.decode(secret["data"][key].as_str()?).ok()?;
-    String::from_utf8(file).ok()
+/// A name as the value of a label: a long one ends with a part of its checksum.
+fn label(name: &str) -> String {
+    const MOST: usize = 63;
+    if name.len() <= MOST {
+        return name.to_owned();
+    }
+    name.chars().take(MOST - 6).chain(digest(name).chars().take(6)).collect()
 }
 
 /// Merges something into the status of an object of Velero's.

@@ -6,9 +6,10 @@ mod tests;
 
 use serde_json::{Value, json};
 
-use super::objects::{delete, list, path};
+use super::objects::{list, path};
 use super::{Stage, ending, names, text};
 use crate::intent::Size;
+use crate::sandbox::kube::control::{selected_node, waits};
 use crate::sandbox::kube::store::Place;
 
 const WHO: &str = "kube-controller-manager";
@@ -21,8 +22,6 @@ const CLASSES: &str = "storage.k8s.io/storageclasses";
 /// By this annotation a claim asks its provisioner for a volume.
 pub(super) const ASKED: &str = "volume.kubernetes.io/storage-provisioner";
 const ASKED_ONCE: &str = "volume.beta.kubernetes.io/storage-provisioner";
-/// By this annotation the scheduler tells a claim's provisioner where its pod goes.
-pub(super) const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 const BOUND: &str = "pv.kubernetes.io/bind-completed";
 const BY_CONTROLLER: &str = "pv.kubernetes.io/bound-by-controller";
 
@@ -43,14 +42,13 @@ pub(super) fn claims_of(pod: &Value) -> impl Iterator<Item = (&str, &str)> {
         .filter(|(_, claim)| !claim.is_empty())
 }
 
-/// Whether claims of a class wait for the node of their first pod.
-pub(super) fn waits(class: &Value) -> bool {
-    class["volumeBindingMode"] == "WaitForFirstConsumer"
-}
-
-/// The node that a claim's pod goes to; empty before that is known.
-pub(super) fn selected_node(claim: &Value) -> &str {
-    claim["metadata"]["annotations"][SELECTED_NODE].as_str().unwrap_or_default()
+/// How a volume says which claim it is for.
+pub(super) fn reference(claim: &Value) -> Value {
+    let (namespace, name) = names(claim);
+    json!({
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim", "namespace": namespace, "name": name,
+        "uid": claim["metadata"]["uid"], "resourceVersion": claim["metadata"]["resourceVersion"],
+    })
 }
 
 fn tend_volume(stage: &mut Stage<'_>, volume: &Value) {
@@ -79,14 +77,10 @@ fn claim_of<'a>(stage: &'a Stage<'_>, reference: &Value) -> Option<&'a Value> {
 }
 
 fn tend_claim(stage: &mut Stage<'_>, claim: &Value) {
-    let (namespace, _) = names(claim);
     if ending(claim) {
         if !used(stage, claim) {
             free(stage, claim, "kubernetes.io/pvc-protection");
         }
-    } else if stage.get("/namespaces", "", namespace).is_some_and(ending) {
-        // What nothing holds went with the namespace; this has to be let go first.
-        delete(stage, WHO, &path(claim));
     } else if claim["metadata"]["annotations"][BOUND] == "yes" {
         watch_volume(stage, claim);
     } else if let Some(volume) = volume_for(stage, claim) {
@@ -158,14 +152,9 @@ fn size(object: &Value, pointer: &str) -> Option<Size> {
 }
 
 fn bind(stage: &mut Stage<'_>, claim: &Value, volume: &Value) {
-    let (namespace, name) = names(claim);
     if text(&volume["spec"]["claimRef"], "/uid").is_empty() {
-        let reference = json!({
-            "apiVersion": "v1", "kind": "PersistentVolumeClaim", "namespace": namespace, "name": name,
-            "uid": claim["metadata"]["uid"], "resourceVersion": claim["metadata"]["resourceVersion"],
-        });
         let ours = json!({
-            "metadata": {"annotations": {BY_CONTROLLER: "yes"}}, "spec": {"claimRef": reference},
+            "metadata": {"annotations": {BY_CONTROLLER: "yes"}}, "spec": {"claimRef": reference(claim)},
         });
         let _ = stage.patch(WHO, &path(volume), &ours);
     }
@@ -195,12 +184,12 @@ fn ask_for_volume(stage: &mut Stage<'_>, claim: &Value) {
     let name = text(claim, "/spec/storageClassName");
     if name.is_empty() {
         let message = "no persistent volumes available for this claim and no storage class is set";
-        tell(stage, "Normal", claim, "FailedBinding", message);
+        stage.event_once(BINDER, "Normal", claim, "FailedBinding", message);
         return;
     }
     let Some(class) = stage.get(CLASSES, "", name) else {
         let message = format!("storageclass.storage.k8s.io {name:?} not found");
-        tell(stage, "Warning", claim, "ProvisioningFailed", &message);
+        stage.event_once(BINDER, "Warning", claim, "ProvisioningFailed", &message);
         return;
     };
     let provisioner = text(class, "/provisioner").to_owned();
@@ -217,7 +206,7 @@ fn ask_for_volume(stage: &mut Stage<'_>, claim: &Value) {
          system administrator. If volume creation is delayed, please verify that the provisioner is running and \
          correctly registered."
     );
-    tell(stage, "Normal", claim, "ExternalProvisioning", &message);
+    stage.event_once(BINDER, "Normal", claim, "ExternalProvisioning", &message);
 }
 
 /// A claim that names no class gets the newest default one, as on its admission: nobody owns the field.
@@ -236,11 +225,4 @@ fn set_default_class(stage: &mut Stage<'_>, claim: &Value) -> bool {
     let place = Place { resource: CLAIMS.into(), namespace: namespace.into(), name: name.into() };
     stage.api.store.put(place, claim);
     true
-}
-
-/// Tells it, unless it was told before.
-fn tell(stage: &mut Stage<'_>, kind: &str, about: &Value, reason: &str, message: &str) {
-    if !stage.api.told(about, reason, message) {
-        stage.event(BINDER, kind, about, reason, message);
-    }
 }

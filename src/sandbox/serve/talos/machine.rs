@@ -8,22 +8,36 @@ use tonic::{Request, Response, Status};
 
 use super::{Api, Caller, Replies};
 use crate::sandbox::machine::resources::services;
-use crate::sandbox::machine::{Apply, Machine, Mode, Refusal};
+use crate::sandbox::machine::{Apply, Machine, Refusal};
 use crate::sandbox::world::{SIMULATED, World};
 use crate::talos::proto::common::{self, Metadata};
 use crate::talos::proto::machine as wire;
-use crate::talos::proto::machine::apply_configuration_request::Mode as WireMode;
 use crate::talos::proto::machine::machine_service_server::MachineService;
+
+/// A reply that says whose it is.
+trait Reply: Default {
+    fn metadata(&mut self) -> &mut Option<Metadata>;
+}
+
+macro_rules! replies {
+    ($($reply:ident),*) => {
+        $(impl Reply for wire::$reply {
+            fn metadata(&mut self) -> &mut Option<Metadata> {
+                &mut self.metadata
+            }
+        })*
+    };
+}
+
+replies!(ApplyConfiguration, Mounts, Reboot, ServiceList, Version);
 
 impl Api {
     /// Asks every machine that is named; whoever asked for several is told which answer is whose.
-    async fn each<T>(
+    async fn each<T: Reply>(
         &self,
         caller: &Caller,
         name: &str,
         act: impl Fn(&mut World, Timestamp, &str) -> Result<T, Status>,
-        failed: impl Fn(Metadata) -> T,
-        signed: impl Fn(&mut T, Metadata),
     ) -> Result<Vec<T>, Status> {
         let mut messages = Vec::new();
         for node in &caller.nodes {
@@ -31,12 +45,14 @@ impl Api {
             match self.call(caller, node, name, &act).await {
                 Ok(mut message) => {
                     if caller.many {
-                        signed(&mut message, metadata);
+                        *message.metadata() = Some(metadata);
                     }
                     messages.push(message);
                 }
                 Err(status) if caller.many => {
-                    messages.push(failed(Metadata { error: status.message().to_owned(), ..metadata }));
+                    let mut failed = T::default();
+                    *failed.metadata() = Some(Metadata { error: status.message().to_owned(), ..metadata });
+                    messages.push(failed);
                 }
                 Err(status) => return Err(status),
             }
@@ -71,10 +87,9 @@ impl MachineService for Api {
     type DmesgStream = Replies<common::Data>;
 
     async fn version(&self, request: Request<()>) -> Result<Response<wire::VersionResponse>, Status> {
-        let caller = Caller::of(&request)?;
+        let caller = self.caller(&request, "Version")?;
         let version = |world: &mut World, _: Timestamp, address: &str| Ok(version(found(world, address)?));
-        let failed = |metadata| wire::Version { metadata: Some(metadata), ..Default::default() };
-        let messages = self.each(&caller, "Version", version, failed, |v, m| v.metadata = Some(m)).await?;
+        let messages = self.each(&caller, "Version", version).await?;
         Ok(Response::new(wire::VersionResponse { messages }))
     }
 
@@ -82,18 +97,19 @@ impl MachineService for Api {
         &self,
         request: Request<wire::ApplyConfigurationRequest>,
     ) -> Result<Response<wire::ApplyConfigurationResponse>, Status> {
-        let caller = Caller::of(&request)?;
-        caller.admin()?;
+        let caller = self.caller(&request, "ApplyConfiguration")?;
+        // In maintenance mode there is nobody yet who could have the right.
+        if self.maintained.is_none() {
+            caller.admin()?;
+        }
         let asked = request.into_inner();
         let apply = |world: &mut World, now, address: &str| apply(world, now, address, &asked);
-        let failed = |metadata| wire::ApplyConfiguration { metadata: Some(metadata), ..Default::default() };
-        let messages =
-            self.each(&caller, "ApplyConfiguration", apply, failed, |v, m| v.metadata = Some(m)).await?;
+        let messages = self.each(&caller, "ApplyConfiguration", apply).await?;
         Ok(Response::new(wire::ApplyConfigurationResponse { messages }))
     }
 
     async fn mounts(&self, request: Request<()>) -> Result<Response<wire::MountsResponse>, Status> {
-        let caller = Caller::of(&request)?;
+        let caller = self.caller(&request, "Mounts")?;
         let mounts = |world: &mut World, _: Timestamp, address: &str| {
             let mounted = found(world, address)?.host.mounts.iter();
             let stats = mounted.map(|(point, mounted)| wire::MountStat {
@@ -104,8 +120,7 @@ impl MachineService for Api {
             });
             Ok(wire::Mounts { metadata: None, stats: stats.collect() })
         };
-        let failed = |metadata| wire::Mounts { metadata: Some(metadata), ..Default::default() };
-        let messages = self.each(&caller, "Mounts", mounts, failed, |v, m| v.metadata = Some(m)).await?;
+        let messages = self.each(&caller, "Mounts", mounts).await?;
         Ok(Response::new(wire::MountsResponse { messages }))
     }
 
@@ -113,13 +128,12 @@ impl MachineService for Api {
         &self,
         request: Request<()>,
     ) -> Result<Response<wire::ServiceListResponse>, Status> {
-        let caller = Caller::of(&request)?;
+        let caller = self.caller(&request, "ServiceList")?;
         let list = |world: &mut World, now: Timestamp, address: &str| {
             let services = services(found(world, address)?).iter().map(|id| service(id, now)).collect();
             Ok(wire::ServiceList { metadata: None, services })
         };
-        let failed = |metadata| wire::ServiceList { metadata: Some(metadata), ..Default::default() };
-        let messages = self.each(&caller, "ServiceList", list, failed, |v, m| v.metadata = Some(m)).await?;
+        let messages = self.each(&caller, "ServiceList", list).await?;
         Ok(Response::new(wire::ServiceListResponse { messages }))
     }
 
@@ -127,7 +141,7 @@ impl MachineService for Api {
         &self,
         request: Request<wire::RebootRequest>,
     ) -> Result<Response<wire::RebootResponse>, Status> {
-        let caller = Caller::of(&request)?;
+        let caller = self.caller(&request, "Reboot")?;
         caller.admin()?;
         let reboot = |world: &mut World, now, address: &str| {
             if let Some((machine, timers)) = world.machine(address) {
@@ -135,13 +149,12 @@ impl MachineService for Api {
             }
             Ok(wire::Reboot { metadata: None, actor_id: SIMULATED.to_owned() })
         };
-        let failed = |metadata| wire::Reboot { metadata: Some(metadata), ..Default::default() };
-        let messages = self.each(&caller, "Reboot", reboot, failed, |v, m| v.metadata = Some(m)).await?;
+        let messages = self.each(&caller, "Reboot", reboot).await?;
         Ok(Response::new(wire::RebootResponse { messages }))
     }
 
     async fn read(&self, request: Request<wire::ReadRequest>) -> Result<Response<Self::ReadStream>, Status> {
-        let caller = Caller::of(&request)?;
+        let caller = self.caller(&request, "Read")?;
         caller.admin()?;
         let path = request.into_inner().path;
         let read = |machine: &Machine| match path.as_str() {
@@ -156,7 +169,7 @@ impl MachineService for Api {
         &self,
         request: Request<wire::DmesgRequest>,
     ) -> Result<Response<Self::DmesgStream>, Status> {
-        let caller = Caller::of(&request)?;
+        let caller = self.caller(&request, "Dmesg")?;
         let log = |machine: &Machine| {
             let lines =
                 machine.log.iter().map(|line| format!("{}: user: warning: {line}\n", machine.address));
@@ -192,32 +205,19 @@ fn apply(
 ) -> Result<wire::ApplyConfiguration, Status> {
     let config =
         std::str::from_utf8(&asked.data).map_err(|error| Status::invalid_argument(error.to_string()))?;
-    let mode = match asked.mode() {
-        WireMode::Reboot => Mode::Reboot,
-        WireMode::Auto => Mode::Auto,
-        WireMode::NoReboot => Mode::NoReboot,
-        WireMode::Staged => Mode::Staged,
-        WireMode::Try => Mode::Try,
-    };
     let timeout = asked.try_mode_timeout.and_then(|timeout| Duration::try_from(timeout).ok());
     let (machine, timers) =
         world.machine(address).ok_or_else(|| Status::unavailable("the machine is gone"))?;
-    let asked = Apply { config, mode, dry_run: asked.dry_run, try_timeout: timeout };
+    let asked = Apply { config, mode: asked.mode(), dry_run: asked.dry_run, try_timeout: timeout };
     let applied = machine.apply(&asked, timers, now).map_err(|refusal| match refusal {
         Refusal::Invalid(text) => Status::invalid_argument(text),
         Refusal::Precondition(text) => Status::failed_precondition(text),
+        Refusal::Unimplemented(text) => Status::unimplemented(text),
     })?;
-    let mode = match applied.mode {
-        Mode::Reboot => WireMode::Reboot,
-        Mode::Auto => WireMode::Auto,
-        Mode::NoReboot => WireMode::NoReboot,
-        Mode::Staged => WireMode::Staged,
-        Mode::Try => WireMode::Try,
-    };
     Ok(wire::ApplyConfiguration {
         metadata: None,
         warnings: Vec::new(),
-        mode: mode.into(),
+        mode: applied.mode.into(),
         mode_details: applied.details,
     })
 }

@@ -1,7 +1,9 @@
 //! The simulated machine API: the gRPC services that nodeprep and talosctl use, for all machines of the fleet at one
 //! endpoint, which finds the machine by the metadata of each call as a control-plane node does.
 
+mod health;
 mod machine;
+mod maintenance;
 mod state;
 
 use std::net::SocketAddr;
@@ -22,10 +24,14 @@ use super::pki::{Authority, Client};
 use super::{Peer, Upset, listen};
 use crate::error::Result;
 use crate::sandbox::fleet::Fleet;
+use crate::sandbox::machine::Machine;
 use crate::sandbox::world::World;
 use crate::talos::MAX_MESSAGE;
+use crate::talos::proto::cluster::cluster_service_server::ClusterServiceServer;
 use crate::talos::proto::cosi::resource::state_server::StateServer;
 use crate::talos::proto::machine::machine_service_server::MachineServiceServer;
+
+pub use maintenance::serve as serve_maintenance;
 
 /// The role that may do everything.
 pub const ADMIN: &str = "os:admin";
@@ -34,13 +40,17 @@ type Replies<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// Serves the fleet's machines on a port of this machine, to clients of this authority, until the program ends.
 pub async fn serve(fleet: &Arc<Fleet>, authority: &Authority, port: u16) -> Result<SocketAddr> {
-    let api = Api { fleet: Arc::clone(fleet) };
+    let api = Api { fleet: Arc::clone(fleet), maintained: None };
+    listen(fleet.network(), port, authority.server(authority, &["h2"])?, services(api)).await
+}
+
+fn services(api: Api) -> TowerToHyperService<Routes> {
     let machine = MachineServiceServer::new(api.clone())
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE);
-    let state = StateServer::new(api).max_encoding_message_size(MAX_MESSAGE);
-    let routes = Routes::new(machine).add_service(state).prepare();
-    listen(port, authority.server(authority, &["h2"])?, TowerToHyperService::new(routes)).await
+    let state = StateServer::new(api.clone()).max_encoding_message_size(MAX_MESSAGE);
+    let routes = Routes::new(machine).add_service(state).add_service(ClusterServiceServer::new(api));
+    TowerToHyperService::new(routes.prepare())
 }
 
 /// A talosconfig for this address, these machines and this client.
@@ -57,6 +67,8 @@ pub fn talosconfig(address: SocketAddr, nodes: &[String], authority: &Authority,
 #[derive(Clone)]
 struct Api {
     fleet: Arc<Fleet>,
+    /// The address of the one machine that is served in maintenance mode.
+    maintained: Option<String>,
 }
 
 /// Who asks, and for which machines.
@@ -69,9 +81,7 @@ struct Caller {
 }
 
 impl Caller {
-    /// # Errors
-    /// No machine is named: the sandbox is stricter here than a real machine, which would answer for itself.
-    fn of<T>(request: &Request<T>) -> Result<Self, Status> {
+    fn of<T>(request: &Request<T>) -> Self {
         let named = |key: &str, metadata: &MetadataMap| -> Vec<String> {
             let all = metadata.get_all(key).iter().filter_map(|value| value.to_str().ok());
             all.flat_map(|value| value.split(',')).map(|node| node.trim().to_owned()).collect()
@@ -79,11 +89,7 @@ impl Caller {
         let peer = request.extensions().get::<Peer>().cloned().unwrap_or_default();
         let (one, several) = (named("node", request.metadata()), named("nodes", request.metadata()));
         let many = !several.is_empty();
-        let nodes = if many { several } else { one };
-        if nodes.is_empty() {
-            return Err(Status::invalid_argument("no node is named in the call's metadata"));
-        }
-        Ok(Self { peer, nodes, many })
+        Self { peer, nodes: if many { several } else { one }, many }
     }
 
     /// The one machine that is named.
@@ -113,6 +119,21 @@ impl Upset {
 }
 
 impl Api {
+    /// Who asks for this call, and for which machines.
+    ///
+    /// # Errors
+    /// No machine is named: the sandbox is stricter here than a real machine, which would answer for itself.
+    fn caller<T>(&self, request: &Request<T>, call: &str) -> Result<Caller, Status> {
+        let caller = Caller::of(request);
+        match &self.maintained {
+            Some(address) => maintenance::admit(&self.fleet.look(), address, caller, call),
+            None if caller.nodes.is_empty() => {
+                Err(Status::invalid_argument("no node is named in the call's metadata"))
+            }
+            None => Ok(caller),
+        }
+    }
+
     /// Carries out a call to one machine, with whatever is staged to go wrong.
     async fn call<T>(
         &self,
@@ -141,20 +162,32 @@ impl Api {
         }
     }
 
-    /// The address of a machine that is named by it or by its hostname, and that is up.
+    /// The address of a machine that is named by it or by its hostname, and that answers here.
     fn reach(&self, node: &str) -> Result<String, Status> {
         let world = self.fleet.look();
-        let machine =
-            world.machines.get(node).or_else(|| world.machines.values().find(|m| m.host.name == node));
-        let dialing = |why: &str| {
-            Status::unavailable(format!(
-                "connection error: desc = \"transport: Error while dialing: dial tcp {node}:50000: {why}\""
-            ))
-        };
-        match machine {
-            None => Err(dialing("i/o timeout")),
-            Some(machine) if machine.rebooting => Err(dialing("connect: connection refused")),
-            Some(machine) => Ok(machine.address.clone()),
+        let machine = reached(&world, node)?;
+        if machine.active.is_some() != self.maintained.is_some() {
+            return Ok(machine.address.clone());
         }
+        Err(Status::unavailable(if self.maintained.is_some() {
+            "the connection is closing: the machine is not in maintenance mode any more"
+        } else {
+            "connection error: desc = \"transport: authentication handshake failed: tls: failed to verify certificate: \
+             x509: certificate signed by unknown authority\""
+        }))
     }
+}
+
+/// A machine that is named by its address or hostname, and that is up.
+fn reached<'a>(world: &'a World, node: &str) -> Result<&'a Machine, Status> {
+    let named = || world.machines.values().find(|machine| machine.host.name == node);
+    let why = match world.machines.get(node).or_else(named) {
+        Some(machine) if !machine.rebooting => return Ok(machine),
+        Some(machine) if machine.off => "connect: no route to host",
+        Some(_) => "connect: connection refused",
+        None => "i/o timeout",
+    };
+    Err(Status::unavailable(format!(
+        "connection error: desc = \"transport: Error while dialing: dial tcp {node}:50000: {why}\""
+    )))
 }

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use futures::stream;
+use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use prost::Message;
 use prost_types::Timestamp as Time;
 use serde_json::{Value, json};
 use tonic::{Request, Response, Status};
 
+use super::maintenance::STATE;
 use super::{Api, Caller, Replies};
 use crate::sandbox::machine::resources::{Resource, TYPES, Type};
 use crate::sandbox::world::World;
@@ -46,6 +47,7 @@ impl Asked {
 
     /// Everything of the type, by id.
     fn all(&self, world: &World, address: &str) -> BTreeMap<String, wire::Resource> {
+        let machine = world.machines.get(address);
         let fixed = |spec| Resource {
             version: 1,
             created: Timestamp::UNIX_EPOCH,
@@ -54,13 +56,13 @@ impl Asked {
         };
         match self.kind.as_str() {
             DEFINITIONS => TYPES.iter().map(definition).collect(),
-            MEMBERS => {
+            // Without a configuration, a machine knows of no others.
+            MEMBERS if machine.is_some_and(|machine| machine.active.is_some()) => {
                 let members = world.members().into_iter();
                 members.map(|(id, spec)| (id.clone(), self.resource(&id, &fixed(spec)))).collect()
             }
             kind => {
-                let machine = world.machines.get(address).into_iter();
-                let published = machine.flat_map(|machine| machine.published.of(kind));
+                let published = machine.into_iter().flat_map(|machine| machine.published.of(kind));
                 published.map(|(id, resource)| (id.clone(), self.resource(id, resource))).collect()
             }
         }
@@ -134,7 +136,7 @@ impl State for Api {
     type WatchStream = Replies<wire::WatchResponse>;
 
     async fn get(&self, request: Request<wire::GetRequest>) -> Result<Response<wire::GetResponse>, Status> {
-        let caller = Caller::of(&request)?;
+        let caller = self.caller(&request, STATE)?;
         let wire::GetRequest { namespace, r#type, id, .. } = request.into_inner();
         let asked = Asked::of(&caller, &namespace, &r#type)?;
         let node = caller.one()?;
@@ -150,7 +152,7 @@ impl State for Api {
     }
 
     async fn list(&self, request: Request<wire::ListRequest>) -> Result<Response<Self::ListStream>, Status> {
-        let caller = Caller::of(&request)?;
+        let caller = self.caller(&request, STATE)?;
         let wire::ListRequest { namespace, r#type, .. } = request.into_inner();
         let asked = Asked::of(&caller, &namespace, &r#type)?;
         let list = |world: &mut World, _: Timestamp, address: &str| Ok(asked.all(world, address));
@@ -163,7 +165,7 @@ impl State for Api {
         &self,
         request: Request<wire::WatchRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let caller = Caller::of(&request)?;
+        let caller = self.caller(&request, STATE)?;
         let wire::WatchRequest { namespace, r#type, id, options, api_version } = request.into_inner();
         let asked = Asked::of(&caller, &namespace, &r#type)?;
         let options = options.unwrap_or_default();
@@ -252,7 +254,6 @@ impl Api {
                 changes.changed().await.ok()?;
             }
         });
-        use futures::StreamExt;
         Box::pin(begin.chain(rest))
     }
 }

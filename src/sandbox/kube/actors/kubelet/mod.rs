@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::objects::{holds, list, path, set_status};
-use super::{Stage, ending, names, programs, text};
+use super::{Stage, ending, names, programs, text, velero};
 use crate::sandbox::kube::store::Place;
 
 const WHO: &str = "kubelet";
@@ -97,8 +97,11 @@ fn start(stage: &mut Stage<'_>, pod: &Value) {
     if let Err(why) = volumes::made_by_runtime(stage, pod) {
         return refuse(stage, pod, &why);
     }
-    if !stage.done(&format!("pod/{uid}/start"), START) {
+    if !status::initializes(pod) && !stage.done(&format!("pod/{uid}/start"), START) {
         return;
+    }
+    if let Some(container) = velero::waits(stage, pod) {
+        return set_status(stage, WHO, pod, status::initializing(pod, container, &now));
     }
     for container in containers(pod) {
         let (name, image) = (text(container, "/name"), text(container, "/image"));
@@ -152,9 +155,7 @@ fn pull(stage: &mut Stage<'_>, pod: &Value, container: &Value) {
 fn refuse(stage: &mut Stage<'_>, pod: &Value, why: &str) {
     let name = list(pod, "/spec/containers").first().map_or("", |container| text(container, "/name"));
     let said = format!("Error: {why}");
-    if !stage.api.told(pod, "Failed", &said) {
-        stage.event(WHO, "Warning", pod, "Failed", &said);
-    }
+    stage.event_once(WHO, "Warning", pod, "Failed", &said);
     let status = status::waiting(pod, Some((name, "CreateContainerError", why)), &stage.time());
     set_status(stage, WHO, pod, status);
 }

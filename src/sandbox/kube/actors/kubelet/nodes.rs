@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::sandbox::kube::actors::Stage;
-use crate::sandbox::kube::actors::objects::{condition, holds, list, path, set_status};
+use crate::sandbox::kube::actors::objects::{condition, holds, list, path, set_status, with_condition};
 
 /// From a machine's start to the kubelet's first word.
 const START: Duration = Duration::from_secs(2);
@@ -40,11 +40,7 @@ fn tell(stage: &mut Stage<'_>, node: &Value, who: &str, reason: &str, told: (&st
     let node = node.clone();
     let mut ready = condition(&node, "Ready", status, why, message, &now);
     ready["lastHeartbeatTime"] = json!(now);
-    let others = list(&node, "/status/conditions").iter().filter(|one| one["type"] != "Ready");
-    let conditions: Vec<Value> = others.cloned().chain([ready]).collect();
-    let mut status = node["status"].clone();
-    json_patch::merge(&mut status, &json!({"conditions": conditions}));
-    set_status(stage, who, &node, status);
+    set_status(stage, who, &node, with_condition(&node, ready));
     let name = node["metadata"]["name"].as_str().unwrap_or_default();
     stage.event(who, "Normal", &node, reason, &format!("Node {name} status is now: {reason}"));
 }

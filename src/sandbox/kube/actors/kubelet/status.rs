@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::sandbox::kube::actors::objects::{condition, condition_of, digest, list};
+use crate::sandbox::kube::actors::objects::{condition, condition_of, digest, hash, list, with_condition};
 use crate::sandbox::kube::actors::text;
 
 /// A container that does not run: its name, the reason and a message.
@@ -27,6 +27,27 @@ pub(super) fn waiting(pod: &Value, stuck: Option<Stuck<'_>>, now: &str) -> Value
     };
     let unready = ("False", "ContainersNotReady", "containers with unready status");
     status(pod, text(pod, "/status/phase"), initialized, unready, (init, containers), now)
+}
+
+/// This init container runs, and the others wait for it.
+pub(super) fn initializing(pod: &Value, name: &str, now: &str) -> Value {
+    let mut states = list(pod, "/status/initContainerStatuses").iter();
+    let since =
+        states.find(|one| one["name"] == name).map_or("", |one| text(one, "/state/running/startedAt"));
+    let since = if since.is_empty() { now } else { since };
+    let init = each(pod, "initContainers", |container| {
+        let runs = container["name"] == name;
+        let waiting = json!({"waiting": {"reason": "PodInitializing"}});
+        told(pod, container, if runs { json!({"running": {"startedAt": since}}) } else { waiting }, false)
+    });
+    let mut status = waiting(pod, None, now);
+    json_patch::merge(&mut status, &json!({"initContainerStatuses": init}));
+    status
+}
+
+/// Whether an init container runs.
+pub(super) fn initializes(pod: &Value) -> bool {
+    list(pod, "/status/initContainerStatuses").iter().any(|one| !one["state"]["running"].is_null())
 }
 
 /// Whether the containers wait, and for what may be looked at.
@@ -61,7 +82,7 @@ pub(super) fn running(pod: &Value, now: &str) -> Value {
         told
     });
     let mut status = status(pod, "Running", ("True", "", ""), ("True", "", ""), (init, containers), now);
-    let [a, b] = address(pod);
+    let [a, b, ..] = hash(text(pod, "/metadata/uid"));
     let address = match text(pod, "/status/hostIP") {
         host if pod["spec"]["hostNetwork"] == true && !host.is_empty() => host.to_owned(),
         _ => format!("10.244.{a}.{b}"),
@@ -101,12 +122,7 @@ fn over(pod: &Value, phase: &str, code: i32, reason: &str, why: &str, now: &str)
 
 /// Nobody hears of it any more.
 pub(super) fn not_ready(pod: &Value, now: &str) -> Value {
-    let ready = condition(pod, "Ready", "False", "NodeNotReady", "", now);
-    let others = list(pod, "/status/conditions").iter().filter(|one| one["type"] != "Ready").cloned();
-    let conditions: Vec<Value> = others.chain([ready]).collect();
-    let mut status = pod["status"].clone();
-    json_patch::merge(&mut status, &json!({"conditions": conditions}));
-    status
+    with_condition(pod, condition(pod, "Ready", "False", "NodeNotReady", "", now))
 }
 
 /// A condition's status, reason and message.
@@ -171,11 +187,4 @@ fn id(pod: &Value, container: &Value) -> String {
     let seed =
         format!("{}/{}/{}", text(pod, "/metadata/uid"), text(container, "/name"), restarts(pod, container));
     format!("containerd://{}", digest(&seed))
-}
-
-/// The end of the pod's address.
-fn address(pod: &Value) -> [u8; 2] {
-    let seed = digest(text(pod, "/metadata/uid"));
-    let byte = |at: usize| seed.get(at..at + 2).and_then(|two| u8::from_str_radix(two, 16).ok()).unwrap_or(0);
-    [byte(0), byte(2)]
 }

@@ -32,7 +32,10 @@ fn probe(name: &str, work: &str) -> Value {
 }
 
 fn pod(name: &str, spec: &Value) -> Value {
-    let mut all = json!({"containers": [{"name": "main", "image": "x:1"}]});
+    let volumes = spec["volumes"].as_array().into_iter().flatten();
+    let mount = |volume: &Value| json!({"name": volume["name"], "mountPath": "/mounted"});
+    let mounts: Vec<Value> = volumes.map(mount).collect();
+    let mut all = json!({"containers": [{"name": "main", "image": "x:1", "volumeMounts": mounts}]});
     json_patch::merge(&mut all, spec);
     json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": all})
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::sandbox::host::{Host, Place};
+use crate::sandbox::host::{Host, Place, below};
 use crate::sandbox::kube::actors::objects::{digest, list};
 use crate::sandbox::kube::actors::programs::Mount;
 use crate::sandbox::kube::actors::scheduler::matches;
@@ -15,7 +15,7 @@ const SYSTEM: [&str; 6] = ["/dev", "/etc", "/proc", "/run", "/sys", "/usr"];
 pub(super) fn mounts(stage: &Stage<'_>, pod: &Value) -> Result<Vec<Mount>, String> {
     let Some(host) = stage.hosts.get(text(pod, "/spec/nodeName")) else { return Ok(Vec::new()) };
     let mut mounts = Vec::new();
-    for volume in list(pod, "/spec/volumes") {
+    for volume in list(pod, "/spec/volumes").iter().filter(|volume| mounted(pod, volume)) {
         let (place, scratch) = place(stage, host, pod, volume)?;
         let points = list(pod, "/spec/containers/0/volumeMounts").iter();
         let points = points.filter(|mount| mount["name"] == volume["name"]);
@@ -28,6 +28,12 @@ pub(super) fn mounts(stage: &Stage<'_>, pod: &Value) -> Result<Vec<Mount>, Strin
         }));
     }
     Ok(mounts)
+}
+
+/// Whether a container wants the volume: the kubelet leaves the others alone.
+fn mounted(pod: &Value, volume: &Value) -> bool {
+    let all = ["/spec/containers", "/spec/initContainers"].into_iter().flat_map(|path| list(pod, path));
+    all.flat_map(|container| list(container, "/volumeMounts")).any(|mount| mount["name"] == volume["name"])
 }
 
 /// Where a volume lies, and whether it is the pod's own scratch space; none for what is made from objects.
@@ -50,7 +56,14 @@ fn place(
         }
     }
     if let Some(path) = volume["hostPath"]["path"].as_str() {
-        return Ok((host.place(path), false));
+        let place = host.place(path);
+        let there = place.as_ref().is_some_and(|place| place.root == "/" || host.directory(place).is_some());
+        if volume["hostPath"]["type"] == "Directory" && !there && !is_system(path) {
+            return Err(format!(
+                "MountVolume.SetUp failed for volume {name:?} : hostPath type check failed: {path} is not a directory"
+            ));
+        }
+        return Ok((place, false));
     }
     if let Some(claim) = volume["persistentVolumeClaim"]["claimName"].as_str() {
         return claimed(stage, host, pod, name, claim).map(|place| (place, false));
@@ -105,17 +118,15 @@ fn claimed(
     })
 }
 
+fn is_system(path: &str) -> bool {
+    path == "/" || SYSTEM.iter().any(|root| below(path, root).is_some())
+}
+
 /// The container runtime makes the host paths that are missing, where it can write; the error is its own.
 pub(super) fn made_by_runtime(stage: &Stage<'_>, pod: &Value) -> Result<(), String> {
     let Some(host) = stage.hosts.get(text(pod, "/spec/nodeName")) else { return Ok(()) };
     let paths = list(pod, "/spec/volumes").iter().map(|volume| text(volume, "/hostPath/path"));
-    let system = |path: &str| {
-        path == "/"
-            || SYSTEM.iter().any(|root| {
-                path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-            })
-    };
-    let mut paths = paths.filter(|path| !path.is_empty() && !system(path));
+    let mut paths = paths.filter(|path| !path.is_empty() && !is_system(path));
     let Some(path) = paths.find(|path| host.place(path).is_none()) else { return Ok(()) };
     let id = digest(text(pod, "/metadata/uid"));
     let why = format!("failed to mkdir {path:?}: mkdir {path}: read-only file system");

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::shell::{Fault, Shell};
 use crate::sandbox::host::{File, Speed};
-use crate::sandbox::kube::actors::objects::digest;
+use crate::sandbox::kube::actors::objects::{digest, hash};
 
 /// Bytes of one write.
 const BLOCK: f64 = 4096.0;
@@ -71,12 +71,9 @@ pub(super) fn run(shell: &mut Shell<'_>, options: &[&str]) -> i32 {
 
 /// No two disks are quite the same: up to three percent more or less, always the same for the same pod.
 fn wobbled(speed: Speed, uid: &str) -> Speed {
-    let part = |from: usize| {
-        let seed = digest(uid);
-        let byte = seed.get(from..from + 2).and_then(|two| u8::from_str_radix(two, 16).ok()).unwrap_or(128);
-        1.0 + (f64::from(byte) - 127.5) / 127.5 * 0.03
-    };
-    Speed { iops: speed.iops * part(0), p50: speed.p50 * part(2), p99: speed.p99 * part(4) }
+    let [a, b, c, ..] = hash(uid);
+    let part = |byte: u8| 1.0 + (f64::from(byte) - 127.5) / 127.5 * 0.03;
+    Speed { iops: speed.iops * part(a), p50: speed.p50 * part(b), p99: speed.p99 * part(c) }
 }
 
 /// What was done in the time.

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::objects::{digest, list};
 use super::text;
-use crate::sandbox::host::{Host, Place};
+use crate::sandbox::host::{Host, Place, below};
 
 /// A directory of the machine that a container sees.
 #[derive(Debug, Clone)]
@@ -100,13 +100,9 @@ impl Program<'_> {
 
 /// Where a path of the container lies on the machine; none on a file system of the image.
 fn place(mounts: &[Mount], path: &str) -> Option<(Place, bool)> {
-    let rest = |mount: &Mount| {
-        let rest = path.strip_prefix(mount.point.as_str())?;
-        (rest.is_empty() || rest.starts_with('/')).then_some(rest.trim_end_matches('/').to_owned())
-    };
-    let within = mounts.iter().filter_map(|mount| Some((mount, rest(mount)?)));
+    let within = mounts.iter().filter_map(|mount| Some((mount, below(path, &mount.point)?)));
     let (mount, rest) = within.max_by_key(|(mount, _)| mount.point.len())?;
-    let root = format!("{}{rest}", mount.place.root.trim_end_matches('/'));
+    let root = format!("{}{}", mount.place.root.trim_end_matches('/'), rest.trim_end_matches('/'));
     let root = if root.is_empty() { "/".to_owned() } else { root };
     Some((Place { root, ..mount.place.clone() }, mount.scratch))
 }
@@ -135,9 +131,7 @@ fn remove(host: &mut Host, mounts: &[Mount], path: &str) -> Ended {
     let Some(system) = host.mounts.get_mut(&place.mount) else {
         return Ended { log: String::new(), status: 0 };
     };
-    let within = |root: &String| {
-        root.strip_prefix(place.root.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    };
+    let within = |root: &String| below(root, &place.root).is_some();
     if locked && system.directories.keys().any(within) {
         return failed(&format!("rm: can't remove '{path}': Read-only file system"));
     }

@@ -1,12 +1,11 @@
 use std::collections::BTreeSet;
 
-use jiff::SignedDuration;
-
-use super::super::scene::{BASE, Scene};
+use super::super::scene::{Actor, BASE, Scene};
 use super::super::volumes;
 use super::*;
 
 const VOLUMES: &str = "/persistentvolumes";
+const ACTORS: [Actor; 2] = [volumes::act, act];
 
 /// A cluster whose provisioner runs on n1, and a class `fast` that it serves.
 fn scene(level: &str) -> Scene {
@@ -66,34 +65,17 @@ fn claim(change: &Value) -> Value {
     claim
 }
 
-fn settle(scene: &mut Scene) {
-    for _ in 0..20 {
-        let before = scene.api.store.version();
-        scene.stage(volumes::act);
-        scene.stage(act);
-        if scene.api.store.version() == before {
-            return;
-        }
-    }
-    panic!("it never comes to rest");
-}
-
-fn pass(scene: &mut Scene, seconds: i64) {
-    scene.now += SignedDuration::from_secs(seconds);
-    settle(scene);
-}
-
 /// The volume's name, after the claim was made.
 fn begin(scene: &mut Scene) -> String {
     let claim = scene.apply(claim(&json!({})));
-    settle(scene);
+    scene.settle(&ACTORS);
     format!("pvc-{}", text(&claim, "/metadata/uid"))
 }
 
 fn succeed(scene: &mut Scene, helper: &str) {
     let path = format!("/api/v1/namespaces/openebs/pods/{helper}/status");
     scene.patch(&path, &json!({"status": {"phase": "Succeeded"}}));
-    settle(scene);
+    scene.settle(&ACTORS);
 }
 
 fn helpers(scene: &Scene) -> Vec<String> {
@@ -164,7 +146,7 @@ fn what_it_cannot_make_it_refuses_in_its_own_words() {
         scene.delete("/apis/storage.k8s.io/v1/storageclasses/fast");
         scene.apply(class(of_class));
         scene.apply(claim(of_claim));
-        settle(&mut scene);
+        scene.settle(&ACTORS);
         let told =
             format!("ProvisioningFailed: failed to provision volume with StorageClass \"fast\": {why}");
         assert_eq!(last_event(&scene), told);
@@ -184,9 +166,9 @@ fn pod_security_refuses_the_helper_until_the_namespace_is_privileged() {
     assert_eq!(last_event(&scene), told);
     let labels = json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "privileged"}}});
     scene.patch("/api/v1/namespaces/openebs", &labels);
-    pass(&mut scene, 14);
+    scene.pass(14, &ACTORS);
     assert!(helpers(&scene).is_empty());
-    pass(&mut scene, 1);
+    scene.pass(1, &ACTORS);
     assert_eq!(helpers(&scene), [format!("init-{name}")]);
 }
 
@@ -201,7 +183,7 @@ fn a_provisioner_that_is_not_ready_or_whose_machine_is_down_leaves_the_claim_wai
         let mut scene = scene("privileged");
         stop(&mut scene);
         begin(&mut scene);
-        pass(&mut scene, 300);
+        scene.pass(300, &ACTORS);
         let events = scene.events("default");
         assert!(
             matches!(events.as_slice(), [one] if one.starts_with("ExternalProvisioning: ")),
@@ -230,12 +212,12 @@ fn of_two_provisioners_only_one_works() {
 fn a_helper_that_does_not_get_done_is_given_up_and_tried_again() {
     let mut scene = scene("privileged");
     let name = begin(&mut scene);
-    pass(&mut scene, 119);
+    scene.pass(119, &ACTORS);
     assert_eq!(helpers(&scene), [format!("init-{name}")]);
-    pass(&mut scene, 1);
+    scene.pass(1, &ACTORS);
     assert!(helpers(&scene).is_empty());
     assert!(last_event(&scene).ends_with("\"fast\": create process timeout after 120 seconds"));
-    pass(&mut scene, 15);
+    scene.pass(15, &ACTORS);
     assert_eq!(helpers(&scene), [format!("init-{name}")]);
 }
 
@@ -245,7 +227,7 @@ fn the_helper_of_a_provisioner_that_is_gone_is_in_the_way() {
     let name = begin(&mut scene);
     scene.delete("/api/v1/namespaces/openebs/pods/prov-b");
     provisioner(&mut scene, "prov-c");
-    settle(&mut scene);
+    scene.settle(&ACTORS);
     assert!(
         last_event(&scene).ends_with(&format!("pods \"init-{name}\" already exists")),
         "{}",
@@ -254,7 +236,7 @@ fn the_helper_of_a_provisioner_that_is_gone_is_in_the_way() {
     let at_once = json!({"gracePeriodSeconds": 0});
     let helper = format!("/api/v1/namespaces/openebs/pods/init-{name}");
     assert!(scene.ask("DELETE", &helper, &at_once).is_ok());
-    pass(&mut scene, 15);
+    scene.pass(15, &ACTORS);
     succeed(&mut scene, &format!("init-{name}"));
     assert_eq!(scene.names(VOLUMES, ""), [name]);
 }
@@ -278,7 +260,7 @@ fn a_volume_goes_with_its_claim_unless_it_is_retained() {
         let name = begin(&mut scene);
         succeed(&mut scene, &format!("init-{name}"));
         scene.delete("/api/v1/namespaces/default/persistentvolumeclaims/c");
-        settle(&mut scene);
+        scene.settle(&ACTORS);
         let cleanup = scene.get("/pods", "openebs", &format!("cleanup-{name}"));
         assert_eq!(cleanup.is_some(), goes, "{policy}");
         if let Some(cleanup) = cleanup {
@@ -298,7 +280,7 @@ fn a_volume_whose_node_is_gone_stays_and_says_so() {
     succeed(&mut scene, &format!("init-{name}"));
     scene.delete("/api/v1/namespaces/default/persistentvolumeclaims/c");
     scene.delete("/api/v1/nodes/n1");
-    settle(&mut scene);
+    scene.settle(&ACTORS);
     let why = "Unable to get the Node with the Node Labels {map[kubernetes.io/hostname:n1]}";
     assert_eq!(last_event(&scene), format!("VolumeFailedDelete: failed to delete volume {name}: {why}"));
     assert_eq!(scene.names(VOLUMES, ""), [name]);
@@ -309,7 +291,7 @@ fn a_claim_that_goes_too_early_leaves_nothing_behind() {
     let mut scene = scene("privileged");
     let name = begin(&mut scene);
     scene.delete("/api/v1/namespaces/default/persistentvolumeclaims/c");
-    settle(&mut scene);
+    scene.settle(&ACTORS);
     succeed(&mut scene, &format!("init-{name}"));
     succeed(&mut scene, &format!("cleanup-{name}"));
     assert!(scene.names(VOLUMES, "").is_empty() && helpers(&scene).is_empty());

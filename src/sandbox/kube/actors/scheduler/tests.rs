@@ -62,7 +62,7 @@ fn a_pod_goes_where_it_may_and_is_told_why_nowhere() {
         (
             "no such claim",
             json!({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "gone"}}]}),
-            "0/4 nodes are available: persistentvolumeclaim \"gone\" not found.",
+            "0/4 nodes are available: persistentvolumeclaim \"gone\" not found. not found",
         ),
     ] {
         let mut scene = Scene::new(&["n1", "n2", "n3", "n4"]);

@@ -1,199 +1,344 @@
 //! One backup on its way: it is looked at, begun, and ended with what became of its volumes.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::super::objects::{collection, list, path};
-use super::super::provisioner::works;
-use super::super::volumes::claims_of;
-use super::super::{Stage, names, text};
-use super::{LOCATIONS, WHO, refusal, set_status};
+use super::super::{Stage, names, owned_by, text};
+use super::bucket::Bucket;
+use super::chosen::Chosen;
+use super::contents;
+use super::data_path::{self, Way, has_agent};
+use super::mounted::{self, is_host_path};
+use super::results::{KEPT, Results};
+use super::{LOCATIONS, TIMEOUT, WHO, interrupted, label, set_status};
+use crate::sandbox::world::time;
 
-/// How long a backup takes.
-const TAKES: Duration = Duration::from_secs(5);
+/// How long the objects take, after the volumes.
+const TAKES: Duration = Duration::from_secs(3);
 const TTL: &str = "720h0m0s";
 
 pub(super) fn tend(stage: &mut Stage<'_>, server: &Value, backup: &Value) {
     match text(backup, "/status/phase") {
-        "" | "New" => begin(stage, backup),
-        "InProgress" if stage.done(&format!("velero/{}/", text(backup, "/metadata/uid")), TAKES) => {
-            end(stage, server, backup);
+        "" | "New" => begin(stage, server, backup),
+        "InProgress" if interrupted(server, backup) => {
+            let why =
+                "found a backup with status \"InProgress\" during the server starting, mark it as \"Failed\"";
+            data_path::cancel(stage, Way::Backup, (UID, &backup["metadata"]["uid"]), names(backup).0);
+            fail(stage, backup, why);
         }
+        "InProgress" => go_on(stage, server, backup),
+        "Finalizing" => finish(stage, server, backup, "Completed"),
+        "FinalizingPartiallyFailed" => finish(stage, server, backup, "PartiallyFailed"),
         _ => {}
     }
 }
 
-fn begin(stage: &mut Stage<'_>, backup: &Value) {
-    let location = location_of(stage, backup);
-    if let Some(fault) = fault(backup, location.as_ref()) {
-        set_status(stage, backup, &json!({"phase": "FailedValidation", "validationErrors": [fault]}));
-        return;
-    }
-    let name = location.as_ref().map_or("", |location| names(location).1);
-    let ttl = Some(text(backup, "/spec/ttl")).filter(|ttl| !ttl.is_empty()).unwrap_or(TTL);
+/// By this label the volumes of a backup are found.
+const UID: &str = "velero.io/backup-uid";
+
+fn begin(stage: &mut Stage<'_>, server: &Value, backup: &Value) {
+    let name = location_of(stage, backup);
+    let ttl = match text(backup, "/spec/ttl") {
+        "" | "0s" => TTL,
+        ttl => ttl,
+    };
     let filled = json!({
-        "metadata": {"labels": {"velero.io/storage-location": name}},
+        "metadata": {"labels": {"velero.io/storage-location": label(&name)}},
         "spec": {"storageLocation": name, "ttl": ttl},
     });
     let _ = stage.patch(WHO, &path(backup), &filled);
-    let status = json!({
-        "phase": "InProgress", "version": 1, "formatVersion": "1.1.0",
-        "startTimestamp": stage.time(), "expiration": expiration(stage.now, ttl),
+    let location = stage.get(LOCATIONS, names(backup).0, &name).cloned();
+    let faults = faults(backup, &name, location.as_ref());
+    let mut status = json!({
+        "phase": "InProgress", "version": 1, "formatVersion": "1.1.0", "expiration": expiration(stage.now, ttl),
     });
+    if faults.is_empty() {
+        status["startTimestamp"] = json!(stage.time());
+    } else {
+        status["phase"] = json!("FailedValidation");
+        status["validationErrors"] = json!(faults);
+    }
     set_status(stage, backup, &status);
+    let bucket = location.filter(|_| faults.is_empty()).map(|location| Bucket::of(stage, server, &location));
+    let Some(bucket) = bucket else { return };
+    match bucket.has(stage, &key(backup, "velero-backup.json")) {
+        Ok(false) => begin_volumes(stage, backup),
+        Ok(true) => fail(stage, backup, "backup already exists in object storage"),
+        Err(why) => {
+            fail(stage, backup, &format!("error checking if backup already exists in object storage: {why}"))
+        }
+    }
+}
+
+/// The place of a file of the backup's; most are called after it.
+pub(super) fn key(backup: &Value, file: &str) -> String {
+    let name = names(backup).1;
+    match file.strip_prefix('*') {
+        Some(end) => format!("backups/{name}/{name}{end}"),
+        None => format!("backups/{name}/{file}"),
+    }
+}
+
+/// Its objects.
+pub(super) const CONTENTS: &str = "*.tar.gz";
+/// Its PodVolumeBackups.
+pub(super) const VOLUMES: &str = "*-podvolumebackups.json.gz";
+
+/// The location that the backup names, or else the default one.
+fn location_of(stage: &Stage<'_>, backup: &Value) -> String {
+    let wanted = text(backup, "/spec/storageLocation");
+    if !wanted.is_empty() {
+        return wanted.to_owned();
+    }
+    let mut locations = stage.api.store.list(LOCATIONS, names(backup).0).map(|(_, location)| location);
+    let default = locations.find(|location| location["spec"]["default"] == true);
+    default.map_or("default", |location| names(location).1).to_owned()
 }
 
 /// Why the backup can't be made.
-fn fault(backup: &Value, location: Option<&Value>) -> Option<String> {
-    let Some(location) = location else {
-        let wanted = text(backup, "/spec/storageLocation");
-        return Some(format!("backup storage location {wanted:?} not found"));
-    };
-    let name = names(location).1;
+fn faults(backup: &Value, name: &str, location: Option<&Value>) -> Vec<String> {
     let no = "backup can't be created because";
-    if text(location, "/status/phase") == "Unavailable" {
-        return Some(format!("{no} BackupStorageLocation {name} is in Unavailable status."));
+    let mut faults = Vec::new();
+    match location {
+        None => faults.push(format!(
+            "an existing backup storage location was not specified at backup creation time and the default {name} was not \
+             found. Please address this issue (see `velero backup-location -h` for options) and create a new backup. Error: \
+             BackupStorageLocation.velero.io {name:?} not found"
+        )),
+        Some(location) => {
+            if text(location, "/spec/accessMode") == "ReadOnly" {
+                faults.push(format!("{no} backup storage location {name} is currently in read-only mode"));
+            }
+            if text(location, "/status/phase") != "Available" {
+                faults.push(format!("{no} BackupStorageLocation {name} is in Unavailable status."));
+            }
+        }
     }
-    let read_only = text(location, "/spec/accessMode") == "ReadOnly";
-    read_only.then(|| format!("{no} backup storage location {name} is currently in read-only mode"))
+    faults.extend(faults_of_lists(&backup["spec"]));
+    if !backup["spec"]["labelSelector"].is_null() && !backup["spec"]["orLabelSelectors"].is_null() {
+        let both =
+            "encountered labelSelector as well as orLabelSelectors in backup spec, only one can be specified";
+        faults.push(both.to_owned());
+    }
+    faults
 }
 
-/// The location that the backup names, or else the default one.
-fn location_of(stage: &Stage<'_>, backup: &Value) -> Option<Value> {
-    let wanted = text(backup, "/spec/storageLocation");
-    let mut locations = stage.all(LOCATIONS, names(backup).0).into_iter();
-    locations.find(|location| match wanted {
-        "" => location["spec"]["default"] == true,
-        name => names(location).1 == name,
-    })
+/// What is wrong with a spec's lists of names.
+pub(super) fn faults_of_lists(spec: &Value) -> Vec<String> {
+    let lists = [("resource", "Resources"), ("namespace", "Namespaces")];
+    let of = |(word, what): (&str, &str)| {
+        let faults = Chosen::of(spec, what).faults().into_iter();
+        faults.map(|fault| format!("Invalid included/excluded {word} lists: {fault}")).collect::<Vec<_>>()
+    };
+    lists.into_iter().flat_map(of).collect()
 }
 
 fn expiration(now: Timestamp, ttl: &str) -> Option<String> {
     let ttl: SignedDuration = ttl.parse().ok()?;
-    Some(now.checked_add(ttl).ok()?.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
+    Some(time(now.checked_add(ttl).ok()?))
 }
 
-fn end(stage: &mut Stage<'_>, server: &Value, backup: &Value) {
-    let location = location_of(stage, backup);
-    if let Some(why) = location.and_then(|location| refusal(stage, server, &location)) {
-        let tried = "error checking if backup already exists in object storage";
-        let why = format!("{tried}: rpc error: code = Unknown desc = {why}");
-        let status = json!({"phase": "Failed", "failureReason": why, "completionTimestamp": stage.time()});
-        set_status(stage, backup, &status);
-        return;
-    }
-    let namespaces = namespaces_of(stage, backup);
-    let (mut errors, mut warnings) = (0, 0);
+fn fail(stage: &mut Stage<'_>, backup: &Value, why: &str) {
+    let status = json!({"phase": "Failed", "failureReason": why, "completionTimestamp": stage.time()});
+    set_status(stage, backup, &status);
+    forget(stage, backup);
+}
+
+fn forget(stage: &mut Stage<'_>, backup: &Value) {
+    let _ = stage.patch(WHO, &path(backup), &json!({"metadata": {"annotations": {KEPT: null}}}));
+    stage.timers.forget(&timer(backup));
+}
+
+fn timer(backup: &Value) -> String {
+    format!("velero/{}/", text(backup, "/metadata/uid"))
+}
+
+/// Makes a PodVolumeBackup of every volume that is to be kept with its files.
+fn begin_volumes(stage: &mut Stage<'_>, backup: &Value) {
+    let namespaces = Chosen::of(&backup["spec"], "Namespaces");
+    let mut results = Results::default();
     for pod in stage.all("/pods", "") {
-        if !namespaces.contains(names(&pod).0) || text(&pod, "/status/phase") != "Running" {
+        let chosen: Vec<String> = volumes_of(backup, &pod).map(str::to_owned).collect();
+        let runs = text(&pod, "/status/phase") == "Running";
+        if !namespaces.takes(names(&pod).0) || chosen.is_empty() || !runs {
             continue;
         }
-        for (volume, claim) in claims_of(&pod).filter(|(volume, _)| is_chosen(backup, &pod, volume)) {
-            match back_up(stage, backup, &Mounted { pod: &pod, volume, claim }) {
-                Done::Kept => {}
-                Done::Skipped => warnings += 1,
-                Done::Failed => errors += 1,
-            }
+        let node = text(&pod, "/spec/nodeName");
+        if !has_agent(stage, names(backup).0, node) {
+            results.errors.of_velero(format!("daemonset pod not found in running state in node {node}"));
+            continue;
+        }
+        for volume in chosen {
+            begin_volume(stage, backup, &pod, &volume, &mut results);
         }
     }
-    let items = namespaces.iter().flat_map(|namespace| stage.api.store.in_namespace(namespace));
-    let items = items.filter(|(place, _)| place.resource != "/events").count();
-    let counted = |count: usize| if count == 0 { Value::Null } else { json!(count) };
-    let status = json!({
-        "phase": if errors == 0 { "Completed" } else { "PartiallyFailed" },
-        "errors": counted(errors), "warnings": counted(warnings), "hookStatus": {},
-        "progress": {"totalItems": items, "itemsBackedUp": items}, "completionTimestamp": stage.time(),
-    });
-    set_status(stage, backup, &status);
+    let kept = json!({KEPT: results.to_json().to_string()});
+    let _ = stage.patch(WHO, &path(backup), &json!({"metadata": {"annotations": kept}}));
 }
 
-fn namespaces_of(stage: &Stage<'_>, backup: &Value) -> BTreeSet<String> {
-    let named =
-        |key: &str| -> Vec<&str> { list(&backup["spec"], key).iter().filter_map(Value::as_str).collect() };
-    let (included, excluded) = (named("/includedNamespaces"), named("/excludedNamespaces"));
-    let all = stage.api.store.list("/namespaces", "").map(|(place, _)| place.name.as_str());
-    let wanted = all.filter(|name| {
-        (included.is_empty() || included.contains(&"*") || included.contains(name))
-            && !excluded.contains(name)
-    });
-    wanted.map(str::to_owned).collect()
-}
-
-/// Whether the pod's volume goes through the file-system backup: by the backup's own word, or the pod's annotations.
-fn is_chosen(backup: &Value, pod: &Value, volume: &str) -> bool {
-    let listed = |key: &str| {
-        let list = pod["metadata"]["annotations"][key].as_str().unwrap_or_default();
-        list.split(',').any(|name| name.trim() == volume)
+/// The pod's volumes that go through the file-system backup: by the backup's own word, or the pod's annotations.
+fn volumes_of<'a>(backup: &Value, pod: &'a Value) -> impl Iterator<Item = &'a str> {
+    let named = |key: &str| {
+        let listed = pod["metadata"]["annotations"][key].as_str().unwrap_or_default();
+        listed.split(',').map(str::trim).collect::<Vec<_>>()
     };
-    if backup["spec"]["defaultVolumesToFsBackup"] == true {
-        return !listed("backup.velero.io/backup-volumes-excludes");
-    }
-    listed("backup.velero.io/backup-volumes")
-}
-
-/// A claim as a pod mounts it.
-struct Mounted<'a> {
-    pod: &'a Value,
-    volume: &'a str,
-    claim: &'a str,
-}
-
-enum Done {
-    Kept,
-    /// Volumes of type hostPath are left out with a warning.
-    Skipped,
-    /// There is no agent on the pod's node.
-    Failed,
-}
-
-fn back_up(stage: &mut Stage<'_>, backup: &Value, what: &Mounted<'_>) -> Done {
-    let (namespace, node) = (names(what.pod).0, text(what.pod, "/spec/nodeName"));
-    let Some(claim) = stage.get("/persistentvolumeclaims", namespace, what.claim).cloned() else {
-        return Done::Skipped;
+    let all = backup["spec"]["defaultVolumesToFsBackup"] == true;
+    let (chosen, left_out) =
+        (named("backup.velero.io/backup-volumes"), named("backup.velero.io/backup-volumes-excludes"));
+    let volumes = list(pod, "/spec/volumes").iter();
+    let kinds = ["hostPath", "secret", "configMap", "projected", "downwardAPI"];
+    let wanted = move |volume: &&Value| {
+        let name = text(volume, "/name");
+        let can = kinds.iter().all(|kind| volume[*kind].is_null());
+        if all { can && !left_out.contains(&name) } else { chosen.contains(&name) }
     };
-    let volume = stage.get("/persistentvolumes", "", text(&claim, "/spec/volumeName")).cloned();
-    let path = volume.as_ref().map_or("", |volume| text(volume, "/spec/local/path"));
-    if path.is_empty() {
-        return Done::Skipped;
+    volumes.filter(wanted).map(|volume| text(volume, "/name"))
+}
+
+fn begin_volume(stage: &mut Stage<'_>, backup: &Value, pod: &Value, volume: &str, results: &mut Results) {
+    let (namespace, name) = names(pod);
+    let claim = list(pod, "/spec/volumes").iter().find(|one| one["name"] == volume);
+    let claim = claim.map_or("", |volume| text(volume, "/persistentVolumeClaim/claimName"));
+    let mut mounts =
+        list(pod, "/spec/containers").iter().flat_map(|container| list(container, "/volumeMounts"));
+    if is_host_path(stage, namespace, claim) {
+        let what = format!(
+            "Volume {volume} in pod {namespace}/{name} is a hostPath volume which is not supported for pod"
+        );
+        results.warnings.of_velero(format!("{what} volume backup, skipping"));
+        return;
     }
-    let home = names(backup).0;
-    let is_agent = |pod: &Value| {
-        pod["metadata"]["labels"]["role"] == "node-agent" && text(pod, "/spec/nodeName") == node
-    };
-    if !stage.api.store.list("/pods", home).any(|(_, pod)| is_agent(pod) && works(stage, pod)) {
-        return Done::Failed;
+    if !mounts.any(|mount| mount["name"] == volume) {
+        let what =
+            format!("volume {volume} is declared in pod {namespace}/{name} but not mounted by any container");
+        results.warnings.of_velero(format!("{what}, skipping"));
+        return;
     }
-    let bytes = stage.hosts.get(node).and_then(|host| {
-        let directory = host.directory(&host.place_for_kubelet(path)?)?;
-        Some(directory.files.values().map(|file| file.size).sum::<u64>())
-    });
-    let (bytes, now) = (bytes.unwrap_or_default(), stage.time());
-    let id = format!("{:032x}", stage.api.store.version());
-    let (uid, pod) = (text(what.pod, "/metadata/uid"), names(what.pod).1);
-    let kept = json!({
+    let claim = stage.get("/persistentvolumeclaims", namespace, claim).cloned();
+    let object = volume_backup(stage, backup, pod, volume, claim.as_ref());
+    let path = collection("velero.io/v1", "PodVolumeBackup", names(backup).0);
+    if let Err(why) = stage.ask(WHO, "POST", &path, &object) {
+        results.errors.of_velero(why);
+    }
+}
+
+fn volume_backup(
+    stage: &Stage<'_>,
+    backup: &Value,
+    pod: &Value,
+    volume: &str,
+    claim: Option<&Value>,
+) -> Value {
+    let ((namespace, name), (_, backup_name)) = (names(pod), names(backup));
+    let (uid, backup_uid) = (&pod["metadata"]["uid"], &backup["metadata"]["uid"]);
+    let mounted = mounted::find(stage, pod, volume).map(|mounted| mounted.path).unwrap_or_default();
+    let mut object = json!({
         "apiVersion": "velero.io/v1", "kind": "PodVolumeBackup",
         "metadata": {
-            "generateName": format!("{}-", names(backup).1),
-            "labels": {
-                "velero.io/backup-name": names(backup).1, "velero.io/backup-uid": backup["metadata"]["uid"],
-                "velero.io/pvc-uid": claim["metadata"]["uid"],
-            },
+            "generateName": format!("{backup_name}-"), "ownerReferences": owned_by(backup),
+            "labels": {"velero.io/backup-name": label(backup_name), UID: backup_uid},
         },
         "spec": {
-            "backupStorageLocation": backup["spec"]["storageLocation"], "node": node, "volume": what.volume,
-            "uploaderType": "kopia",
-            "pod": {"kind": "Pod", "namespace": namespace, "name": pod, "uid": uid},
-            "repoIdentifier": "", "tags": {"backup": names(backup).1, "ns": namespace, "pod": pod, "volume": what.volume},
+            "backupStorageLocation": location_of(stage, backup), "node": pod["spec"]["nodeName"], "volume": volume,
+            "uploaderType": "kopia", "repoIdentifier": "",
+            "pod": {"kind": "Pod", "namespace": namespace, "name": name, "uid": uid},
+            "tags": {
+                "backup": backup_name, "backup-uid": backup_uid, "pod": name, "pod-uid": uid, "ns": namespace,
+                "volume": volume,
+            },
         },
-        "status": {
-            "phase": "Completed", "snapshotID": id, "startTimestamp": now, "completionTimestamp": now,
-            "path": format!("/host_pods/{uid}/volumes/kubernetes.io~local-volume/{}", text(&claim, "/spec/volumeName")),
-            "progress": {"totalBytes": bytes, "bytesDone": bytes},
-        },
+        "status": {"phase": "New", "path": mounted.replacen("/var/lib/kubelet/pods", "/host_pods", 1)},
     });
-    let made = stage.ask(WHO, "POST", &collection("velero.io/v1", "PodVolumeBackup", home), &kept);
-    if made.is_ok() { Done::Kept } else { Done::Failed }
+    if let Some(claim) = claim {
+        let uid = &claim["metadata"]["uid"];
+        let more = json!({
+            "metadata": {
+                "annotations": {"velero.io/pvc-name": names(claim).1}, "labels": {"velero.io/pvc-uid": uid},
+            },
+            "spec": {"tags": {"pvc-uid": uid}},
+        });
+        json_patch::merge(&mut object, &more);
+    }
+    object
+}
+
+/// The PodVolumeBackups of a backup.
+fn made(stage: &Stage<'_>, backup: &Value) -> Vec<Value> {
+    let of = |item: &&Value| item["metadata"]["labels"][UID] == backup["metadata"]["uid"];
+    let items = stage.api.store.list(Way::Backup.resource(), names(backup).0).map(|(_, item)| item);
+    items.filter(of).cloned().collect()
+}
+
+/// Waits for the volumes, and then keeps everything.
+fn go_on(stage: &mut Stage<'_>, server: &Value, backup: &Value) {
+    let volumes = made(stage, backup);
+    let key = timer(backup);
+    let late = stage.done(&format!("{key}volumes"), TIMEOUT);
+    let waits = !volumes.iter().all(data_path::over) || !stage.done(&format!("{key}objects"), TAKES);
+    if waits && !late {
+        return;
+    }
+    let mut results = Results::kept(backup).unwrap_or_default();
+    for volume in &volumes {
+        let message = text(volume, "/status/message");
+        match text(volume, "/status/phase") {
+            "Completed" => {}
+            "Failed" => results.errors.of_velero(format!("pod volume backup failed: {message}")),
+            "Canceled" => results.errors.of_velero(format!("pod volume backup canceled: {message}")),
+            _ => results.errors.of_velero("timed out waiting for all PodVolumeBackups to complete"),
+        }
+    }
+    let contents = contents::collect(stage, backup);
+    let items = contents.len();
+    let status = json!({
+        "phase": if results.errors.count().is_none() { "Finalizing" } else { "FinalizingPartiallyFailed" },
+        "errors": results.errors.count(), "warnings": results.warnings.count(), "hookStatus": {},
+        "progress": {"totalItems": items, "itemsBackedUp": items},
+    });
+    set_status(stage, backup, &status);
+    forget(stage, backup);
+    if let Err(why) = keep(stage, server, backup, contents, &results) {
+        fail(stage, backup, &why);
+    }
+}
+
+/// The backup as the API server has it now.
+fn current(stage: &Stage<'_>, backup: &Value) -> Value {
+    let (namespace, name) = names(backup);
+    stage.get("velero.io/backups", namespace, name).cloned().unwrap_or_default()
+}
+
+fn keep(
+    stage: &mut Stage<'_>,
+    server: &Value,
+    backup: &Value,
+    contents: Map<String, Value>,
+    results: &Results,
+) -> Result<(), String> {
+    let backup = current(stage, backup);
+    let bucket = Bucket::of_backup(stage, server, &backup).ok_or("backup storage location not found")?;
+    let volumes = json!(made(stage, &backup));
+    for (file, content) in [
+        ("velero-backup.json", backup.clone()),
+        (CONTENTS, Value::Object(contents)),
+        (VOLUMES, volumes),
+        ("*-results.gz", results.to_json()),
+    ] {
+        bucket.put(stage, &key(&backup, file), content)?;
+    }
+    Ok(())
+}
+
+/// While the store refuses its last word, the backup is not done.
+fn finish(stage: &mut Stage<'_>, server: &Value, backup: &Value, phase: &str) {
+    let Some(bucket) = Bucket::of_backup(stage, server, backup) else { return };
+    let status = json!({"phase": phase, "completionTimestamp": stage.time()});
+    let mut done = backup.clone();
+    json_patch::merge(&mut done, &json!({"status": status}));
+    if bucket.put(stage, &key(backup, "velero-backup.json"), done).is_ok() {
+        set_status(stage, backup, &status);
+    }
 }

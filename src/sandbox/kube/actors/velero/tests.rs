@@ -1,39 +1,54 @@
+mod backups;
+mod deletions;
+mod restores;
+mod schedules;
+
+use std::sync::LazyLock;
+
 use jiff::SignedDuration;
 
-use super::super::scene::{BASE, Scene};
+use super::super::scene::{Actor, BASE, Scene};
 use super::*;
 use crate::sandbox::host::{Directory, File};
 use crate::sandbox::object_store::ObjectStore;
 
-/// A cluster with Velero's server and an agent on n1, and a location `default` of bucket `velero`.
-fn scene() -> Scene {
+const VELERO: [Actor; 1] = [act];
+const HOME: &str = "/apis/velero.io/v1/namespaces/velero";
+
+/// A cluster whose only actor is Velero, with a location `default` of bucket `velero`.
+fn bare() -> Scene {
     let mut scene = Scene::new(&["n1"]);
+    install(&mut scene);
+    start(&mut scene);
+    scene
+}
+
+/// The kinds, the server's pod on n1 and the location.
+fn install(scene: &mut Scene) {
     let crds = include_str!("../../../../../manifests/velero/crds.yaml");
     for crd in serde_yaml::from_multiple::<Value>(crds).unwrap_or_default() {
         scene.apply(crd);
     }
     scene.api.settle_all("2026-01-01T00:00:00Z");
     let labels = json!({"pod-security.kubernetes.io/enforce": "privileged"});
-    scene.apply(
-        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "velero", "labels": labels}}),
-    );
-    secret(&mut scene, "cloud-credentials", "labaccess");
+    for name in ["velero", "openebs"] {
+        let metadata = json!({"name": name, "labels": labels});
+        scene.apply(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}));
+    }
+    secret(scene, "cloud-credentials", "labaccess");
+    let volume = json!({"name": "cloud", "secret": {"secretName": "cloud-credentials"}});
     pod(
-        &mut scene,
+        scene,
         "velero",
         "server",
         &json!({"deploy": "velero"}),
-        &json!({
-            "name": "cloud-credentials", "secret": {"secretName": "cloud-credentials"},
-        }),
+        &json!({"nodeName": "n1", "volumes": [volume]}),
     );
-    pod(&mut scene, "velero", "agent", &json!({"role": "node-agent"}), &json!({"name": "a", "emptyDir": {}}));
     scene.apply(json!({
         "apiVersion": "velero.io/v1", "kind": "BackupStorageLocation",
         "metadata": {"name": "default", "namespace": "velero"},
-        "spec": {"provider": "aws", "default": true, "objectStorage": {"bucket": "velero"}},
+        "spec": {"provider": "aws", "default": true, "objectStorage": {"bucket": "velero", "prefix": "lab"}},
     }));
-    scene
 }
 
 fn secret(scene: &mut Scene, name: &str, id: &str) {
@@ -44,90 +59,148 @@ fn secret(scene: &mut Scene, name: &str, id: &str) {
     }));
 }
 
-/// A pod on n1 that is ready.
-fn pod(scene: &mut Scene, namespace: &str, name: &str, labels: &Value, volume: &Value) {
-    scene.apply(json!({
-        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": namespace, "labels": labels},
-        "spec": {"nodeName": "n1", "containers": [{"name": "a", "image": "x"}], "volumes": [volume]},
-    }));
-    start(scene, namespace, name);
+fn pod(scene: &mut Scene, namespace: &str, name: &str, labels: &Value, spec: &Value) {
+    let mut all = json!({"containers": [{"name": "main", "image": "x:1"}]});
+    json_patch::merge(&mut all, spec);
+    let metadata = json!({"name": name, "namespace": namespace, "labels": labels});
+    scene.apply(json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": all}));
 }
 
-fn start(scene: &mut Scene, namespace: &str, name: &str) {
+/// The server says that it started just now.
+fn start(scene: &mut Scene) {
+    let now = scene.stage(|stage| stage.time());
     let status = json!({
-        "phase": "Running", "conditions": [{"type": "Ready", "status": "True"}],
-        "startTime": scene.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        "phase": "Running", "conditions": [{"type": "Ready", "status": "True"}], "startTime": now,
     });
-    scene.patch(&format!("/api/v1/namespaces/{namespace}/pods/{name}/status"), &json!({"status": status}));
+    scene.patch("/api/v1/namespaces/velero/pods/server/status", &json!({"status": status}));
 }
 
-fn settle(scene: &mut Scene) {
-    for _ in 0..10 {
-        let before = scene.api.store.version();
-        scene.stage(act);
-        if scene.api.store.version() == before {
-            return;
-        }
+/// A whole cluster of n1 and n2: Velero with its agents, a provisioner, and in namespace `shop` a pod `app` with a volume
+/// `data` that holds a file.
+fn cluster() -> Scene {
+    static MADE: LazyLock<Scene> = LazyLock::new(make_cluster);
+    again(&MADE)
+}
+
+/// The same scene, to go on with in another way.
+fn again(scene: &Scene) -> Scene {
+    Scene {
+        api: scene.api.clone(),
+        hosts: scene.hosts.clone(),
+        timers: scene.timers.clone(),
+        store: scene.store.clone(),
+        now: scene.now,
     }
-    panic!("it never comes to rest");
 }
 
-fn pass(scene: &mut Scene, seconds: i64) {
-    scene.now += SignedDuration::from_secs(seconds);
-    settle(scene);
+fn make_cluster() -> Scene {
+    let mut scene = Scene::new(&["n1", "n2"]);
+    install(&mut scene);
+    let agent = json!({"name": "node-agent", "role": "node-agent"});
+    scene.apply(json!({
+        "apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": "node-agent", "namespace": "velero"},
+        "spec": {"selector": {"matchLabels": {"name": "node-agent"}}, "template": {
+            "metadata": {"labels": agent}, "spec": {"containers": [{"name": "agent", "image": "velero:1"}]},
+        }},
+    }));
+    let provisioner = json!({"app.kubernetes.io/name": "localpv-provisioner"});
+    pod(&mut scene, "openebs", "provisioner", &provisioner, &json!({"nodeName": "n1"}));
+    let settings = format!("- name: StorageType\n  value: hostpath\n- name: BasePath\n  value: {BASE}\n");
+    scene.apply(json!({
+        "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass",
+        "metadata": {"name": "fast", "annotations": {"cas.openebs.io/config": settings}},
+        "provisioner": "openebs.io/local", "volumeBindingMode": "WaitForFirstConsumer",
+    }));
+    let metadata = json!({"name": "shop", "labels": {"team": "one"}});
+    scene.apply(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}));
+    app(&mut scene, "app", "data");
+    scene.run(8);
+    write(&mut scene, "shop", "data", "orders", 42);
+    scene
+}
+
+/// A pod with a claim in namespace `shop`.
+fn app(scene: &mut Scene, name: &str, claim: &str) {
+    scene.apply(json!({
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": claim, "namespace": "shop"},
+        "spec": {
+            "storageClassName": "fast", "accessModes": ["ReadWriteOnce"],
+            "resources": {"requests": {"storage": "1Gi"}},
+        },
+    }));
+    let spec = json!({
+        "containers": [{
+            "name": "main", "image": "x:1", "volumeMounts": [{"name": "files", "mountPath": "/data"}],
+        }],
+        "volumes": [{"name": "files", "persistentVolumeClaim": {"claimName": claim}}],
+    });
+    pod(scene, "shop", name, &json!({"app": name}), &spec);
+}
+
+/// Where a claim's volume lies: node, and directory.
+fn directory<'a>(scene: &'a mut Scene, namespace: &str, claim: &str) -> &'a mut Directory {
+    let claim = scene.get("/persistentvolumeclaims", namespace, claim).unwrap_or_default();
+    let volume = scene.get("/persistentvolumes", "", text(&claim, "/spec/volumeName")).unwrap_or_default();
+    let values = "/spec/nodeAffinity/required/nodeSelectorTerms/0/matchExpressions/0/values/0";
+    let (node, path) = (text(&volume, values).to_owned(), text(&volume, "/spec/local/path").to_owned());
+    let host = scene.host(&node);
+    let place = host.place(&path).unwrap_or_else(|| panic!("{claim}"));
+    host.directory_mut(&place).unwrap_or_else(|| panic!("{volume}"))
+}
+
+fn write(scene: &mut Scene, namespace: &str, claim: &str, file: &str, size: u64) {
+    let written = File { size, sha256: digest(file) };
+    directory(scene, namespace, claim).files.insert(file.to_owned(), written);
+}
+
+/// The files of a claim's volume, by name and size.
+fn files(scene: &mut Scene, namespace: &str, claim: &str) -> Vec<(String, u64)> {
+    let files = &directory(scene, namespace, claim).files;
+    files.iter().map(|(name, file)| (name.clone(), file.size)).collect()
 }
 
 fn location(scene: &Scene) -> Value {
     scene.get(LOCATIONS, "velero", "default").unwrap_or_default()["status"].clone()
 }
 
-fn backup(scene: &mut Scene) {
-    scene.apply(json!({
-        "apiVersion": "velero.io/v1", "kind": "Backup", "metadata": {"name": "b", "namespace": "velero"},
-        "spec": {"includedNamespaces": ["default"], "defaultVolumesToFsBackup": true, "ttl": "24h0m0s"},
-    }));
+fn backup(scene: &mut Scene, name: &str, spec: &Value) {
+    let mut all = json!({"includedNamespaces": ["shop"], "defaultVolumesToFsBackup": true, "ttl": "24h0m0s"});
+    json_patch::merge(&mut all, spec);
+    let metadata = json!({"name": name, "namespace": "velero"});
+    scene.apply(json!({"apiVersion": "velero.io/v1", "kind": "Backup", "metadata": metadata, "spec": all}));
 }
 
-fn backed_up(scene: &Scene) -> Value {
-    scene.get("velero.io/backups", "velero", "b").unwrap_or_default()["status"].clone()
+fn status(scene: &Scene, resource: &str, name: &str) -> Value {
+    scene.get(&format!("velero.io/{resource}"), "velero", name).unwrap_or_default()["status"].clone()
 }
 
-/// A pod on n1 with a local volume that holds 42 bytes.
-fn app(scene: &mut Scene) {
-    let claim = json!({"claimName": "c"});
-    pod(scene, "default", "app", &json!({}), &json!({"name": "data", "persistentVolumeClaim": claim}));
-    scene.apply(json!({
-        "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "c", "namespace": "default"},
-        "spec": {"volumeName": "v", "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
-    }));
-    scene.apply(json!({
-        "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "v"},
-        "spec": {"accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"}, "local": {"path": format!("{BASE}/v")}},
-    }));
-    let files = [("a".to_owned(), File { size: 42, ..File::default() })].into();
-    if let Some(disk) = scene.host("n1").mounts.get_mut(BASE) {
-        disk.directories.insert("/v".into(), Directory { files });
-    }
+fn phase(scene: &Scene, resource: &str, name: &str) -> String {
+    text(&status(scene, resource, name), "/phase").to_owned()
+}
+
+/// A file of the store's.
+fn stored(scene: &Scene, key: &str) -> Value {
+    scene.store.get("velero", &format!("lab/{key}"), "").cloned().unwrap_or_default()
 }
 
 #[test]
 fn a_location_is_validated_at_once_and_then_every_minute() {
-    let mut scene = scene();
-    settle(&mut scene);
-    let at = |time: &str| json!({"phase": "Available", "lastValidationTime": time});
+    let mut scene = bare();
+    scene.settle(&VELERO);
+    let at = |time: &str| json!({"phase": "Available", "lastValidationTime": time, "lastSyncedTime": time});
     assert_eq!(location(&scene), at("2026-01-01T00:00:00Z"));
-    pass(&mut scene, 59);
+    scene.pass(59, &VELERO);
     assert_eq!(location(&scene), at("2026-01-01T00:00:00Z"));
-    pass(&mut scene, 1);
+    scene.pass(1, &VELERO);
     assert_eq!(location(&scene), at("2026-01-01T00:01:00Z"));
-    pass(&mut scene, 1);
-    start(&mut scene, "velero", "server");
-    settle(&mut scene);
+    scene.pass(1, &VELERO);
+    start(&mut scene);
+    scene.settle(&VELERO);
     assert_eq!(location(&scene), at("2026-01-01T00:01:01Z"), "a server that starts anew");
-    pass(&mut scene, 1);
-    let path = "/apis/velero.io/v1/namespaces/velero/backupstoragelocations/default";
-    scene.patch(path, &json!({"spec": {"objectStorage": {"bucket": "other"}}}));
-    settle(&mut scene);
+    scene.pass(1, &VELERO);
+    let path = format!("{HOME}/backupstoragelocations/default");
+    scene.patch(&path, &json!({"spec": {"objectStorage": {"bucket": "other"}}}));
+    scene.settle(&VELERO);
     assert_eq!(location(&scene), at("2026-01-01T00:01:02Z"), "another bucket");
 }
 
@@ -145,120 +218,39 @@ fn a_location_whose_store_refuses_is_unavailable_until_it_does_not() {
         (ObjectStore { buckets: Some(vec!["other".into()]), ..any() }, "NoSuchBucket"),
         (ObjectStore { refuses: Some("dial tcp: no such host".into()), ..any() }, "dial tcp: no such host"),
     ] {
-        let mut scene = scene();
+        let mut scene = bare();
         scene.store = store;
-        settle(&mut scene);
+        scene.settle(&VELERO);
         let status = location(&scene);
         assert_eq!(text(&status, "/phase"), "Unavailable");
         let message = text(&status, "/message");
         assert!(message.starts_with(head) && message.contains(why), "{message}");
         scene.store = any();
-        pass(&mut scene, 60);
-        assert_eq!(
-            location(&scene),
-            json!({"phase": "Available", "lastValidationTime": "2026-01-01T00:01:00Z"})
-        );
+        scene.pass(60, &VELERO);
+        let status = location(&scene);
+        assert_eq!((text(&status, "/phase"), &status["message"]), ("Available", &Value::Null));
     }
 }
 
 #[test]
 fn a_location_may_have_credentials_of_its_own() {
-    let mut scene = scene();
+    let mut scene = bare();
     secret(&mut scene, "own", "mine");
     scene.store.accepts = Some("mine".into());
-    settle(&mut scene);
+    scene.settle(&VELERO);
     assert_eq!(location(&scene)["phase"], "Unavailable");
-    let path = "/apis/velero.io/v1/namespaces/velero/backupstoragelocations/default";
-    pass(&mut scene, 1);
-    scene.patch(path, &json!({"spec": {"credential": {"name": "own", "key": "cloud"}}}));
-    pass(&mut scene, 60);
+    let path = format!("{HOME}/backupstoragelocations/default");
+    scene.pass(1, &VELERO);
+    scene.patch(&path, &json!({"spec": {"credential": {"name": "own", "key": "cloud"}}}));
+    scene.pass(60, &VELERO);
     assert_eq!(location(&scene)["phase"], "Available");
 }
 
 #[test]
 fn nothing_happens_while_the_server_does_not_run() {
-    let mut scene = scene();
+    let mut scene = bare();
     scene.host("n1").down = true;
-    backup(&mut scene);
-    pass(&mut scene, 300);
-    assert_eq!((location(&scene), backed_up(&scene)), (Value::Null, Value::Null));
-}
-
-#[test]
-fn a_schedule_is_enabled() {
-    let mut scene = scene();
-    scene.apply(json!({
-        "apiVersion": "velero.io/v1", "kind": "Schedule", "metadata": {"name": "daily", "namespace": "velero"},
-        "spec": {"schedule": "0 2 * * *", "template": {}},
-    }));
-    settle(&mut scene);
-    let schedule = scene.get("velero.io/schedules", "velero", "daily").unwrap_or_default();
-    assert_eq!(schedule["status"], json!({"phase": "Enabled"}));
-}
-
-#[test]
-fn a_backup_keeps_the_volumes_of_running_pods() {
-    let mut scene = scene();
-    app(&mut scene);
-    backup(&mut scene);
-    settle(&mut scene);
-    assert_eq!(backed_up(&scene)["phase"], "InProgress");
-    pass(&mut scene, 5);
-    let status = backed_up(&scene);
-    assert_eq!(status["phase"], "Completed");
-    assert_eq!(status["progress"]["totalItems"], 2, "a pod and a claim");
-    let times = ["/startTimestamp", "/completionTimestamp", "/expiration"].map(|field| text(&status, field));
-    assert_eq!(times, ["2026-01-01T00:00:00Z", "2026-01-01T00:00:05Z", "2026-01-02T00:00:00Z"]);
-    let kept = scene.all("velero.io/podvolumebackups", "velero");
-    let [kept] = kept.as_slice() else { panic!("{kept:?}") };
-    assert_eq!(kept["status"]["progress"], json!({"totalBytes": 42, "bytesDone": 42}));
-    let spec =
-        ["/pod/name", "/volume", "/node", "/backupStorageLocation"].map(|field| text(&kept["spec"], field));
-    assert_eq!(spec, ["app", "data", "n1", "default"]);
-}
-
-#[test]
-fn a_backup_says_what_it_could_not_do() {
-    type Case = (&'static str, &'static str, &'static str, fn(&mut Scene));
-    let cases: [Case; 5] = [
-        (
-            "FailedValidation",
-            "/validationErrors/0",
-            "backup can't be created because BackupStorageLocation default is in Unavailable status.",
-            |scene| {
-                scene.store.refuses = Some("x".into());
-                settle(scene);
-            },
-        ),
-        ("FailedValidation", "/validationErrors/0", "backup storage location \"\" not found", |scene| {
-            scene.delete("/apis/velero.io/v1/namespaces/velero/backupstoragelocations/default");
-        }),
-        (
-            "Failed",
-            "/failureReason",
-            "error checking if backup already exists in object storage: rpc error: code = Unknown desc = operation error \
-             S3: ListObjectsV2, gone",
-            |scene| {
-                settle(scene);
-                scene.store.refuses = Some("gone".into());
-            },
-        ),
-        ("PartiallyFailed", "/none", "", |scene| scene.delete("/api/v1/namespaces/velero/pods/agent")),
-        ("Completed", "/none", "", |scene| {
-            let excluded = json!({"backup.velero.io/backup-volumes-excludes": "data"});
-            let path = "/api/v1/namespaces/default/pods/app";
-            scene.patch(path, &json!({"metadata": {"annotations": excluded}}));
-        }),
-    ];
-    for (phase, field, why, change) in cases {
-        let mut scene = scene();
-        app(&mut scene);
-        change(&mut scene);
-        backup(&mut scene);
-        settle(&mut scene);
-        pass(&mut scene, 5);
-        let status = backed_up(&scene);
-        assert_eq!((text(&status, "/phase"), text(&status, field)), (phase, why));
-        assert!(scene.all("velero.io/podvolumebackups", "velero").is_empty(), "{phase}");
-    }
+    backup(&mut scene, "b", &json!({}));
+    scene.pass(300, &VELERO);
+    assert_eq!((location(&scene), status(&scene, "backups", "b")), (Value::Null, Value::Null));
 }

@@ -1,16 +1,6 @@
 use super::super::scene::Scene;
 use super::*;
-
-fn settle(scene: &mut Scene) {
-    for _ in 0..10 {
-        let before = scene.api.store.version();
-        scene.stage(act);
-        if scene.api.store.version() == before {
-            return;
-        }
-    }
-    panic!("it never comes to rest");
-}
+use crate::sandbox::kube::control::SELECTED_NODE;
 
 fn class(name: &str, mode: &str, provisioner: &str) -> Value {
     json!({
@@ -56,7 +46,7 @@ fn a_claim_is_bound_to_the_volume_that_was_made_for_it_and_to_no_other() {
     };
     scene.apply(volume("old", "1Gi", meant(&json!("another"))));
     scene.apply(volume("v", "2Gi", meant(&made["metadata"]["uid"])));
-    settle(&mut scene);
+    scene.settle(&[act]);
     assert_eq!(phases(&scene), ("Bound".into(), "Bound".into()));
     let bound = scene.get(CLAIMS, "default", "c").unwrap_or_default();
     assert_eq!(bound["spec"]["volumeName"], "v");
@@ -81,7 +71,7 @@ fn a_free_volume_is_taken_when_it_satisfies_the_claim() {
         let mut scene = Scene::new(&[]);
         scene.apply(volume("v", size, has.clone()));
         scene.apply(claim(wants.clone()));
-        settle(&mut scene);
+        scene.settle(&[act]);
         let bound = if taken { ("Bound", "Bound") } else { ("Pending", "Available") };
         assert_eq!(phases(&scene), (bound.0.to_owned(), bound.1.to_owned()), "{size} {has} {wants}");
     }
@@ -108,7 +98,7 @@ fn a_claim_without_a_volume_tells_what_it_waits_for() {
             made["metadata"]["annotations"] = json!({SELECTED_NODE: selected});
         }
         scene.apply(made);
-        settle(&mut scene);
+        scene.settle(&[act]);
         assert_eq!(scene.events("default"), told.into_iter().collect::<Vec<_>>(), "{class_of} {selected}");
         let claim = scene.get(CLAIMS, "default", "c").unwrap_or_default();
         assert_eq!(claim["metadata"]["annotations"][ASKED] == "x/y", asked, "{class_of} {selected}");
@@ -119,13 +109,13 @@ fn a_claim_without_a_volume_tells_what_it_waits_for() {
 fn a_claim_that_names_no_class_gets_the_default_one() {
     let mut scene = Scene::new(&[]);
     scene.apply(claim(json!({})));
-    settle(&mut scene);
+    scene.settle(&[act]);
     let without = "FailedBinding: no persistent volumes available for this claim and no storage class is set";
     assert_eq!(scene.events("default"), [without]);
     let mut default = class("fast", "WaitForFirstConsumer", "x/y");
     default["metadata"]["annotations"] = json!({"storageclass.kubernetes.io/is-default-class": "true"});
     scene.apply(default);
-    settle(&mut scene);
+    scene.settle(&[act]);
     assert_eq!(scene.get(CLAIMS, "default", "c").unwrap_or_default()["spec"]["storageClassName"], "fast");
 }
 
@@ -141,13 +131,13 @@ fn what_is_used_stays_until_it_is_not() {
             "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "c"}}],
         },
     }));
-    settle(&mut scene);
+    scene.settle(&[act]);
     scene.delete("/api/v1/namespaces/default/persistentvolumeclaims/c");
     scene.delete("/api/v1/persistentvolumes/v");
-    settle(&mut scene);
+    scene.settle(&[act]);
     assert_eq!(phases(&scene), ("Bound".into(), "Bound".into()));
     scene.delete("/api/v1/namespaces/default/pods/p");
-    settle(&mut scene);
+    scene.settle(&[act]);
     assert_eq!(phases(&scene), (String::new(), String::new()));
 }
 
@@ -156,20 +146,20 @@ fn a_claim_whose_volume_is_gone_is_lost_and_a_volume_without_its_claim_is_releas
     let mut scene = Scene::new(&[]);
     scene.apply(volume("v", "1Gi", json!({"storageClassName": ""})));
     scene.apply(claim(json!({"storageClassName": ""})));
-    settle(&mut scene);
+    scene.settle(&[act]);
     scene.api.store.remove(&Place::global(VOLUMES, "v"));
-    settle(&mut scene);
+    scene.settle(&[act]);
     assert_eq!(phases(&scene).0, "Lost");
     let lost = "ClaimLost: Bound claim has lost its PersistentVolume. Any data on the volume is lost!";
     assert_eq!(scene.events("default"), [lost]);
 
     scene.delete("/api/v1/namespaces/default/persistentvolumeclaims/c");
     scene.apply(volume("v", "1Gi", json!({"storageClassName": ""})));
-    settle(&mut scene);
+    scene.settle(&[act]);
     scene.apply(claim(json!({"storageClassName": ""})));
-    settle(&mut scene);
+    scene.settle(&[act]);
     scene.delete("/api/v1/namespaces/default/persistentvolumeclaims/c");
-    settle(&mut scene);
+    scene.settle(&[act]);
     assert_eq!(phases(&scene), (String::new(), "Released".into()));
 }
 
@@ -181,6 +171,6 @@ fn a_namespace_ends_with_its_claims() {
     claim["metadata"]["namespace"] = json!("a");
     scene.apply(claim);
     scene.delete("/api/v1/namespaces/a");
-    settle(&mut scene);
+    scene.run(2);
     assert!(scene.all(CLAIMS, "a").is_empty());
 }

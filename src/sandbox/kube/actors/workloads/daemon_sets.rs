@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::{BURST, MANAGER, Member, Members, make_pod, may_make, remove_pod};
-use crate::sandbox::kube::actors::objects::{counts, list, set_status, sorted, suffix};
+use super::{BURST, MANAGER, Member, Members, make_pod, may_make, pods_of, remove_pod, template_hash};
+use crate::sandbox::kube::actors::objects::{counts, list, set_status};
 use crate::sandbox::kube::actors::scheduler::{chooses, untolerated};
-use crate::sandbox::kube::actors::{Stage, ending, text};
+use crate::sandbox::kube::actors::{Stage, ending};
 
 const WHO: &str = "daemonset-controller";
 const HASH: &str = "controller-revision-hash";
@@ -15,8 +15,7 @@ const HASH: &str = "controller-revision-hash";
 pub(super) fn act(stage: &mut Stage<'_>, members: &Members) {
     for set in stage.all("apps/daemonsets", "") {
         if !ending(&set) {
-            let pods = members.get(text(&set, "/metadata/uid")).map_or(&[][..], Vec::as_slice);
-            sync(stage, &set, pods);
+            sync(stage, &set, pods_of(members, &set));
         }
     }
 }
@@ -34,7 +33,7 @@ type Spots = BTreeMap<String, Spot>;
 type ByNode<'a> = BTreeMap<&'a str, &'a Member>;
 
 fn sync(stage: &mut Stage<'_>, set: &Value, pods: &[Member]) {
-    let hash = suffix(&sorted(&set["spec"]["template"]), 10);
+    let hash = template_hash(set);
     let spec = pod_spec(&set["spec"]["template"]["spec"]);
     let nodes = stage.api.store.list("/nodes", "");
     let spots: Spots = nodes.map(|(place, node)| (place.name.clone(), spot(&spec, node))).collect();
@@ -152,6 +151,7 @@ fn status(set: &Value, spots: &Spots, by_node: &ByNode<'_>, hash: &str) -> Value
 mod tests {
     use super::*;
     use crate::sandbox::kube::actors::scene::Scene;
+    use crate::sandbox::kube::actors::text;
 
     const PATH: &str = "/apis/apps/v1/namespaces/default/daemonsets/agent";
 

@@ -2,9 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::MANAGER;
+use super::{MANAGER, template_hash};
 use crate::sandbox::kube::actors::objects::{
-    collection, condition, condition_of, counts, number, owner_uid, path, set_status, sorted, suffix,
+    collection, condition, condition_of, counts, number, owner_uid, path, set_status,
 };
 use crate::sandbox::kube::actors::{Stage, ending, names, owned_by, text};
 
@@ -21,7 +21,7 @@ pub(super) fn act(stage: &mut Stage<'_>) {
 
 fn sync(stage: &mut Stage<'_>, deployment: &Value) {
     let (namespace, name) = names(deployment);
-    let hash = suffix(&sorted(&deployment["spec"]["template"]), 10);
+    let hash = template_hash(deployment);
     let newest = format!("{name}-{hash}");
     let sets = stage.api.store.list("apps/replicasets", namespace).map(|(_, set)| set);
     let sets = sets.filter(|set| owner_uid(set) == text(deployment, "/metadata/uid")).cloned();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{MANAGER, Member, Members, make_pod, may_make, remove_pod};
+use super::{MANAGER, Member, Members, make_pod, may_make, pods_of, remove_pod};
 use crate::sandbox::kube::actors::objects::{condition, counts, holds, number, set_status};
 use crate::sandbox::kube::actors::{Stage, ending, names, text};
 
@@ -17,8 +17,7 @@ pub(super) fn act(stage: &mut Stage<'_>, members: &Members) {
     let jobs = stage.api.store.list("batch/jobs", "").map(|(_, job)| job);
     let jobs: Vec<Value> = jobs.filter(|job| going(job) && job["spec"]["suspend"] != true).cloned().collect();
     for job in jobs {
-        let pods = members.get(text(&job, "/metadata/uid")).map_or(&[][..], Vec::as_slice);
-        sync(stage, &job, pods);
+        sync(stage, &job, pods_of(members, &job));
     }
 }
 

@@ -4,6 +4,7 @@
 mod daemon_sets;
 mod deployments;
 mod jobs;
+mod orphans;
 mod replica_sets;
 
 use std::collections::BTreeMap;
@@ -11,8 +12,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::objects::{collection, delete, holds, list, owner_uid, path, plural, suffix};
+use super::objects::{collection, delete, holds, list, owner_uid, path, plural, sorted, suffix};
 use super::{Stage, ending, names, owned_by, text};
+use crate::sandbox::kube::route::group_of;
 use crate::sandbox::kube::store::Place;
 
 const MANAGER: &str = "kube-controller-manager";
@@ -24,6 +26,7 @@ const BURST: usize = 500;
 pub(super) fn act(stage: &mut Stage<'_>) {
     accounts(stage);
     collect(stage);
+    orphans::act(stage);
     deployments::act(stage);
     let members = members(stage);
     replica_sets::act(stage, &members);
@@ -86,6 +89,16 @@ fn members(stage: &Stage<'_>) -> Members {
     members
 }
 
+/// The pods of an owner.
+fn pods_of<'a>(members: &'a Members, owner: &Value) -> &'a [Member] {
+    members.get(text(owner, "/metadata/uid")).map_or(&[], Vec::as_slice)
+}
+
+/// What tells the pods of an owner's template from those of its other ones.
+fn template_hash(owner: &Value) -> String {
+    suffix(&sorted(&owner["spec"]["template"]), 10)
+}
+
 /// Every namespace has a service account for its pods.
 fn accounts(stage: &mut Stage<'_>) {
     let without = |(place, namespace): (&Place, &Value)| {
@@ -101,8 +114,16 @@ fn accounts(stage: &mut Stage<'_>) {
 
 /// What is owned goes when its last owner is gone, and a pod at once when its node is.
 fn collect(stage: &mut Stage<'_>) {
+    const OWNED: [&str; 6] = [
+        "/pods",
+        "apps/replicasets",
+        "batch/jobs",
+        "velero.io/backups",
+        "velero.io/podvolumebackups",
+        "velero.io/podvolumerestores",
+    ];
     let mut gone = Vec::new();
-    for resource in ["/pods", "apps/replicasets", "batch/jobs"] {
+    for resource in OWNED {
         for (_, object) in stage.api.store.list(resource, "") {
             let owners = list(object, "/metadata/ownerReferences");
             let orphan = !owners.is_empty() && !owners.iter().any(|owner| lives(stage, object, owner));
@@ -121,9 +142,9 @@ fn collect(stage: &mut Stage<'_>) {
 
 fn lives(stage: &Stage<'_>, object: &Value, owner: &Value) -> bool {
     let (version, kind) = (text(owner, "/apiVersion"), text(owner, "/kind"));
-    let group = version.split_once('/').map_or("", |(group, _)| group);
     let namespace = if kind == "Node" { "" } else { names(object).0 };
-    let found = stage.get(&format!("{group}/{}", plural(kind)), namespace, text(owner, "/name"));
+    let resource = format!("{}/{}", group_of(version), plural(kind));
+    let found = stage.get(&resource, namespace, text(owner, "/name"));
     found.is_some_and(|found| found["metadata"]["uid"] == owner["uid"])
 }
 

@@ -2,17 +2,16 @@
 
 use serde_json::{Value, json};
 
-use super::{BURST, MANAGER, Member, Members, make_pod, may_make, remove_pod};
+use super::{BURST, MANAGER, Member, Members, make_pod, may_make, pods_of, remove_pod};
 use crate::sandbox::kube::actors::objects::{condition, condition_of, counts, number, set_status};
-use crate::sandbox::kube::actors::{Stage, ending, text};
+use crate::sandbox::kube::actors::{Stage, ending};
 
 const WHO: &str = "replicaset-controller";
 
 pub(super) fn act(stage: &mut Stage<'_>, members: &Members) {
     for set in stage.all("apps/replicasets", "") {
         if !ending(&set) {
-            let pods = members.get(text(&set, "/metadata/uid")).map_or(&[][..], Vec::as_slice);
-            sync(stage, &set, pods);
+            sync(stage, &set, pods_of(members, &set));
         }
     }
 }

@@ -1,0 +1,52 @@
+//! A machine in maintenance mode: at a port of its own, to everybody, with the reader's role and the right to apply a
+//! configuration.
+
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tonic::Status;
+
+use super::{Api, Caller, services};
+use crate::error::Result;
+use crate::sandbox::fleet::Fleet;
+use crate::sandbox::machine::has_maintenance_service;
+use crate::sandbox::serve::listen;
+use crate::sandbox::serve::pki::Authority;
+use crate::sandbox::world::World;
+
+/// Any call of the resource API.
+pub(super) const STATE: &str = "State";
+
+/// Serves one machine on a port of its own until the program ends. As soon as it has a configuration, a client without a
+/// certificate of this authority is turned away, as at every machine that has one.
+pub async fn serve(fleet: &Arc<Fleet>, authority: &Authority, address: &str) -> Result<SocketAddr> {
+    let api = Api { fleet: Arc::clone(fleet), maintained: Some(address.to_owned()) };
+    let (of, address) = (Arc::clone(fleet), address.to_owned());
+    let configured = move || of.look().machines.get(&address).is_some_and(|machine| machine.active.is_some());
+    listen(fleet.network(), 0, authority.maintenance(configured, &["h2"])?, services(api)).await
+}
+
+/// The caller of a machine that is not configured: whoever it is, it asks this machine.
+///
+/// # Errors
+/// Another machine is named, or this machine's version does not serve the call before it has a configuration.
+pub(super) fn admit(world: &World, address: &str, caller: Caller, call: &str) -> Result<Caller, Status> {
+    // talosctl names a machine by nothing when it asks without a certificate.
+    if caller.many || caller.nodes.iter().any(|node| !node.is_empty() && node != address) {
+        return Err(Status::permission_denied("no request forwarding"));
+    }
+    let old = world.machines.get(address).is_some_and(|machine| has_maintenance_service(&machine.version));
+    match call {
+        "ApplyConfiguration" | STATE => {}
+        "HealthCheck" => return Err(Status::unimplemented("unknown service cluster.ClusterService")),
+        "Version" if old => {
+            return Err(Status::unimplemented("API is not implemented in maintenance mode"));
+        }
+        call if old => return Err(Status::unimplemented(format!("method {call} not implemented"))),
+        _ => {}
+    }
+    Ok(Caller { nodes: vec![address.to_owned()], ..caller })
+}

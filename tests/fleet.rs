@@ -1,0 +1,128 @@
+//! A simulated fleet in memory, and nodeprep's own flow on it: on one thread with paused time, a run is the same each time.
+
+use std::sync::{Arc, Mutex};
+
+use jiff::Timestamp;
+use nodeprep::apply::{self, Journal, World};
+use nodeprep::check::{self, Outcome};
+use nodeprep::cluster::Cluster;
+use nodeprep::error::Result;
+use nodeprep::event::Events;
+use nodeprep::intent::{self, Intent};
+use nodeprep::observe;
+use nodeprep::plan::{self, Plan};
+use nodeprep::sandbox::Sandbox;
+use nodeprep::sandbox::fleet::Fleet;
+use nodeprep::sandbox::scenario::Scenario;
+use nodeprep::sandbox::serve::network::Network;
+use nodeprep::sandbox::world::time;
+use nodeprep::stack;
+use nodeprep::state::State;
+use nodeprep::talos::client::Options;
+use nodeprep::talos::config::Places;
+use nodeprep::talos::{Client, Context};
+use tempfile::TempDir;
+use tokio::sync::watch;
+
+use crate::common::secret;
+
+/// When the simulated fleet is started, in seconds since 1970.
+const START: i64 = 1_790_000_000;
+
+/// Runs something on one thread whose time stands still while there is something to do.
+pub fn paused<T>(what: impl Future<Output = T>) -> T {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+    runtime.unwrap().block_on(what)
+}
+
+/// A fleet, and what is asked of it.
+pub struct Session {
+    pub fleet: Arc<Fleet>,
+    pub intent: Intent,
+    pub events: Events,
+    /// The events so far, as JSON.
+    pub told: Arc<Mutex<Vec<String>>>,
+    network: Network,
+    sandbox: Sandbox,
+    state: TempDir,
+    /// Kept, so that nothing is interrupted.
+    stop: watch::Sender<bool>,
+}
+
+impl Session {
+    pub async fn start(scenario: &Scenario) -> Self {
+        let (now, network) = (Timestamp::from_second(START).unwrap(), Network::memory());
+        let sandbox = Sandbox::start(scenario, None, network.clone(), now).await.unwrap();
+        let fleet = Arc::clone(sandbox.fleet().unwrap());
+        fleet.calls();
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let (clock, sink) = (Arc::clone(&fleet), Arc::clone(&told));
+        let events = Events::new(
+            move || time(clock.now()),
+            move |event| sink.lock().unwrap().push(serde_json::to_string(&event).unwrap()),
+        );
+        let intent = intent::parse("nodeprep.yaml", &std::fs::read(sandbox.file()).unwrap()).unwrap();
+        let (state, stop) = (tempfile::tempdir().unwrap(), watch::Sender::new(false));
+        Self { fleet, intent, events, told, network, sandbox, state, stop }
+    }
+
+    /// What differs between what is asked and what is there, and the connections that it was read through.
+    pub async fn plan(&self) -> Result<(Plan, World)> {
+        let places = Places {
+            flag: Some(self.sandbox.talosconfig()),
+            talosconfig: None,
+            talos_home: None,
+            home: None,
+        };
+        let context = Context::load(&places, None, Timestamp::now())?;
+        let options = Options { dial: self.network.dial(), ..Options::default() };
+        let talos = Client::connect(&context, &context.endpoints, &options)?;
+        let cluster = self.cluster().await?;
+        let items = stack::render(&self.intent, &secrets())?;
+        let mut plan = Plan::default();
+        for node in observe::nodes::observe_all(&talos, &context.nodes, self.fleet.now()).await? {
+            plan.extend(plan::machine::plan(&self.intent, &node)?);
+        }
+        plan.extend(plan::stack::plan(
+            &self.intent,
+            &items,
+            &observe::cluster::observe(&cluster, &items).await?,
+        )?);
+        Ok((plan, World { talos: Some(talos), cluster: Some(cluster) }))
+    }
+
+    pub async fn cluster(&self) -> Result<Cluster> {
+        Cluster::connect(Some(&self.sandbox.kubeconfig()), None, &self.network.dial()).await
+    }
+
+    /// Plans and carries the plan out.
+    pub async fn apply(&self) -> Result<()> {
+        let (plan, world) = self.plan().await?;
+        let state = State::open(self.state.path(), "sandbox")?;
+        let mut journal = Journal::begin(&state, "apply", "sandbox", &plan)?;
+        apply::run("apply", &plan, &world, &self.events, &mut journal, self.stop.subscribe()).await
+    }
+
+    /// Runs all checks.
+    pub async fn check(&self) -> Result<Outcome> {
+        let context = check::Context {
+            intent: self.intent.clone(),
+            cluster: self.cluster().await?,
+            events: self.events.clone(),
+            run_id: "run".into(),
+            now: self.fleet.now(),
+            since: tokio::time::Instant::now(),
+            state: self.state.path().to_owned(),
+        };
+        check::run(&context, &[], &[], self.stop.subscribe()).await
+    }
+}
+
+fn secrets() -> [stack::StackSecret; 2] {
+    let cloud = "[default]\naws_access_key_id=id\naws_secret_access_key=key\n";
+    [
+        secret("cloud-credentials", &[("cloud", cloud)]),
+        secret("velero-repo-credentials", &[("repository-password", "own")]),
+    ]
+}
