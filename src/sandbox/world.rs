@@ -11,9 +11,9 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::faults::Faults;
-use super::kube::actors::objects::holds;
-use super::kube::actors::{self, Stage, text};
+use super::kube::actors::{self, Stage};
 use super::kube::api::Api;
+use super::kube::object::{holds, text, time};
 use super::kube::store::Place;
 use super::machine::Machine;
 use super::object_store::ObjectStore;
@@ -192,11 +192,6 @@ impl World {
 
 /// Whatever is not real says so with this word.
 pub const SIMULATED: &str = "simulated";
-
-/// As objects carry times.
-pub fn time(now: Timestamp) -> String {
-    now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
-}
 
 fn member(machine: &Machine) -> (String, Value) {
     let kind = if machine.controlplane { "controlplane" } else { "worker" };

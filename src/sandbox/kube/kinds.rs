@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 
 use serde_json::{Value, json};
 
-use super::actors::objects::holds;
+use super::object::holds;
 use super::route::{Route, Target, group_of};
 use super::types::Type;
 

@@ -8,6 +8,7 @@ pub mod fields;
 pub mod kinds;
 pub mod manage;
 pub mod merge;
+pub mod object;
 pub mod openapi;
 pub mod patch;
 pub mod psa;

@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::actors::objects::holds;
+use super::object::holds;
 
 type Cell = fn(&Value, Timestamp) -> Value;
 

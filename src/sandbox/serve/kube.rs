@@ -22,8 +22,8 @@ use super::{Peer, Upset, listen};
 use crate::error::Result;
 use crate::sandbox::fleet::Fleet;
 use crate::sandbox::kube::api::{self, Reply, Watch};
+use crate::sandbox::kube::object::time;
 use crate::sandbox::kube::route::query;
-use crate::sandbox::world::time;
 
 /// A watch says that it lives at least this often.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(10);

@@ -5,8 +5,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{SIMULATED, time};
+use super::SIMULATED;
 use crate::sandbox::kube::api::Api;
+use crate::sandbox::kube::object::time;
 use crate::sandbox::kube::store::Place;
 use crate::sandbox::machine::Machine;
 use crate::sandbox::timers::Timers;

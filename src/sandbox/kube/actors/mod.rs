@@ -2,7 +2,7 @@
 //! no clock and no sockets either; they read and write objects as every client of the API server does.
 
 mod kubelet;
-pub mod objects;
+mod objects;
 mod programs;
 mod provisioner;
 #[cfg(test)]
@@ -19,11 +19,11 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::api::{Api, Reply};
+use super::object::{ending, names, text, time};
 use super::store::Place;
 use crate::sandbox::host::Host;
 use crate::sandbox::object_store::ObjectStore;
 use crate::sandbox::timers::Timers;
-use crate::sandbox::world::time;
 
 /// What the actors have to work with.
 #[derive(Debug)]
@@ -105,21 +105,6 @@ impl Stage<'_> {
         let now = self.time();
         self.api.event_once(who, kind, about, reason, message, &now);
     }
-}
-
-/// The text at a pointer such as `/metadata/name`; empty when there is none.
-pub fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
-    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
-}
-
-/// The namespace and name of an object.
-pub fn names(object: &Value) -> (&str, &str) {
-    (text(object, "/metadata/namespace"), text(object, "/metadata/name"))
-}
-
-/// Whether the object is about to go.
-pub fn ending(object: &Value) -> bool {
-    !object["metadata"]["deletionTimestamp"].is_null()
 }
 
 /// A reference that makes an object go with its owner.

@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{Stage, names, text};
+pub(super) use crate::sandbox::kube::object::{condition_of, holds, list};
 use crate::sandbox::kube::route;
 
 /// The path of an object that is kept.
@@ -45,24 +46,9 @@ pub(super) fn delete(stage: &mut Stage<'_>, who: &str, path: &str) {
     let _ = stage.ask(who, "DELETE", path, &Value::Null);
 }
 
-/// The list at a pointer such as `/spec/volumes`; empty when there is none.
-pub(super) fn list<'a>(object: &'a Value, pointer: &str) -> &'a [Value] {
-    object.pointer(pointer).and_then(Value::as_array).map_or(&[], Vec::as_slice)
-}
-
 /// The number at a pointer.
 pub(super) fn number(object: &Value, pointer: &str) -> Option<u64> {
     object.pointer(pointer).and_then(Value::as_u64)
-}
-
-/// The object's condition of this type.
-pub(super) fn condition_of<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
-    list(object, "/status/conditions").iter().find(|condition| condition["type"] == kind)
-}
-
-/// Whether the object's condition of this type is True.
-pub fn holds(object: &Value, kind: &str) -> bool {
-    condition_of(object, kind).is_some_and(|condition| condition["status"] == "True")
 }
 
 /// A condition for the object: since now, unless it was so before.

@@ -37,6 +37,7 @@ use super::provisioner::works;
 use super::{Stage, names, text};
 use bucket::Bucket;
 pub(super) use helper::waits;
+use results::KEPT;
 
 const WHO: &str = "velero-server";
 const LOCATIONS: &str = "velero.io/backupstoragelocations";
@@ -86,7 +87,7 @@ fn interrupted(server: &Value, object: &Value) -> bool {
 }
 
 fn tend_location(stage: &mut Stage<'_>, server: &Value, location: &Value) {
-    let key = format!("velero/{}/", text(location, "/metadata/uid"));
+    let key = timer(location);
     let last = text(location, "/status/lastValidationTime");
     let due = stage.done(&key, EVERY);
     if !due && last >= started(server) && last >= spec_written(location) {
@@ -129,4 +130,22 @@ fn label(name: &str) -> String {
 /// Merges something into the status of an object of Velero's.
 fn set_status(stage: &mut Stage<'_>, object: &Value, status: &Value) {
     let _ = stage.patch(WHO, &path(object), &json!({"status": status}));
+}
+
+/// Ends a backup or a restore that cannot be made.
+fn fail(stage: &mut Stage<'_>, object: &Value, why: &str) {
+    let status = json!({"phase": "Failed", "failureReason": why, "completionTimestamp": stage.time()});
+    set_status(stage, object, &status);
+    forget(stage, object);
+}
+
+/// Forgets what was noted on the way of a backup or a restore.
+fn forget(stage: &mut Stage<'_>, object: &Value) {
+    let _ = stage.patch(WHO, &path(object), &json!({"metadata": {"annotations": {KEPT: null}}}));
+    stage.timers.forget(&timer(object));
+}
+
+/// What the timers of an object begin with.
+fn timer(object: &Value) -> String {
+    format!("velero/{}/", text(object, "/metadata/uid"))
 }

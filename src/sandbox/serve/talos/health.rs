@@ -16,8 +16,7 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use super::{Api, Replies, reached};
-use crate::sandbox::kube::actors::objects::holds;
-use crate::sandbox::kube::actors::text;
+use crate::sandbox::kube::object::{holds, text};
 use crate::sandbox::machine::Machine;
 use crate::sandbox::world::World;
 use crate::talos::proto::cluster::cluster_service_server::ClusterService;

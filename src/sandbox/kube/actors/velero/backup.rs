@@ -13,8 +13,8 @@ use super::contents;
 use super::data_path::{self, Way, has_agent};
 use super::mounted::{self, is_host_path};
 use super::results::{KEPT, Results};
-use super::{LOCATIONS, TIMEOUT, WHO, interrupted, label, set_status};
-use crate::sandbox::world::time;
+use super::{LOCATIONS, TIMEOUT, WHO, fail, forget, interrupted, label, set_status, timer};
+use crate::sandbox::kube::object::time;
 
 /// How long the objects take, after the volumes.
 const TAKES: Duration = Duration::from_secs(3);
@@ -139,21 +139,6 @@ pub(super) fn faults_of_lists(spec: &Value) -> Vec<String> {
 fn expiration(now: Timestamp, ttl: &str) -> Option<String> {
     let ttl: SignedDuration = ttl.parse().ok()?;
     Some(time(now.checked_add(ttl).ok()?))
-}
-
-fn fail(stage: &mut Stage<'_>, backup: &Value, why: &str) {
-    let status = json!({"phase": "Failed", "failureReason": why, "completionTimestamp": stage.time()});
-    set_status(stage, backup, &status);
-    forget(stage, backup);
-}
-
-fn forget(stage: &mut Stage<'_>, backup: &Value) {
-    let _ = stage.patch(WHO, &path(backup), &json!({"metadata": {"annotations": {KEPT: null}}}));
-    stage.timers.forget(&timer(backup));
-}
-
-fn timer(backup: &Value) -> String {
-    format!("velero/{}/", text(backup, "/metadata/uid"))
 }
 
 /// Makes a PodVolumeBackup of every volume that is to be kept with its files.

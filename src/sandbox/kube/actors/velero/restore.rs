@@ -13,7 +13,7 @@ use super::contents::Entry;
 use super::data_path::{self, Way, has_agent};
 use super::item::Restoring;
 use super::results::{KEPT, Results};
-use super::{LOCATIONS, TIMEOUT, WHO, interrupted, set_status};
+use super::{LOCATIONS, TIMEOUT, WHO, fail, forget, interrupted, set_status, timer};
 
 /// How long the objects take.
 const TAKES: Duration = Duration::from_secs(2);
@@ -145,21 +145,6 @@ fn usable(stage: &Stage<'_>, home: &str, name: &str) -> Result<Value, Vec<String
         return Err(vec![format!("The BSL {location} is unavailable, cannot retrieve the backup")]);
     }
     Ok(backup.clone())
-}
-
-fn fail(stage: &mut Stage<'_>, restore: &Value, why: &str) {
-    let status = json!({"phase": "Failed", "failureReason": why, "completionTimestamp": stage.time()});
-    set_status(stage, restore, &status);
-    forget(stage, restore);
-}
-
-fn forget(stage: &mut Stage<'_>, restore: &Value) {
-    let _ = stage.patch(WHO, &path(restore), &json!({"metadata": {"annotations": {KEPT: null}}}));
-    stage.timers.forget(&timer(restore));
-}
-
-fn timer(restore: &Value) -> String {
-    format!("velero/{}/", text(restore, "/metadata/uid"))
 }
 
 /// The bucket with the restore's backup.

@@ -5,9 +5,9 @@ use serde_json::json;
 
 use super::*;
 use crate::sandbox::fleet::Fleet;
+use crate::sandbox::kube::object::time;
 use crate::sandbox::scenario::Scenario;
 use crate::sandbox::serve::network::Network;
-use crate::sandbox::world::time;
 
 const THREE: &str = "speed: 100\nmachines: [{role: controlplane}, {role: controlplane}, {}]";
 
