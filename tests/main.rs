@@ -8,6 +8,7 @@ mod cli;
 mod common;
 mod config_doc;
 mod conformance;
+mod merge;
 mod plan_disks;
 mod sandbox;
 mod scenarios;
