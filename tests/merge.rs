@@ -1,5 +1,6 @@
 //! Patches of machine configs: what Talos' own code makes of them (recorded by `e2e/oracle/record`), and laws.
 
+mod against;
 mod laws;
 mod written;
 

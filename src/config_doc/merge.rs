@@ -77,14 +77,15 @@ impl<'a> Merge<'_, 'a> {
 
     fn size(&mut self, have: &Node, want: &'a Node) -> Result<()> {
         let percent = |node: &Node| node.text().is_some_and(|text| text.contains('%'));
-        match scalar::is_empty(want) {
-            true => Ok(()),
-            false if percent(want) && !percent(have) => Err(self.cannot(
-                have,
-                "is a number of bytes, over which Talos' merge keeps a percentage from counting",
-            )),
-            false => self.scalar(&Rule::Text(String::new()), have, want),
+        if scalar::is_empty(want) {
+            return Ok(());
         }
+        if percent(want) && !percent(have) {
+            return Err(
+                self.cannot(have, "is a number of bytes, which Talos' merge keeps beside a percentage")
+            );
+        }
+        self.scalar(&Rule::Text(String::new()), have, want)
     }
 
     fn url(&mut self, have: &Node, want: &'a Node) -> Result<()> {

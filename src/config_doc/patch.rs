@@ -52,7 +52,8 @@ impl ConfigDoc {
                     "needs apiVersion and kind to be deleted",
                 ));
             }
-            return self.find(id).map_or(Ok(()), |(index, _)| self.remove_document(index));
+            let index = self.find(id).map(|(index, _)| index);
+            return index.map_or(Ok(()), |index| self.remove_document(index));
         }
         for deletion in &deletions {
             let Some(rule) = rule else { return Err(unknown(id)) };
