@@ -184,8 +184,16 @@ impl Splicer<'_> {
         }
         let line_ends =
             self.text.get(at.end..self.next_line(at.end)).is_none_or(|rest| rest.trim().is_empty());
-        let literal = line_ends && want.text().is_some() && !yaml::is_on_one_line(want);
-        if literal { self.behind_colon(want, column).trim_start().to_owned() } else { yaml::inline(want) }
+        if line_ends && want.text().is_some() && !yaml::is_on_one_line(want) {
+            return self.behind_colon(want, column).trim_start().to_owned();
+        }
+        self.margin(at.start, column) + &yaml::inline(want)
+    }
+
+    /// A list's dashes may stand right below its key; anything else that takes their place must be indented more.
+    fn margin(&self, start: usize, column: usize) -> String {
+        let here = line_column(self.text, start).1 - 1;
+        " ".repeat(if here <= column { column + self.step - here } else { 0 })
     }
 
     /// Where a value that starts at `start` is replaced from: from its key's colon on if it is on lines of its own and
@@ -338,7 +346,12 @@ impl Splicer<'_> {
             return Err(self.cannot(parent, "has a comment in it that would be lost"));
         }
         let from = parent.key.map_or(start, |key| self.value_start(key, start));
-        let space = if from == start { "" } else { " " };
+        let margin = |key: &Node| self.margin(start, line_column(self.text, key.span.start).1 - 1);
+        let space = if from == start {
+            parent.key.filter(|_| !flow).map_or_else(String::new, margin)
+        } else {
+            " ".to_owned()
+        };
         let text = if matches!(parent.node.kind, Kind::Map { .. }) { "{}" } else { "[]" };
         self.edits.push(Edit { at: from..end, depth: 0, text: format!("{space}{text}") });
         Ok(())

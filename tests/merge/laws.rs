@@ -104,7 +104,7 @@ fn patched(config: &str, patch: &str) -> Result<String, TestCaseError> {
 
 #[test]
 fn an_empty_patch_changes_no_byte_of_any_case() {
-    for (name, config, _) in cases() {
+    for (name, config, _) in cases().into_iter().filter(|(_, config, _)| config.contains("machine:")) {
         for empty in [
             "",
             "# nothing\n",
@@ -125,7 +125,6 @@ fn an_empty_patch_changes_no_byte_of_any_case() {
 fn a_case_applied_twice_is_the_case_applied_once_but_for_lists_that_grow() {
     let growing = [
         "admission-plugins-by-name",
-        "delete-member-and-add",
         "extra-config",
         "file-content",
         "flow-config",
