@@ -7,15 +7,34 @@ mod written;
 use std::path::{Path, PathBuf};
 
 use nodeprep::config_doc::ConfigDoc;
-use nodeprep::yaml::{Stream, Value};
 use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
 
 /// The versions of Talos whose answers are recorded.
 pub const VERSIONS: [&str; 4] = ["v1.10.9", "v1.11.5", "v1.12.6", "v1.13.9"];
 
-/// Where our answer is not Talos' (all versions, or those named) and why that is right.
-const DIFFERENT: [(&str, &[&str], &str); 0] = [];
+/// Where our answer is not Talos' (that of all versions, or of those named), and why that is right.
+const DIFFERENT: [(&str, &[&str], &str); 16] = [
+    ("anchors-in-config", &[], "refused: the change would be made at the anchor's other places too"),
+    ("ca-key-not-named", &[], "refused: Talos empties the key that the patch does not name"),
+    ("delete-in-extra-config", &["v1.10.9", "v1.11.5"], "newer versions look into free-form values"),
+    ("delete-key-of-nothing", &[], "Talos fails; there is nothing to delete"),
+    ("delete-map-key-not-there", &[], "Talos fails; there is nothing to delete"),
+    ("delete-member-not-there", &[], "Talos fails; there is nothing to delete"),
+    ("delete-volume-field", &[], "refused: Talos empties minSize and the selector on the way"),
+    ("disk-selector-size-same", &[], "Talos cannot merge sizes; this one is what is there"),
+    ("document-selector-not-named", &[], "refused: Talos empties minSize and the selector"),
+    ("empty-map-patch", &[], "Talos finds no document in it; it asks for nothing"),
+    ("endpoint-loses-path", &[], "refused: Talos keeps the path of the URL that is replaced"),
+    ("max-size-kept", &["v1.10.9", "v1.11.5"], "these empty a maxSize that the patch does not name"),
+    ("max-size-percent-over-bytes", &[], "refused: Talos keeps the bytes"),
+    ("null-item", &[], "refused: Talos reads an empty text"),
+    ("two-items-of-one-key", &[], "refused: Talos merges the patch's items with each other"),
+    ("unknown-kind", &[], "added as it is: the node may be of a version that knows it"),
+];
+
+/// How a version says that it has not got what a case is about.
+const NOT_THERE_YET: [&str; 3] = ["not registered", "unknown keys found", "unhandled size name"];
 
 pub fn golden(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(path)
@@ -79,16 +98,21 @@ fn every_case_gives_the_text_or_the_refusal_beside_it() {
 fn every_version_of_talos_gives_what_we_give_but_where_it_is_said_why_not() {
     let cases = cases();
     assert!(cases.len() >= 60);
+    let newest = recorded("merge", VERSIONS[VERSIONS.len() - 1]);
     let mut surprises = Vec::new();
     for version in VERSIONS {
         let answers = recorded("merge", version);
         for (name, config, patch) in &cases {
-            let answer = answers.get(name).unwrap_or(&Json::Null);
-            let difference = difference(answer, &patched(config, patch));
+            let (answer, newest) = (&answers[name], &newest[name]);
             let known = DIFFERENT.iter().any(|(case, versions, _)| {
                 case == name && (versions.is_empty() || versions.contains(&version))
             });
-            if difference.is_some() != known {
+            let difference = difference(answer, &patched(config, patch));
+            let too_old = newest["error"].is_null()
+                && NOT_THERE_YET
+                    .iter()
+                    .any(|words| answer["error"].as_str().unwrap_or_default().contains(words));
+            if difference.is_some() != known && !too_old {
                 let what = difference.unwrap_or_else(|| "there is no difference any more".to_owned());
                 surprises.push(format!("{version} {name}: {what}"));
             }
@@ -97,85 +121,17 @@ fn every_version_of_talos_gives_what_we_give_but_where_it_is_said_why_not() {
     assert!(surprises.is_empty(), "\n{}", surprises.join("\n"));
 }
 
-/// How our answer differs from Talos'.
+/// How our answer differs from Talos'; of a text it has said whether it reads it as what it makes itself.
 fn difference(talos: &Json, ours: &Result<String, String>) -> Option<String> {
-    let refused = talos.get("error").and_then(Json::as_str);
-    match (refused, ours) {
+    match (talos["error"].as_str(), ours) {
         (Some(_), Err(_)) => None,
         (Some(error), Ok(_)) => Some(format!("Talos refuses: {error}")),
         (None, Err(error)) => Some(format!("we refuse: {error}")),
-        (None, Ok(text)) => {
-            let read = talos.get("same").and_then(Json::as_str) == Some(&digest(text));
-            let same = read && meaning_of(talos) == meaning(text);
-            (!same).then(|| "the results differ".to_owned())
-        }
+        (None, Ok(text)) if talos["same"] == digest(text) => None,
+        (None, Ok(_)) => Some("the results differ, or have not been compared".to_owned()),
     }
 }
 
 fn digest(text: &str) -> String {
     Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// The documents by apiVersion, kind and name, without what is empty or false: Talos writes such fields, or leaves them out.
-fn meaning(text: &str) -> Vec<(String, Json)> {
-    let stream = Stream::parse(text).unwrap();
-    let documents = stream.documents().iter().map(|document| document.root.value());
-    let mut documents: Vec<_> = documents
-        .filter(|value| !matches!(value, Value::Null))
-        .map(|value| {
-            let text = |key| match value.get(key) {
-                Some(Value::Str(text)) => Some(text.clone()),
-                _ => None,
-            };
-            let kind = text("kind").unwrap_or_else(|| "v1alpha1".to_owned());
-            let name = text("name").map(|name| format!("/{name}")).unwrap_or_default();
-            let id = format!("{}/{kind}{name}", text("apiVersion").unwrap_or_default());
-            (id, prune(json(value)).unwrap_or(Json::Null))
-        })
-        .collect();
-    documents.sort_by(|a, b| a.0.cmp(&b.0));
-    documents
-}
-
-fn meaning_of(talos: &Json) -> Vec<(String, Json)> {
-    let documents = talos.get("documents").and_then(Json::as_object).unwrap();
-    let pruned = |value: &Json| prune(value.clone()).unwrap_or(Json::Null);
-    let mut documents: Vec<_> = documents.iter().map(|(id, value)| (id.clone(), pruned(value))).collect();
-    documents.sort_by(|a, b| a.0.cmp(&b.0));
-    documents
-}
-
-fn json(value: Value) -> Json {
-    match value {
-        Value::Null => Json::Null,
-        Value::Bool(bool) => bool.into(),
-        Value::Int(number) => number.into(),
-        Value::Uint(number) => number.into(),
-        Value::Float(number) => number.into(),
-        Value::Time(text) | Value::Str(text) | Value::Tagged(_, text) => text.into(),
-        Value::Seq(items) => items.into_iter().map(json).collect(),
-        Value::Map(entries) => entries
-            .into_iter()
-            .map(|(key, value)| (json(key).as_str().unwrap_or_default().to_owned(), json(value)))
-            .collect(),
-    }
-}
-
-fn prune(value: Json) -> Option<Json> {
-    match value {
-        Json::Null | Json::Bool(false) => None,
-        Json::String(text) if text.is_empty() => None,
-        // A number and its text are one to a field of type string; which it is, Talos said by reading our text.
-        Json::Number(number) => Some(number.to_string().into()),
-        Json::Object(map) => {
-            let map: serde_json::Map<_, _> =
-                map.into_iter().filter_map(|(key, value)| Some((key, prune(value)?))).collect();
-            (!map.is_empty()).then_some(Json::Object(map))
-        }
-        Json::Array(items) => {
-            let items: Vec<_> = items.into_iter().filter_map(prune).collect();
-            (!items.is_empty()).then_some(Json::Array(items))
-        }
-        value => Some(value),
-    }
 }

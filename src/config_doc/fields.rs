@@ -19,7 +19,7 @@
 //! | `=RULE` | replaces it as a whole |
 //! | a name | merges the fields of that type |
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::LazyLock;
 
 use serde::Deserialize;
@@ -52,24 +52,23 @@ pub(super) enum Rule {
 struct File {
     kinds: HashMap<String, String>,
     named: HashSet<String>,
-    types: HashMap<String, HashMap<String, String>>,
+    types: HashMap<String, BTreeMap<String, String>>,
 }
 
-#[derive(Default)]
 pub(super) struct Fields {
     kinds: HashMap<String, Rule>,
     named: HashSet<String>,
-    types: HashMap<String, HashMap<String, Rule>>,
+    types: HashMap<String, BTreeMap<String, Rule>>,
 }
 
 /// The table; the legacy document is the kind `v1alpha1`.
 pub(super) static FIELDS: LazyLock<Fields> = LazyLock::new(|| {
     let file: File = serde_json::from_str(include_str!("fields.json")).unwrap_or_default();
-    let rules = |fields: HashMap<String, String>| -> HashMap<String, Rule> {
+    let rules = |fields: BTreeMap<String, String>| -> BTreeMap<String, Rule> {
         fields.into_iter().map(|(name, rule)| (name, Rule::parse(&rule))).collect()
     };
     Fields {
-        kinds: rules(file.kinds),
+        kinds: file.kinds.into_iter().map(|(kind, rule)| (kind, Rule::parse(&rule))).collect(),
         named: file.named,
         types: file.types.into_iter().map(|(name, fields)| (name, rules(fields))).collect(),
     }
@@ -170,7 +169,7 @@ mod tests {
 
     #[test]
     fn every_type_that_a_rule_names_is_in_the_table() {
-        let rules = FIELDS.kinds.values().chain(FIELDS.types.values().flat_map(HashMap::values));
+        let rules = FIELDS.kinds.values().chain(FIELDS.types.values().flat_map(BTreeMap::values));
         for rule in rules {
             if let Rule::Struct(name) = innermost(rule) {
                 assert!(FIELDS.types.contains_key(name), "{name}");

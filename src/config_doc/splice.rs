@@ -49,8 +49,12 @@ pub(super) fn append_document(text: &str, document: &str) -> String {
         out.push_str(eol);
     }
     let body = document.strip_prefix("---").unwrap_or(document).trim_start_matches(['\r', '\n']);
-    out.push_str("---");
-    out.push_str(eol);
+    // Comments may come before its `---`.
+    let first = body.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'));
+    if !first.is_some_and(|line| line.starts_with("---")) {
+        out.push_str("---");
+        out.push_str(eol);
+    }
     out.push_str(&with_eol(body, eol));
     if !out.ends_with('\n') {
         out.push_str(eol);
