@@ -7,6 +7,7 @@
 mod change;
 mod delete;
 mod fields;
+mod layout;
 mod merge;
 mod patch;
 mod plain;
@@ -163,7 +164,7 @@ impl ConfigDoc {
         }
         let mut expected = self.values();
         expected.push(document.root.value());
-        let text = splice::append_document(self.text(), parsed.slice(&document.span));
+        let text = layout::append_document(self.text(), parsed.slice(&document.span));
         self.replace(text, &expected)
     }
 

@@ -4,7 +4,7 @@ use super::change::{self, Change};
 use super::delete::{self, Divided};
 use super::fields::{FIELDS, Rule};
 use super::shape::{self, wrong};
-use super::{ConfigDoc, DocumentId, merge, splice};
+use super::{ConfigDoc, DocumentId, layout, merge, splice};
 use crate::error::{Error, Result};
 use crate::yaml::{self, Document, Kind, Node, Stream};
 
@@ -103,7 +103,7 @@ impl ConfigDoc {
     fn append(&mut self, document: &Node, text: &str) -> Result<()> {
         let mut expected = self.values();
         expected.push(document.value());
-        self.replace(splice::append_document(self.text(), text), &expected).map(drop)
+        self.replace(layout::append_document(self.text(), text), &expected).map(drop)
     }
 
     fn remove_document(&mut self, index: usize) -> Result<()> {
