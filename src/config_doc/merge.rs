@@ -172,11 +172,7 @@ impl<'a> Merge<'_, 'a> {
             return Err(self.cannot(have, "is no list"));
         }
         let mut seen: Vec<usize> = Vec::new();
-        for (number, item) in want.items().iter().enumerate() {
-            let earlier = want.items().get(..number).unwrap_or_default();
-            if earlier.iter().any(|other| scalar::same_key(keys, other, item)) {
-                return Err(self.cannot(have, "would be merged with one patch's two items of the same key"));
-            }
+        for item in want.items() {
             let found = have.items().iter().position(|have| scalar::same_key(keys, have, item));
             match found.and_then(|index| Some((index, have.items().get(index)?))) {
                 None => self.changes.push(Change::Append { list: self.path.clone(), item }),
@@ -192,7 +188,9 @@ impl<'a> Merge<'_, 'a> {
                         Ok(())
                     })?;
                 }
-                Some(_) => {}
+                Some((_, have)) => {
+                    return Err(self.cannot(have, "is what two items of the patch are merged with"));
+                }
             }
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! Is a patch what Talos could read: known fields, maps where maps are, lists where lists are?
 
 use super::fields::{FIELDS, Rule};
+use super::scalar;
 use crate::error::{Error, Result};
 use crate::yaml::{Kind, Node, Value, line_column};
 
@@ -22,7 +23,11 @@ impl Shape<'_> {
             Rule::Struct(fields) => self.entries(node, name, |key| FIELDS.field(fields, key)),
             Rule::Map(inner) => self.entries(node, name, |_| Some(inner)),
             Rule::Args => self.entries(node, name, |_| Some(&Rule::Any)),
-            Rule::List(item) | Rule::Keyed { item, .. } => self.items(item, node, name),
+            Rule::List(item) => self.items(item, node, name),
+            Rule::Keyed { keys, item, .. } => {
+                self.items(item, node, name)?;
+                self.keys_differ(keys, node, name)
+            }
             Rule::Any => self.any(node, name),
             _ if node.text().is_none() => Err(self.wrong(node, name, "is no single value")),
             _ if matches!(node.scalar(), Some(Value::Tagged(..))) => Err(self.wrong(node, name, "has a tag")),
@@ -58,6 +63,21 @@ impl Shape<'_> {
                 return Err(self.wrong(item, &name, "has no value"));
             }
             self.value(rule, item, &name)?;
+        }
+        Ok(())
+    }
+
+    /// Talos merges items of one key with each other, but not where the list is new with what it is in.
+    fn keys_differ(&self, keys: &[String], node: &Node, name: &str) -> Result<()> {
+        for (index, item) in node.items().iter().enumerate() {
+            let earlier = node.items().get(..index).unwrap_or_default();
+            if earlier.iter().any(|other| scalar::same_key(keys, other, item)) {
+                return Err(self.wrong(
+                    item,
+                    &format!("{name}[{index}]"),
+                    "has the same key as an item before it",
+                ));
+            }
         }
         Ok(())
     }
