@@ -1,6 +1,7 @@
 //! Edits of machine configs: golden cases, tables of odd spellings, and laws over generated configs.
 
 mod laws;
+mod secrets;
 
 use std::path::{Path, PathBuf};
 
@@ -107,7 +108,7 @@ fn values_that_look_like_something_else_stay_strings() -> Result<()> {
 fn what_cannot_be_edited_safely_is_refused_and_nothing_changes() -> Result<()> {
     let table = [
         ("machine:\n  nodeLabels: [a]\n", "line 2: machine.nodeLabels is of another type"),
-        ("machine:\n  nodeLabels: &x {c: d}\nother: *x\n", "written through an anchor or alias"),
+        ("machine:\n  nodeLabels: &x {c: d}\nother: *x\n", "written with an anchor, alias or tag"),
         ("machine:\n  nodeLabels:\n    a/b: &x y\n", "anchor, alias or tag"),
         ("machine:\n  nodeLabels:\n    a/b: {c: d}\n", "is of another type"),
         ("kind: Other\n", "no place for node labels"),

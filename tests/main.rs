@@ -10,6 +10,7 @@ mod config_doc;
 mod conformance;
 mod events;
 mod fleet;
+mod merge;
 mod nemesis;
 mod plan_disks;
 mod repeatable;

@@ -4,8 +4,16 @@
 //! `kind` and often `name`. Edits are splices of the text. After every edit the text is parsed again and must mean
 //! exactly what merging the two meanings gives, else the edit fails and nothing changes.
 
+mod change;
+mod delete;
+mod fields;
+mod layout;
 mod merge;
+mod patch;
+mod plain;
 mod redact;
+mod scalar;
+mod shape;
 mod splice;
 
 use std::collections::BTreeMap;
@@ -156,7 +164,7 @@ impl ConfigDoc {
         }
         let mut expected = self.values();
         expected.push(document.root.value());
-        let text = splice::append_document(self.text(), parsed.slice(&document.span));
+        let text = layout::append_document(self.text(), parsed.slice(&document.span));
         self.replace(text, &expected)
     }
 
@@ -168,9 +176,10 @@ impl ConfigDoc {
         };
         let mut expected = self.values();
         if let Some(value) = expected.get_mut(index) {
-            merge::merge(value, &want.root.value());
+            plain::merge(value, &want.root.value());
         }
-        let text = splice::merge(&self.stream, have, &want.root)?;
+        let changes = plain::changes(self.text(), &have.root, &want.root)?;
+        let text = splice::apply(&self.stream, have, &changes)?;
         self.replace(text, &expected)
     }
 

@@ -1,5 +1,6 @@
 //! Machine configs without their secrets, and diffs of them.
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::LazyLock;
 
@@ -15,13 +16,21 @@ pub const REDACTED: &str = "<redacted>";
 
 /// Maps whose keys are names that people chose, not names of fields.
 const FREE_KEYS: [&str; 5] = ["nodeLabels", "nodeAnnotations", "labels", "annotations", "sysctls"];
-/// Free text that can hold anything, secrets included: `machine.files`, `ExtensionServiceConfig`, inline manifests.
-const FREE_TEXT: [&str; 3] = ["content", "contents", "data"];
+/// What can hold anything, secrets included: files (`machine.files`, `EtcFileConfig`, `ExtensionServiceConfig`), inline
+/// manifests, a manifest's data, headers of downloads.
+const FREE_TEXT: [&str; 7] =
+    ["content", "contents", "data", "stringData", "manifest", "headers", "extraManifestHeaders"];
 /// Endings of field names whose value is a secret, in lower case.
-const SECRET_ENDINGS: [&str; 10] = [
+const SECRET_ENDINGS: [&str; 16] = [
     "token",
+    "tokens",
     "secret",
+    "secrets",
     "password",
+    "passwords",
+    "pwd",
+    "authorization",
+    "cookie",
     "passphrase",
     "key",
     "auth",
@@ -53,8 +62,13 @@ pub fn redact(config: &str) -> String {
     let mut places = Vec::new();
     for document in stream.documents() {
         secrets(&document.root, None, false, &mut places);
+    }
+    let hidden = places.iter().filter(|(_, shown)| shown == REDACTED);
+    let known: HashSet<String> = hidden.filter_map(|(span, _)| secret_text(&stream, span)).collect();
+    for document in stream.documents() {
+        repeated(&document.root, &known, &mut places);
         let comments = document.comments.iter();
-        places.extend(comments.filter_map(|span| Some((span.clone(), comment(stream.slice(span))?))));
+        places.extend(comments.filter_map(|span| Some((span.clone(), comment(stream.slice(span), &known)?))));
     }
     places.sort_by_key(|(span, _)| span.start);
     places.dedup_by(|(later, _), (earlier, _)| later.start < earlier.end);
@@ -73,29 +87,59 @@ pub fn diff(before: &str, after: &str) -> String {
     TextDiff::from_lines(&before, &after).unified_diff().context_radius(3).to_string()
 }
 
-fn secrets(node: &Node, key: Option<&str>, secret: bool, out: &mut Vec<(Range<usize>, String)>) {
+type Places = Vec<(Range<usize>, String)>;
+
+fn secrets(node: &Node, key: Option<&str>, secret: bool, out: &mut Places) {
     match &node.kind {
-        Kind::Scalar { text, .. } => out.extend(scalar(text, key, secret).map(|shown| {
+        Kind::Scalar { text, .. } => out.extend(scalar(text, secret).map(|shown| {
             (node.span.clone(), if shown == REDACTED { shown } else { crate::yaml::quote(&shown) })
         })),
-        Kind::Seq { items, .. } => items.iter().for_each(|item| secrets(item, key, secret, out)),
+        Kind::Seq { items, .. } => {
+            let mut value_of_flag = false;
+            for item in items {
+                secrets(item, key, secret || value_of_flag, out);
+                // `--password`, and its value as the next argument.
+                value_of_flag = item.text().is_some_and(|text| text.starts_with('-') && is_secret_name(text));
+            }
+        }
         Kind::Map { entries, .. } => {
             let free = key.is_some_and(|key| FREE_KEYS.contains(&key));
+            // A container's `env`: {name: PASSWORD, value: …}
+            let named = node.get(&["name"]).and_then(Node::text).is_some_and(is_secret_name);
             for (name, value) in entries {
                 let name = name.text().unwrap_or_default();
-                secrets(value, Some(name), secret || (!free && is_secret_name(name)), out);
+                let own = !free && (is_secret_name(name) || FREE_TEXT.contains(&name));
+                secrets(value, Some(name), secret || own || (named && name == "value"), out);
             }
         }
     }
 }
 
+/// The text of a scalar that is not shown, if it is long enough to be known again elsewhere.
+fn secret_text(stream: &Stream, span: &Range<usize>) -> Option<String> {
+    let text = stream.slice(span).trim_matches(['"', '\'']);
+    let known = text.len() >= 8 && text != REDACTED && !text.contains(char::is_whitespace);
+    known.then(|| text.to_owned())
+}
+
+/// A secret is one wherever it stands, also below an innocent name.
+fn repeated(node: &Node, known: &HashSet<String>, out: &mut Places) {
+    match &node.kind {
+        Kind::Scalar { text, .. } if known.contains(text) => {
+            out.push((node.span.clone(), REDACTED.to_owned()));
+        }
+        Kind::Scalar { .. } => {}
+        Kind::Seq { items, .. } => items.iter().for_each(|item| repeated(item, known, out)),
+        Kind::Map { entries, .. } => entries.iter().for_each(|(_, value)| repeated(value, known, out)),
+    }
+}
+
 /// What to show instead of a scalar that holds a secret.
-fn scalar(text: &str, key: Option<&str>, secret: bool) -> Option<String> {
+fn scalar(text: &str, secret: bool) -> Option<String> {
     if text.is_empty() {
         return None;
     }
-    let free_text = key.is_some_and(|key| FREE_TEXT.contains(&key));
-    if secret || free_text || is_private_key(text) {
+    if secret || is_private_key(text) {
         return Some(REDACTED.to_owned());
     }
     let named = text.split_once('=').filter(|(name, value)| is_secret_name(name) && !value.is_empty());
@@ -114,7 +158,10 @@ fn without_url_secrets(text: &str) -> String {
 }
 
 /// Comments are no data, but people comment out keys.
-fn comment(text: &str) -> Option<String> {
+fn comment(text: &str, known: &HashSet<String>) -> Option<String> {
+    if known.iter().any(|secret| text.contains(secret)) {
+        return Some(format!("# {REDACTED}"));
+    }
     let fields = COMMENTED.as_ref().and_then(|commented| commented.captures(text));
     let shown = match fields.as_ref().map(|fields| (&fields[1], &fields[2], &fields[3])) {
         Some((start, name, colon)) if is_secret_name(name) => format!("{start}{name}{colon}{REDACTED}"),

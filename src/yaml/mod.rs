@@ -11,7 +11,7 @@ mod write;
 use std::ops::Range;
 
 pub use resolve::{Value, resolve};
-pub use write::{inline, quote, string, write_block};
+pub use write::{inline, is_on_one_line, quote, string, write_block, write_item, write_value};
 
 use crate::error::Result;
 

@@ -70,12 +70,17 @@ pub fn inline(node: &Node) -> String {
 /// by `step` more.
 pub fn write_block(out: &mut String, key: &Node, value: &Node, indent: usize, step: usize) {
     out.extend(std::iter::repeat_n(' ', indent));
-    out.push_str(&inline(key));
-    out.push(':');
-    block_value(out, value, indent, step);
+    write_entry(out, key, value, indent, step);
 }
 
-fn block_value(out: &mut String, value: &Node, indent: usize, step: usize) {
+fn write_entry(out: &mut String, key: &Node, value: &Node, indent: usize, step: usize) {
+    out.push_str(&inline(key));
+    out.push(':');
+    write_value(out, value, indent, step);
+}
+
+/// What stands behind the colon of a block map's key at column `indent`, up to and with the `\n`.
+pub fn write_value(out: &mut String, value: &Node, indent: usize, step: usize) {
     match &value.kind {
         Kind::Map { entries, .. } if !entries.is_empty() => {
             out.push('\n');
@@ -86,16 +91,71 @@ fn block_value(out: &mut String, value: &Node, indent: usize, step: usize) {
         Kind::Seq { items, .. } if !items.is_empty() => {
             out.push('\n');
             for item in items {
-                out.extend(std::iter::repeat_n(' ', indent + step));
-                out.push_str("- ");
-                out.push_str(&inline(item));
+                write_item(out, item, indent + step, step);
+            }
+        }
+        _ => match block_text(value) {
+            Some(text) => write_literal(out, text, indent + step),
+            None => {
+                out.push(' ');
+                out.push_str(&inline(value));
                 out.push('\n');
+            }
+        },
+    }
+}
+
+/// One item of a block list, its dash at column `indent`, up to and with the `\n`.
+pub fn write_item(out: &mut String, item: &Node, indent: usize, step: usize) {
+    out.extend(std::iter::repeat_n(' ', indent));
+    out.push_str("- ");
+    match &item.kind {
+        Kind::Map { entries, .. } if !entries.is_empty() => {
+            for (number, (key, value)) in entries.iter().enumerate() {
+                let margin = if number == 0 { 0 } else { indent + 2 };
+                out.extend(std::iter::repeat_n(' ', margin));
+                write_entry(out, key, value, indent + 2, step);
             }
         }
         _ => {
-            out.push(' ');
-            out.push_str(&inline(value));
+            out.push_str(&inline(item));
             out.push('\n');
         }
+    }
+}
+
+/// Whether a value stands behind its key on one line.
+pub fn is_on_one_line(node: &Node) -> bool {
+    match &node.kind {
+        Kind::Scalar { .. } => block_text(node).is_none(),
+        Kind::Map { entries, .. } => entries.is_empty(),
+        Kind::Seq { items, .. } => items.is_empty(),
+    }
+}
+
+/// The text of a string of several lines, if a literal block can hold it just as it is.
+fn block_text(node: &Node) -> Option<&str> {
+    let text = node.as_str()?;
+    let lines = text.strip_suffix('\n').unwrap_or(text);
+    let odd = |char: char| {
+        (char.is_control() && char != '\n')
+            || matches!(char, '\u{feff}' | '\u{2028}' | '\u{2029}' | '\u{fffe}' | '\u{ffff}')
+    };
+    let fits = lines.contains('\n')
+        && !lines.ends_with('\n')
+        && !lines.starts_with([' ', '\n'])
+        && !lines.chars().any(odd)
+        && lines.lines().all(|line| line.is_empty() || !line.trim().is_empty());
+    fits.then_some(text)
+}
+
+fn write_literal(out: &mut String, text: &str, indent: usize) {
+    out.push_str(if text.ends_with('\n') { " |\n" } else { " |-\n" });
+    for line in text.lines() {
+        if !line.is_empty() {
+            out.extend(std::iter::repeat_n(' ', indent));
+            out.push_str(line);
+        }
+        out.push('\n');
     }
 }
