@@ -4,6 +4,7 @@
 //! against the closed table of `types.rs`: what Talos refuses is refused, at its column; of what Talos takes, that
 //! which can't be answered for certain as Talos would is refused as well.
 
+mod advice;
 mod check;
 mod cost;
 mod environment;

@@ -11,7 +11,7 @@ use cel::common::ast::{
 };
 
 use super::environment::{FIELDS, Field, GLOB_SINCE, Release, UNITS};
-use super::types::{Found, Type, functions, look_up};
+use super::types::{Found, Type, look_up};
 use super::words::nearest;
 use super::{Mistake, pattern};
 
@@ -30,11 +30,11 @@ const OTHER_NAMES: [(&str, &str); 7] = [
 ];
 
 pub(super) struct Checker<'a> {
-    text: &'a str,
-    source: &'a SourceInfo,
+    pub(super) text: &'a str,
+    pub(super) source: &'a SourceInfo,
     talos: Release,
     /// Those of the macros around, the innermost last.
-    variables: Vec<(String, Type)>,
+    pub(super) variables: Vec<(String, Type)>,
     level: usize,
 }
 
@@ -115,23 +115,6 @@ impl<'a> Checker<'a> {
             _ if UNITS.iter().any(|(unit, _)| *unit == name) => Ok(Type::Uint),
             _ => Err(self.unknown_name(id, name)),
         }
-    }
-
-    fn unknown_name(&self, id: u64, name: &str) -> Mistake {
-        let locals =
-            self.variables.iter().map(|(name, _)| name.as_str()).filter(|name| !name.starts_with('@'));
-        let globals = UNITS.iter().map(|(unit, _)| *unit).chain(["disk", "system_disk"]);
-        let near = nearest(name, globals.chain(locals));
-        let hint = if let Some(field) = FIELDS.iter().find(|field| field.name == name) {
-            format!("write disk.{}", field.name)
-        } else if near.is_empty() {
-            "there are disk, system_disk and units such as GiB; presets are nvme, ssd, serial:…, wwid:…, \
-             largest-free-nvme"
-                .to_owned()
-        } else {
-            format!("there is {}", near.join(", "))
-        };
-        self.mistake(id, format!("there is no `{name}`")).hint(hint)
     }
 
     fn select(&mut self, it: &mut IdedExpr) -> Result<Type, Mistake> {
@@ -290,66 +273,6 @@ impl<'a> Checker<'a> {
         })
     }
 
-    fn other_arguments(&self, id: u64, call: &CallExpr, types: &[Type], others: &[String]) -> Mistake {
-        let list: Vec<String> = types.iter().map(Type::named).collect();
-        let operator = call.func_name.trim_matches(['_', '@']).replace("_", "");
-        let named = call.func_name.chars().all(|c| c.is_ascii_alphabetic() || c == '.');
-        if named {
-            let what = format!("does not take {}", list.join(" and "));
-            return self
-                .function(id, call.func_name.trim_start_matches('.'), &what)
-                .hint(format!("it takes ({})", others.join(") or (")));
-        }
-        let what = match &list[..] {
-            [one] => format!("`{operator}` before {one}"),
-            [left, right] => format!("`{operator}` between {left} and {right}"),
-            _ => format!(
-                "`{operator}` between {}",
-                list.iter().skip(1).cloned().collect::<Vec<_>>().join(" and ")
-            ),
-        };
-        match self.instead(&operator, call, types) {
-            Some(hint) => self.mistake(id, what).hint(hint),
-            None => self.mistake(id, what),
-        }
-    }
-
-    /// What to write instead of an operator between two types.
-    fn instead(&self, operator: &str, call: &CallExpr, types: &[Type]) -> Option<String> {
-        let ([left, right], [a, b]) = (&call.args[..], types) else { return None };
-        let (odd, other, wanted) = match (a, b) {
-            (Type::Int | Type::Double, Type::Uint) | (Type::Int, Type::String) => (left, right, b),
-            (Type::Uint, Type::Int | Type::Double) | (Type::String, Type::Int) => (right, left, a),
-            (Type::Bool, Type::String) | (Type::String, Type::Bool) => {
-                return Some("true and false are written without quotes".to_owned());
-            }
-            _ => return None,
-        };
-        let (Some(text), Expr::Literal(literal)) = (self.written(odd), &odd.expr) else {
-            return (*wanted == Type::Uint).then(|| "sizes are uint: convert with uint(…)".to_owned());
-        };
-        if *wanted == Type::String {
-            return Some(format!("write it in quotes: \"{text}\""));
-        }
-        if !matches!(literal, LiteralValue::Int(number) if *number.inner() >= 0) {
-            return Some("sizes are whole numbers (uint): write them with u, such as 1536u * MiB".to_owned());
-        }
-        let other = self.written(other).filter(|_| matches!(operator, "*" | "/" | "+" | "-" | "%"));
-        let example = match other {
-            Some(other) if std::ptr::eq(odd, left) => format!("{text}u {operator} {other}"),
-            Some(other) => format!("{other} {operator} {text}u"),
-            None => format!("{text}u, as in 100u * GiB"),
-        };
-        Some(format!("sizes are unsigned: write {example}"))
-    }
-
-    /// A literal or a name, as it is written.
-    fn written(&self, it: &IdedExpr) -> Option<&'a str> {
-        let leaf = matches!(it.expr, Expr::Literal(_) | Expr::Ident(_));
-        let (start, stop) = self.source.offset_for(it.id).filter(|_| leaf)?;
-        self.text.get(start as usize..=stop as usize)
-    }
-
     fn pattern(&self, call: &mut CallExpr) -> Result<(), Mistake> {
         let Some(argument) = call.args.last_mut() else { return Ok(()) };
         let Expr::Literal(LiteralValue::String(text)) = &mut argument.expr else {
@@ -371,21 +294,6 @@ impl<'a> Checker<'a> {
         Ok(())
     }
 
-    fn unknown_function(&self, id: u64, plain: &str, name: &str) -> Mistake {
-        let macros = ["has", ".all", ".exists", ".exists_one", ".map", ".filter"];
-        if macros.iter().any(|known| known.trim_start_matches('.') == plain) {
-            let hint = if plain == "has" {
-                "write has(disk.serial)"
-            } else {
-                "write a variable and a condition, such as disk.symlinks.exists(s, s.contains(\"nvme\"))"
-            };
-            return self.function(id, plain, "is written in another way").hint(hint);
-        }
-        let near = nearest(name, functions().chain(macros));
-        let mistake = self.function(id, plain, "is no function");
-        if near.is_empty() { mistake } else { mistake.hint(format!("there is {}", near.join(", "))) }
-    }
-
     /// A mistake about a field, which comes after the place of its selection.
     fn at_field(&self, id: u64, name: &str, what: String) -> Mistake {
         let mut mistake = self.mistake(id, what);
@@ -395,7 +303,7 @@ impl<'a> Checker<'a> {
     }
 
     /// A mistake about a function, at its name; a call is known by the bracket after it.
-    fn function(&self, id: u64, name: &str, what: &str) -> Mistake {
+    pub(super) fn function(&self, id: u64, name: &str, what: &str) -> Mistake {
         let mut mistake = self.mistake(id, format!("`{name}` {what}"));
         let before = self.text.get(..mistake.offset).unwrap_or_default().trim_end();
         if let Some(before) = before.strip_suffix(name) {
@@ -404,7 +312,7 @@ impl<'a> Checker<'a> {
         mistake
     }
 
-    fn mistake(&self, id: u64, what: impl Into<String>) -> Mistake {
+    pub(super) fn mistake(&self, id: u64, what: impl Into<String>) -> Mistake {
         let offset = self.source.offset_for(id).map_or(0, |(start, _)| start as usize);
         Mistake { offset, what: what.into(), hint: None }
     }

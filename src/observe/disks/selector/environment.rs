@@ -98,7 +98,7 @@ impl Read {
     pub(super) fn unset(self) -> Expr {
         match self {
             Self::Bool(_) => Expr::Literal(LiteralValue::Boolean(false.into())),
-            Self::Uint(_) => Expr::Literal(LiteralValue::UInt(0.into())),
+            Self::Uint(_) => Expr::Literal(LiteralValue::UInt(0_u64.into())),
             Self::Text(_) => Expr::Literal(LiteralValue::String("".into())),
             Self::Texts(_) => Expr::List(ListExpr::default()),
         }
