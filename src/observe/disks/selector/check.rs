@@ -226,6 +226,9 @@ impl<'a> Checker<'a> {
     }
 
     fn call(&mut self, id: u64, call: &mut CallExpr) -> Result<Type, Mistake> {
+        if let Some(mistake) = self.no_macro(id, &call.func_name) {
+            return Err(mistake);
+        }
         let mut types = Vec::new();
         for operand in call.target.as_deref_mut().into_iter().chain(&mut call.args) {
             types.push(self.check(operand)?);

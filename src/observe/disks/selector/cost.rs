@@ -9,7 +9,7 @@ use super::environment::{FIELDS, Read, TEXT, TEXTS};
 pub(super) const MOST: u64 = 2_000_000;
 
 /// A regular expression is compiled again each time.
-const PATTERN: u64 = 20_000;
+const PATTERN: u64 = 5_000;
 
 /// How large a value can be.
 #[derive(Debug, Clone, Copy)]

@@ -117,7 +117,7 @@ fn quoted_serials_are_found_whatever_is_in_them() {
 fn the_largest_free_nvme_disk_is_taken_if_there_is_one() {
     let mut disks = fleet();
     for disk in &mut disks {
-        disk.eligible = Ok(());
+        disk.eligible = if disk.system { Err("is the system disk".into()) } else { Ok(()) };
     }
     let selector = Selector::parse("largest-free-nvme").unwrap();
     let error = selector.choose(&disks, None).unwrap_err();
@@ -246,7 +246,7 @@ impl Writer {
             'b' => &["true", "system_disk", "disk.rotational", "has(disk.wwid)", "false"],
             'i' => &["1", "-7", "0", "9223372036854775807", "size(disk.model)"],
             'u' => &["1u", "disk.size", "GiB", "0u", "disk.sector_size", "0xFFu"],
-            'd' => &["1.5", "-2.0", "1e300"],
+            'd' => &["1.5", "-2.0", "3.5e2"],
             's' => &["'a'", "disk.model", "disk.serial", "''", "'☃'", "s"],
             'y' => &["b'a'", "b'\\xff'"],
             'l' => &["disk.symlinks", "[]", "['a', 'b']", "disk.secondary_disks"],
