@@ -212,6 +212,10 @@ impl<'a> Checker<'a> {
                 return Err(self.mistake(it.iter_range.id, what));
             }
         };
+        // Talos keeps the one name for itself, and the other is no plain name.
+        if it.iter_var == "__result__" || it.iter_var.starts_with('.') || it.iter_var2.is_some() {
+            return Err(self.mistake(it.loop_step.id, format!("`{}` can't be a variable", it.iter_var)));
+        }
         let result = self.check(&mut it.accu_init)?;
         let outside = self.variables.len();
         self.variables.push((it.accu_var.clone(), result));
