@@ -10,7 +10,52 @@ use nodeprep::talos::resources::DiskSpec;
 use serde::Deserialize;
 
 /// What Talos takes and nodeprep refuses, and why. The reverse is never right.
-const CAUTIOUS: &[(&str, &[&str])] = &[];
+const CAUTIOUS: &[(&str, &[&str])] = &[
+    (
+        "nothing of a disk is one of these",
+        &[
+            "type name of the message",
+            "message literal",
+            "dyn",
+            "type",
+            "null equals null",
+            "timestamp",
+            "duration",
+            "duration method",
+        ],
+    ),
+    (
+        "the `cel` crate reads or writes some texts in another way",
+        &["uint of string", "double of string", "bool of string", "string of double"],
+    ),
+    (
+        "elements of several types can only be typed as anything",
+        &[
+            "list of two types",
+            "list of int and uint",
+            "map of two kinds of values",
+            "map of two kinds of keys",
+        ],
+    ),
+    ("elements of nothing have no type", &["empty list indexed", "macro over an empty list"]),
+    (
+        "the `cel` crate refuses keys that are there twice, and Talos takes the last",
+        &["map with a key twice", "map with a computed key"],
+    ),
+    ("it always fails in Talos, or is a slip", &["map select with int keys", "map of double keys"]),
+    ("releases differ", &["macro variable with a leading dot in the condition"]),
+    (
+        "the `regex` crate could read it otherwise than Go",
+        &[
+            "matches a unicode class",
+            "matches with a brace",
+            "matches a repetition of a repetition",
+            "matches a wrong expression",
+            "matches a look ahead",
+            "matches a computed expression",
+        ],
+    ),
+];
 
 #[derive(Deserialize)]
 struct Case {

@@ -40,6 +40,7 @@ fn a_mistake_is_told_with_its_column_and_what_to_write_instead() {
         ("disk.rotational || disk.model", "column 24: a string stands where", "compare it"),
         ("disk.symlinks.exists(s, size(s))", "column 29: an int stands where", ""),
         ("disk.symlinks.exists(s)", "column 15: `exists` is written", "disk.symlinks.exists(s, s.contains"),
+        ("disk.symlinks.existsOne(s, true)", "column 15: `existsOne` is no function", ".exists_one"),
         ("disk.serial.exists(c, c == 'S')", "column 5: a string is no list", ""),
         ("glob(disk.size, 'x')", "column 1: `glob` does not take a uint and a string", "(string, string)"),
         ("disk.model.startWith('x')", "column 12: `startWith` is no function", "startsWith"),
