@@ -177,11 +177,12 @@ fn nodeprep(folder: &Path, arguments: &[&str]) -> (Option<i32>, String) {
 #[test]
 fn a_selector_is_tried_from_the_command_line() {
     let folder = tempfile::tempdir().unwrap();
-    let table: [(&str, i32, &[&str]); 5] = [
+    let table: [(&str, i32, &[&str]); 6] = [
         ("disk.size > 100 * GiB", 2, &["column 17", "100u * GiB"]),
         ("disk.seriel == 'x'", 2, &["column 6", "serial"]),
         ("serial:", 2, &["names no serial"]),
-        ("nvme", 0, &["selector: matches 1 of 2 disks", "nvme"]),
+        ("nvme", 0, &["selector: matches 2 of 3 disks", "nvme1n1"]),
+        ("largest-free-nvme", 0, &["selector: matches 1 of 3 disks", "nvme0n1"]),
         ("disk.size / 0u == 1u", 2, &["fails on disk"]),
     ];
     for (selector, code, words) in table {
