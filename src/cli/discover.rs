@@ -6,7 +6,7 @@ use super::Global;
 use super::global::{Output, observe};
 use crate::error::{Error, Result};
 use crate::intent::Intent;
-use crate::observe::disks::{Disk, select};
+use crate::observe::disks::{Disk, NEWEST, Selector};
 use crate::observe::nodes::Node;
 use crate::plan::disks::human;
 use crate::report;
@@ -15,29 +15,41 @@ use crate::report;
 pub struct Args {
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
-    /// Show only the disks that a CEL expression matches, such as 'disk.transport == "nvme" && !system_disk'.
+    /// Try a selector: show only the disks that a CEL expression matches, such as
+    /// 'disk.transport == "nvme" && !system_disk', or a preset (nvme, ssd, serial:…, wwid:…, largest-free-nvme).
     #[arg(long, value_name = "CEL")]
     select: Option<String>,
 }
 
 pub async fn run(global: &Global, args: &Args) -> Result<()> {
+    let selector = args.select.as_deref().map(Selector::parse).transpose()?;
+    selector.as_ref().map_or(Ok(()), |selector| selector.check(NEWEST))?;
     let (client, addresses) = targets(global)?;
     let busy = report::busy(global.progress, "reading the nodes");
     let mut nodes = observe(&client, &addresses).await?;
     drop(busy);
-    if let Some(expression) = &args.select {
-        for node in &mut nodes {
-            if let Ok(disks) = &mut node.disks {
-                let chosen = select(expression, disks)?;
-                *disks = chosen.into_iter().filter_map(|i| disks.get(i).cloned()).collect();
-            }
-        }
+    let mut tried: Vec<Option<Result<String>>> = Vec::new();
+    for node in &mut nodes {
+        tried.push(selector.as_ref().map(|selector| keep(selector, node)));
     }
     match args.output {
-        Output::Table => report::stdout(&text(&nodes)),
-        Output::Json => report::stdout(&format!("{:#}\n", json(&nodes))),
+        Output::Table => report::stdout(&text(&nodes, &tried)),
+        Output::Json => report::stdout(&format!("{:#}\n", json(&nodes, selector.as_ref(), &tried))),
     }
-    Ok(())
+    let failed = nodes.iter().zip(tried).find_map(|(node, tried)| Some((node, tried?.err()?)));
+    failed.map_or(Ok(()), |(node, error)| Err(error.at(&node.address)))
+}
+
+/// Keeps the disks that the selector matches, and says how many they are.
+fn keep(selector: &Selector, node: &mut Node) -> Result<String> {
+    if let Ok(version) = &node.version {
+        let (major, minor, _) = version.parsed;
+        selector.check((major, minor))?;
+    }
+    let Ok(disks) = &mut node.disks else { return Ok("its disks are not known".to_owned()) };
+    let (chosen, all) = (selector.choose(disks, None)?, disks.len());
+    *disks = chosen.into_iter().filter_map(|i| disks.get(i).cloned()).collect();
+    Ok(format!("matches {} of {all} disks", disks.len()))
 }
 
 /// The file's nodes; without a file, those of the talosconfig's context, or of `--nodes`.
@@ -59,12 +71,19 @@ fn targets(global: &Global) -> Result<(crate::talos::Client, Vec<String>)> {
     Ok((client, addresses))
 }
 
-fn text(nodes: &[Node]) -> String {
+fn text(nodes: &[Node], tried: &[Option<Result<String>>]) -> String {
     let mut text = String::new();
-    for node in nodes {
+    for (node, tried) in nodes.iter().zip(tried) {
         text.push_str(&headline(node));
-        if let Ok(disks) = &node.disks {
-            let rows = disks.iter().filter(|disk| !disk.is_memory()).map(row).collect();
+        if let Some(tried) = tried {
+            let found = tried.as_ref().map_or_else(|error| &error.what, |found| found);
+            text.push_str(&format!("  selector: {found}\n"));
+        }
+        if let Ok(disks) = &node.disks
+            && !matches!(tried, Some(Err(_)))
+        {
+            // A selector that matches memory is not what somebody meant, so it is shown then.
+            let rows = disks.iter().filter(|disk| tried.is_some() || !disk.is_memory()).map(row).collect();
             let header = ["DISK", "SIZE", "TRANSPORT", "MODEL", "SERIAL", "HOLDS", "FREE"];
             for line in report::table(&header, rows).lines() {
                 text.push_str(&format!("  {line}\n"));
@@ -126,16 +145,17 @@ fn row(disk: &Disk) -> Vec<String> {
     ]
 }
 
-fn json(nodes: &[Node]) -> Value {
+fn json(nodes: &[Node], selector: Option<&Selector>, tried: &[Option<Result<String>>]) -> Value {
     json!({
         "apiVersion": crate::intent::API_VERSION,
         "kind": "Nodes",
         "simulated": nodes.iter().any(Node::simulated),
-        "nodes": nodes.iter().map(node_json).collect::<Vec<_>>(),
+        "selector": selector.map(ToString::to_string),
+        "nodes": nodes.iter().zip(tried).map(|(node, tried)| node_json(node, tried.as_ref())).collect::<Vec<_>>(),
     })
 }
 
-fn node_json(node: &Node) -> Value {
+fn node_json(node: &Node, tried: Option<&Result<String>>) -> Value {
     let faults: serde_json::Map<String, Value> =
         node.faults().into_iter().map(|(part, error)| (part.to_owned(), error.what.clone().into())).collect();
     let disks = node.disks.as_deref().unwrap_or_default();
@@ -157,6 +177,7 @@ fn node_json(node: &Node) -> Value {
             "filesystem": v.spec.filesystem, "error": v.spec.error_message,
         })).collect::<Vec<_>>(),
         "unreadable": faults,
+        "selectorError": tried.and_then(|tried| tried.as_ref().err()).map(|error| &error.what),
     })
 }
 

@@ -78,7 +78,8 @@ pub struct Volume {
 #[serde(deny_unknown_fields)]
 pub struct DiskSelector {
     /// A CEL expression over `disk.*` and `system_disk`, as Talos reads it; it must match exactly one disk
-    /// that is free, or hold the volume already.
+    /// that is free, or hold the volume already. Presets that stand for one: `nvme`, `ssd`, `serial:…`,
+    /// `wwid:…`, and `largest-free-nvme`, which is decided on the disks of each node.
     #[serde(rename = "match")]
     pub matches: String,
 }

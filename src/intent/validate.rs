@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{API_VERSION, Intent, KIND, Provisioner};
 use crate::error::{Error, Result};
+use crate::observe::disks::{NEWEST, Selector};
 use crate::yaml::{PathPart, Stream};
 
 /// Finds a broken rule's line by its path in the file.
@@ -103,7 +104,8 @@ impl Rules<'_> {
                 "set filesystem.type to xfs, or leave it out",
             )?;
             let path = ["volumes".into(), i.into(), "disk".into(), "match".into()];
-            crate::observe::disks::select(&volume.disk.matches, &[]).map_err(|e| {
+            let selector = Selector::parse(&volume.disk.matches);
+            selector.and_then(|selector| selector.check(NEWEST)).map_err(|e| {
                 self.broken(&path, &e.what, e.hint.as_deref().unwrap_or("see `nodeprep discover --select`"))
             })?;
         }

@@ -6,7 +6,7 @@ use crate::talos::resources::{BlockDevice, DiscoveredVolume, DiskSpec, Item, Vol
 
 mod selector;
 
-pub use selector::select;
+pub use selector::{NEWEST, Release, Selector, accept, select};
 
 /// What Talos says about a machine's disks; the input of [`join`].
 #[derive(Debug, Clone, Default)]

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::intent::Volume;
-use crate::observe::disks::{Disk, Holder, select};
+use crate::observe::disks::{Disk, Holder, Selector};
 use crate::plan::ApprovedDisk;
 
 /// The disk for a volume on one node.
@@ -31,7 +31,8 @@ impl Choice {
 /// Every disk that the selector matches counts, also one that could not be used: Talos itself takes the first
 /// that fits, so an expression that matches two disks may take the other one tomorrow.
 pub fn choose(volume: &Volume, disks: &[Disk]) -> Result<Choice> {
-    let matched: Vec<&Disk> = select(&volume.disk.matches, disks)
+    let matched: Vec<&Disk> = Selector::parse(&volume.disk.matches)
+        .and_then(|selector| selector.choose(disks, Some(&volume.name)))
         .map_err(|e| e.at(format!("volume {}", volume.name)))?
         .into_iter()
         .filter_map(|i| disks.get(i))

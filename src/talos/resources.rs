@@ -181,6 +181,8 @@ pub struct DiskSpec {
     pub secondary_disks: Vec<String>,
     #[serde(deserialize_with = "nullable")]
     pub symlinks: Vec<String>,
+    /// From Talos 1.14 on.
+    pub firmware_version: String,
 }
 
 /// The disk Talos is installed on.

@@ -1,5 +1,4 @@
 use super::*;
-use crate::error::Kind;
 use crate::talos::resources::{BlockDevice, DiscoveredVolume};
 
 fn item<T>(id: &str, spec: T) -> Item<T> {
@@ -219,92 +218,11 @@ fn what_is_no_data_disk_is_never_eligible() {
 }
 
 /// A system disk, two disks that differ in nothing but the serial, and a slow one.
-fn fleet() -> Vec<Disk> {
+pub(super) fn fleet() -> Vec<Disk> {
     let mut disks = vec![nvme("nvme0n1"), nvme("nvme1n1"), nvme("sdb"), nvme("sda")];
     disks[2].spec.transport = "sata".into();
     disks[2].spec.rotational = true;
     disks[2].spec.size = 8_000_000_000_000;
     disks[2].spec.symlinks = vec!["/dev/disk/by-id/ata-X".into(), "/dev/disk/by-path/pci-0".into()];
     join(&Facts { disks, system_disk: Some("sda".into()), ..Facts::default() })
-}
-
-#[test]
-fn selectors_match_as_in_talos() {
-    let disks = fleet();
-    let names =
-        |indices: Vec<usize>| indices.iter().map(|&index| disks[index].id.as_str()).collect::<Vec<_>>();
-    let table: [(&str, &[&str]); 15] = [
-        ("disk.transport == 'nvme' && !system_disk", &["nvme0n1", "nvme1n1"]),
-        ("disk.serial == 'SERIAL-nvme1n1'", &["nvme1n1"]),
-        ("system_disk", &["sda"]),
-        ("disk.size > 1u * TB", &["sdb"]),
-        ("disk.size == 4u * GiB && !system_disk", &["nvme0n1", "nvme1n1"]),
-        ("disk.rotational", &["sdb"]),
-        ("glob('QEMU*', disk.model) && glob('*-nvme?n1', disk.serial)", &[]),
-        ("glob('*nvme*n1', disk.dev_path)", &["nvme0n1", "nvme1n1"]),
-        ("glob('nvme.sdb', disk.wwid)", &["sdb"]),
-        ("disk.model.contains('NVMe') && disk.dev_path.endsWith('nvme0n1')", &["nvme0n1"]),
-        ("disk.dev_path.matches('^/dev/sd[b-z]$')", &["sdb"]),
-        ("disk.symlinks.exists(s, s.startsWith('/dev/disk/by-id/ata'))", &["sdb"]),
-        ("'/dev/disk/by-path/pci-0' in disk.symlinks", &["sdb"]),
-        ("disk.transport in ['sata', 'sas']", &["sdb"]),
-        ("false", &[]),
-    ];
-    for (expression, expected) in table {
-        let found = select(expression, &disks).unwrap_or_else(|error| panic!("{expression}: {error}"));
-        assert_eq!(names(found), expected, "{expression}");
-    }
-}
-
-#[test]
-fn mistakes_that_talos_refuses_are_refused_here_even_without_disks() {
-    let table = [
-        ("disk.size > 100 * GiB", "`*` between an int and a uint", Some("100u * GiB")),
-        ("disk.size > 100", "`>` between a uint and an int", Some("100u * GiB")),
-        ("disk.size > 1.5", "`>` between a uint and a double", None),
-        ("disk.nope == ''", "no field `nope`", Some("dev_path, size")),
-        ("has(disk.nope)", "no field `nope`", Some("dev_path")),
-        ("disks.size > 1u", "no `disks`", None),
-        ("disk.symlinks.exists(s, t == '')", "no `t`", None),
-        ("disk.size", "gives a uint", None),
-        ("disk.model && true", "a string stands where", None),
-        ("disk.serial == 5", "`==` between a string and an int", None),
-        ("glob(disk.size, 'x')", "glob needs", None),
-        ("disk.size >", "cannot be read", None),
-        ("", "cannot be read", None),
-    ];
-    for (expression, what, hint) in table {
-        let error = select(expression, &[]).expect_err(expression);
-        assert_eq!(error.kind, Kind::Invalid, "{expression}");
-        assert!(error.what.contains(what), "{expression}: {}", error.what);
-        assert!(error.what.contains(expression), "{expression}: {}", error.what);
-        if let Some(hint) = hint {
-            assert!(
-                error.hint.as_deref().is_some_and(|text| text.contains(hint)),
-                "{expression}: {:?}",
-                error.hint
-            );
-        }
-    }
-    assert!(select(&"!".repeat(2000), &[]).is_err());
-}
-
-proptest::proptest! {
-    #![proptest_config(proptest::test_runner::Config::with_cases(24))]
-    #[test]
-    fn no_selector_makes_it_panic(
-        text in "[a-z0-9.()!<>=&|+*/%\\[\\]{}?:,'\" _-]{0,120}",
-        operator in "(==|&&|[+]|[*]|>|[?]|[|][|])",
-        times in 1usize..400,
-    ) {
-        let disks = fleet();
-        let _ = select(&text, &disks);
-        let _ = select(&format!("disk.{text}"), &disks);
-        let _ = select(&vec!["1"; times].join(operator.as_str()), &disks);
-        let _ = select(&format!("{}system_disk{}", "(".repeat(times), ")".repeat(times)), &disks);
-        let _ = select(&format!("{}system_disk", "!".repeat(times)), &disks);
-        let _ = select(&format!("{}1", "-".repeat(times)), &disks);
-        let _ = select(&format!("disk{}", ".size".repeat(times)), &disks);
-        let _ = select(&format!("{}1{}", "[".repeat(times), "]".repeat(times)), &disks);
-    }
 }
