@@ -89,7 +89,7 @@ async fn plan_nodes(
         return Ok((plan, None));
     }
     let Some((client, addresses)) = global.talos(intent)? else {
-        if !intent.volumes.is_empty() || !intent.labels.is_empty() {
+        if !intent.volumes.is_empty() || !intent.labels.is_empty() || intent.ephemeral.is_some() {
             let why = "the file lists no nodes".into();
             plan.skipped.push(Skipped { what: "volumes and labels".into(), why });
         }

@@ -18,7 +18,7 @@ const NAME: &str = "EPHEMERAL";
 /// The partition is there already: its size can't be changed any more, and Talos would take no notice.
 pub(super) fn cap(doc: &mut ConfigDoc, disks: &[Disk], version: &Version, most: MaxSize) -> Result<bool> {
     let first = match most {
-        MaxSize::Bytes(_) => (1, 8),
+        MaxSize::Bytes(_) => (1, 0),
         MaxSize::Percent(_) => (1, 12),
         MaxSize::AllBut(_) => (1, 13),
     };

@@ -48,6 +48,7 @@ fn steps(mut on: OnNode, node: &Node, passphrases: &Passphrases) -> Result<Plan>
             .extend(work.unready.iter().map(|(v, why)| format!("{address}: {} is not ready: {why}", v.id)));
         plan.steps.extend(await_step(address, work));
     } else {
+        versions::writable(version)?;
         plan.steps.push(apply_step(address, config, before, &doc, work));
     }
     Ok(plan)

@@ -8,14 +8,19 @@ use crate::observe::nodes::Version;
 /// Talos knows user volumes from this release on; before, a volume is named by its device, which may change.
 const USER_VOLUMES: (u64, u64) = (1, 10);
 
+/// Refuses a Talos that is read and never written to.
+pub(super) fn writable(version: &Version) -> Result<()> {
+    if release(version) >= USER_VOLUMES {
+        return Ok(());
+    }
+    Err(Error::refused(format!("Talos {} has no user volumes", version.tag))
+        .hint("upgrade to Talos 1.10 or later first; older versions name disks by device, which is not safe"))
+}
+
 /// Refuses what this Talos does not have, with the release that has it.
 pub(super) fn supported(volume: &Volume, version: &Version) -> Result<()> {
     let tag = &version.tag;
-    if release(version) < USER_VOLUMES {
-        return Err(Error::refused(format!("Talos {tag} has no user volumes")).hint(
-            "upgrade to Talos 1.10 or later first; older versions name disks by device, which is not safe",
-        ));
-    }
+    writable(version)?;
     for (wanted, what, (major, minor)) in needs(volume) {
         if wanted && release(version) < (major, minor) {
             return Err(Error::refused(format!("volume {}: Talos {tag} has no {what}", volume.name))

@@ -43,9 +43,14 @@ fn what_a_talos_does_not_know_is_refused_with_the_release_that_does() {
 #[test]
 fn a_talos_that_names_volumes_by_device_is_read_and_never_written_to() {
     for minor in [8, 9] {
-        let refusal = blank(minor).refuses(&file(VOLUME, ""));
-        assert!(refusal.contains("has no user volumes") && refusal.contains("1.10"), "{refusal}");
+        for wish in [&file(VOLUME, ""), "labels: {storage: fast}\n"] {
+            let refusal = blank(minor).refuses(wish);
+            assert!(refusal.contains("has no user volumes") && refusal.contains("1.10"), "{refusal}");
+        }
     }
+    let mut labelled = blank(9);
+    labelled.apply(&blank(10).config_of("labels: {storage: fast}\n"));
+    assert!(labelled.plan("labels: {storage: fast}\n").unwrap().steps.is_empty(), "what is there is adopted");
 }
 
 #[test]
