@@ -43,8 +43,8 @@ fn what_a_talos_does_not_know_is_refused_with_the_release_that_does() {
 #[test]
 fn a_talos_that_names_volumes_by_device_is_read_and_never_written_to() {
     for minor in [8, 9] {
-        for wish in [&file(VOLUME, ""), "labels: {storage: fast}\n"] {
-            let refusal = blank(minor).refuses(wish);
+        for wish in [file(VOLUME, ""), "labels: {storage: fast}\n".to_owned()] {
+            let refusal = blank(minor).refuses(&wish);
             assert!(refusal.contains("has no user volumes") && refusal.contains("1.10"), "{refusal}");
         }
     }
