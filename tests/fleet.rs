@@ -82,7 +82,7 @@ impl Session {
         let items = stack::render(&self.intent, &secrets())?;
         let mut plan = Plan::default();
         for node in observe::nodes::observe_all(&talos, &context.nodes, self.fleet.now()).await? {
-            plan.extend(plan::machine::plan(&self.intent, &node)?);
+            plan.extend(plan::machine::plan(&self.intent, &node, &plan::Passphrases::new())?);
         }
         plan.extend(plan::stack::plan(
             &self.intent,

@@ -14,6 +14,7 @@ mod fleet;
 mod merge;
 mod nemesis;
 mod plan_disks;
+mod plan_node;
 mod repeatable;
 mod sandbox;
 mod scenarios;

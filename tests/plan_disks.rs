@@ -1,9 +1,9 @@
 //! Which disk a volume is given: exactly one, empty or its own; everything else is refused with the reason.
 
 use nodeprep::error::Kind;
-use nodeprep::intent::{DiskSelector, Filesystem, Size, Volume};
+use nodeprep::intent::{DiskSelector, Size, Volume};
 use nodeprep::observe::disks::{Disk, Facts, join};
-use nodeprep::plan::disks::{Choice, choose, still};
+use nodeprep::plan::disks::{Choice, How, choose, still};
 use nodeprep::talos::resources::{BlockDevice, DiscoveredVolume, DiskSpec, Item};
 use proptest::prelude::*;
 
@@ -76,17 +76,17 @@ fn partition(mut facts: Facts, disk: &str, label: &str) -> Facts {
 fn volume(selector: &str) -> Volume {
     Volume {
         name: "openebs".into(),
-        disk: DiskSelector { matches: selector.into() },
-        min_size: Size(10 * GIB),
-        max_size: None,
-        filesystem: Filesystem::default(),
+        disk: DiskSelector { matches: selector.into(), shared: false },
+        min_size: Some(Size(10 * GIB)),
+        ..Volume::default()
     }
 }
 
 fn choice(selector: &str, facts: &Facts) -> Result<String, (Kind, String)> {
-    match choose(&volume(selector), &join(facts)) {
-        Ok(Choice::Empty(disk)) => Ok(format!("empty {}", disk.name)),
-        Ok(Choice::Holds(disk)) => Ok(format!("holds {}", disk.name)),
+    match choose(&volume(selector), &[], &join(facts)) {
+        Ok(Choice { how: How::Empty, disk, .. }) => Ok(format!("empty {}", disk.name)),
+        Ok(Choice { how: How::Holds, disk, .. }) => Ok(format!("holds {}", disk.name)),
+        Ok(other) => panic!("{other:?}"),
         Err(e) => Err((e.kind, e.what)),
     }
 }
@@ -161,9 +161,7 @@ fn identical_models_are_told_apart_by_serial_whatever_their_names() {
 #[test]
 fn the_approved_disk_is_found_again_after_its_name_moved_and_refused_when_it_is_not_what_it_was() {
     let before = join(&node(vec![nvme("nvme0n1", "A"), nvme("nvme1n1", "B")]));
-    let Ok(Choice::Empty(approved)) = choose(&volume(r#"disk.serial == "A""#), &before) else {
-        panic!("not chosen")
-    };
+    let Choice { disk: approved, .. } = choose(&volume(r#"disk.serial == "A""#), &[], &before).unwrap();
     let swapped = node(vec![nvme("nvme1n1", "A"), nvme("nvme0n1", "B")]);
     assert!(still(&approved, &join(&swapped)).is_ok());
     let own = partition(node(vec![nvme("nvme1n1", "A")]), "nvme1n1", "u-openebs");
@@ -199,7 +197,7 @@ proptest! {
             }
         }
         let joined: Vec<Disk> = join(&facts);
-        if let Ok(Choice::Empty(disk)) = choose(&volume(selector), &joined) {
+        if let Ok(Choice { how: How::Empty, disk, .. }) = choose(&volume(selector), &[], &joined) {
             let i: usize = disk.name.trim_start_matches("nvme").trim_end_matches("n1").parse().expect("an NVMe disk");
             prop_assert!(matches!(formats[i], "" | "gpt"), "{} holds {}", disk.name, formats[i]);
             prop_assert!(!partitions[i], "{} has a partition", disk.name);

@@ -97,7 +97,7 @@ async fn send(node: &Node, work: &ApplyConfig) -> Result<()> {
     Err(error)
 }
 
-/// Waits until every volume is ready and mounted at exactly its path.
+/// Waits until every volume is ready and, unless it is raw, mounted at exactly its path.
 pub(super) async fn await_volumes(
     client: &Client,
     address: &str,
@@ -110,9 +110,9 @@ pub(super) async fn await_volumes(
         let open = wanted.iter().find_map(|wait| {
             let status = volumes.iter().find(|v| v.id == wait.id).map(|v| &v.spec);
             let status = status.map(|v| (v.phase.as_str(), v.error_message.as_str()));
-            let mounted = mounts.iter().any(|mount| mount.spec.target == wait.mount);
+            let mounted = mounts.iter().any(|mount| Some(&mount.spec.target) == wait.mount.as_ref());
             let why = volume_state(wait, status, mounted).err()?;
-            Some((format!("volume {} at {}", wait.id, wait.mount), why))
+            Some((format!("volume {wait}"), why))
         });
         Ok(open)
     };

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::Node;
 
 use super::pod::HOSTNAME;
-use crate::intent::Intent;
+use crate::intent::{Class, Intent};
 
 /// A Kubernetes node that is to hold volumes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -11,32 +11,46 @@ pub struct StorageNode {
     pub name: String,
     /// The value of its label `kubernetes.io/hostname`, by which pods and volumes are pinned.
     pub hostname: String,
+    /// By which the file lists it, if it does.
+    address: Option<String>,
 }
 
-/// The storage nodes: those with all the labels of the file, else those whose address is in it.
+impl StorageNode {
+    /// Whether the file gives it the volume that the class is on.
+    pub fn has(&self, class: &Class, intent: &Intent) -> bool {
+        let (Some(address), Some(volume)) = (&self.address, intent.volume_of(&class.base_path)) else {
+            return true;
+        };
+        intent.on(address).volumes.iter().any(|there| there.name == volume.name)
+    }
+}
+
+/// The storage nodes: those with all the labels that the file gives to every node, else those whose address is in it.
 /// Empty when the file tells neither; then the scheduler chooses.
 pub fn storage_nodes(nodes: &[Node], intent: &Intent) -> Vec<StorageNode> {
+    let other = |key: &String| intent.nodes.iter().any(|n| matches!(n.labels.get(key), Some(Some(_))));
+    let common: Vec<_> = intent.labels.iter().filter(|(key, _)| !other(key)).collect();
     let labelled = |node: &&Node| {
         let has = |key: &String, value: &String| node.metadata.labels.as_ref()?.get(key).map(|v| v == value);
-        !intent.labels.is_empty() && intent.labels.iter().all(|(k, v)| has(k, v).unwrap_or(false))
+        !common.is_empty() && common.iter().all(|(k, v)| has(k, v).unwrap_or(false))
     };
-    let named = |node: &&Node| {
-        let addresses = node.status.iter().filter_map(|s| s.addresses.as_ref()).flatten();
-        let known = addresses.map(|a| a.address.as_str()).chain(node.metadata.name.as_deref());
-        known.into_iter().any(|known| intent.nodes.iter().any(|wanted| wanted.address == known))
-    };
-    let mut found: Vec<_> = nodes.iter().filter(labelled).filter_map(storage_node).collect();
+    let of = |node: &Node| storage_node(node, intent);
+    let mut found: Vec<_> = nodes.iter().filter(labelled).filter_map(of).collect();
     if found.is_empty() {
-        found = nodes.iter().filter(named).filter_map(storage_node).collect();
+        found = nodes.iter().filter_map(of).filter(|node| node.address.is_some()).collect();
     }
     found.sort();
     found
 }
 
-fn storage_node(node: &Node) -> Option<StorageNode> {
+fn storage_node(node: &Node, intent: &Intent) -> Option<StorageNode> {
     let name = node.metadata.name.clone()?;
     let hostname = node.metadata.labels.as_ref().and_then(|l| l.get(HOSTNAME)).unwrap_or(&name).clone();
-    Some(StorageNode { name, hostname })
+    let addresses = node.status.iter().filter_map(|s| s.addresses.as_ref()).flatten();
+    let mut known = addresses.map(|a| a.address.as_str()).chain(node.metadata.name.as_deref());
+    let address = known.find(|known| intent.nodes.iter().any(|wanted| wanted.address == **known));
+    let address = address.map(str::to_owned);
+    Some(StorageNode { name, hostname, address })
 }
 
 #[cfg(test)]
@@ -77,5 +91,31 @@ mod tests {
         assert_eq!(names("{}", r#"[{"address":"n1"},{"address":"10.9.9.9"}]"#), ["n1.lan"]);
         assert!(names("{}", "[]").is_empty());
         assert!(names(r#"{"storage":"no"}"#, "[]").is_empty());
+        // A label that some node has with another value does not tell which nodes are meant.
+        let other = r#"[{"address":"10.0.0.3","labels":{"rack":"b"}}]"#;
+        assert_eq!(names(r#"{"storage":"yes","rack":"a"}"#, other), ["n1.lan", "n2.lan"]);
+    }
+
+    #[test]
+    fn a_class_is_judged_only_on_nodes_that_have_its_volume() {
+        let mut intent =
+            intent("{}", r#"[{"address":"10.0.0.1","volumes":{"fast":null}},{"address":"10.0.0.2"}]"#);
+        let volume = json!({ "name": "fast", "disk": { "match": "true" }, "minSize": "1GiB" });
+        intent.volumes = vec![serde_json::from_value(volume).unwrap()];
+        let node = |address: Option<&str>| StorageNode {
+            name: "n".into(),
+            hostname: "n".into(),
+            address: address.map(str::to_owned),
+        };
+        for (address, path, has) in [
+            (Some("10.0.0.1"), "/var/mnt/fast/deeper", false),
+            (Some("10.0.0.1"), "/var/mnt/faster", true),
+            (Some("10.0.0.2"), "/var/mnt/fast", true),
+            (None, "/var/mnt/fast", true),
+        ] {
+            let class = json!({ "name": "c", "basePath": path });
+            let class: Class = serde_json::from_value(class).unwrap();
+            assert_eq!(node(address).has(&class, &intent), has, "{address:?} {path}");
+        }
     }
 }

@@ -151,8 +151,10 @@ fn subjects<'a>(ctx: &'a Context, check: &Check, nodes: &[StorageNode]) -> Vec<V
     match check.per {
         Per::Cluster => vec![vec![subject(None, None)]],
         Per::Node if !nodes.is_empty() => {
-            let on_nodes =
-                |class| nodes.iter().map(|node| subject(Some(class), Some(node.clone()))).collect();
+            let on_nodes = |class| {
+                let nodes = nodes.iter().filter(|node| node.has(class, &ctx.intent));
+                nodes.map(|node| subject(Some(class), Some(node.clone()))).collect()
+            };
             classes.map(on_nodes).collect()
         }
         Per::Class | Per::Node => classes.map(|class| vec![subject(Some(class), None)]).collect(),

@@ -47,7 +47,7 @@ fn keep(selector: &Selector, node: &mut Node) -> Result<String> {
         selector.check((major, minor))?;
     }
     let Ok(disks) = &mut node.disks else { return Ok("its disks are not known".to_owned()) };
-    let (chosen, all) = (selector.choose(disks, None)?, disks.len());
+    let (chosen, all) = (selector.choose(disks, |_| false)?, disks.len());
     *disks = chosen.into_iter().filter_map(|i| disks.get(i).cloned()).collect();
     Ok(format!("matches {} of {all} disks", disks.len()))
 }

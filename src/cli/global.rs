@@ -8,8 +8,9 @@ use crate::cluster::Cluster;
 use crate::dial;
 use crate::error::{Error, Result};
 use crate::event::Events;
-use crate::intent::{self, Intent};
+use crate::intent::{self, EncryptionKey, Intent};
 use crate::observe::nodes::{self, Node};
+use crate::plan::Passphrases;
 use crate::report::{self, Progress};
 use crate::sandbox::Sandbox;
 use crate::sandbox::scenario::Scenario;
@@ -196,19 +197,60 @@ impl Global {
         talos::Context::load(&places, self.talos_context.as_deref(), jiff::Timestamp::now())
     }
 
-    /// The decrypted secrets that the file names, with paths counted from the file's folder.
+    /// The decrypted secrets that the file's backup names.
     pub fn stack_secrets(&self, intent: &Intent) -> Result<Vec<StackSecret>> {
         let Some(backup) = &intent.backup else { return Ok(Vec::new()) };
-        let base = self.file.parent().unwrap_or_else(|| Path::new(""));
-        let own = self.simulated.as_ref().map(|simulated| simulated.age_key.as_path());
-        let identities = secrets::Identities::load(own, &secrets::Environment::from_process())?;
+        let identities = self.identities()?;
         let mut found = Vec::new();
         for path in &backup.secrets {
-            for secret in secrets::load_kubernetes_secrets(&base.join(path), &identities)? {
-                found.push(stack_secret(secret)?);
-            }
+            found.extend(self.secrets_file(path, &identities)?);
         }
         Ok(found)
+    }
+
+    /// The decrypted passphrases that the file's volumes name.
+    pub fn passphrases(&self, intent: &Intent) -> Result<Passphrases> {
+        let encryption = intent.volumes.iter().filter_map(|volume| volume.encryption.as_ref());
+        let named = encryption.flat_map(|encryption| &encryption.keys).filter_map(|key| match key {
+            EncryptionKey::Static(from) => Some(from),
+            EncryptionKey::NodeId | EncryptionKey::Tpm | EncryptionKey::Kms(_) => None,
+        });
+        let named: Vec<_> = named.collect();
+        if named.is_empty() {
+            return Ok(Passphrases::new());
+        }
+        let identities = self.identities()?;
+        let mut found = Passphrases::new();
+        for from in named {
+            let secrets = self.secrets_file(&from.file, &identities)?;
+            let mut values = secrets.into_iter().filter_map(|mut secret| secret.data.remove(&from.key));
+            let (Some(value), None) = (values.next(), values.next()) else {
+                let (file, key) = (from.file.display(), &from.key);
+                return Err(Error::invalid(format!(
+                    "{file}: not exactly one Secret in it has the key {key}"
+                ))
+                .hint("write the passphrase below `stringData` of a Secret, and encrypt the file"));
+            };
+            if value.expose_secret().is_empty() {
+                return Err(Error::invalid(format!("{}: {} is empty", from.file.display(), from.key)));
+            }
+            found.insert(from.clone(), value);
+        }
+        Ok(found)
+    }
+
+    fn identities(&self) -> Result<secrets::Identities> {
+        let own = self.simulated.as_ref().map(|simulated| simulated.age_key.as_path());
+        secrets::Identities::load(own, &secrets::Environment::from_process())
+    }
+
+    /// The Secrets of an encrypted file, with its path counted from the file's folder.
+    fn secrets_file(&self, path: &Path, identities: &secrets::Identities) -> Result<Vec<StackSecret>> {
+        let base = self.file.parent().unwrap_or_else(|| Path::new(""));
+        secrets::load_kubernetes_secrets(&base.join(path), identities)?
+            .into_iter()
+            .map(stack_secret)
+            .collect()
     }
 }
 

@@ -8,7 +8,7 @@ use crate::cluster::Cluster;
 use crate::error::{Error, Kind, Result};
 use crate::intent::Intent;
 use crate::observe;
-use crate::plan::{self, Plan, Skipped};
+use crate::plan::{self, Passphrases, Plan, Skipped};
 use crate::report;
 use crate::stack;
 use crate::talos;
@@ -52,10 +52,11 @@ pub(super) struct Planned {
 /// Reads the world and plans; secrets are decrypted first, so that a wrong key stops everything early.
 pub(super) async fn make(global: &Global, intent: &Intent, part: Part) -> Result<Planned> {
     let items = stack::render(intent, &global.stack_secrets(intent)?)?;
+    let passphrases = if part == Part::All { global.passphrases(intent)? } else { Passphrases::new() };
     let what = if part == Part::All { "reading the nodes and the cluster" } else { "reading the cluster" };
     let _busy = report::busy(global.progress, what);
     let ((mut plan, talos), (stack, cluster)) =
-        tokio::try_join!(plan_nodes(global, intent, part), plan_stack(global, intent, &items))?;
+        tokio::try_join!(plan_nodes(global, intent, part, &passphrases), plan_stack(global, intent, &items))?;
     plan.simulated |= stack.simulated;
     plan.extend(stack);
     Ok(Planned { plan, talos, cluster })
@@ -77,13 +78,18 @@ async fn plan_stack(
     Ok((plan, Some(cluster)))
 }
 
-async fn plan_nodes(global: &Global, intent: &Intent, part: Part) -> Result<(Plan, Option<talos::Client>)> {
+async fn plan_nodes(
+    global: &Global,
+    intent: &Intent,
+    part: Part,
+    passphrases: &Passphrases,
+) -> Result<(Plan, Option<talos::Client>)> {
     let mut plan = Plan::default();
     if part != Part::All {
         return Ok((plan, None));
     }
     let Some((client, addresses)) = global.talos(intent)? else {
-        if !intent.volumes.is_empty() || !intent.labels.is_empty() {
+        if !intent.volumes.is_empty() || !intent.labels.is_empty() || intent.ephemeral.is_some() {
             let why = "the file lists no nodes".into();
             plan.skipped.push(Skipped { what: "volumes and labels".into(), why });
         }
@@ -91,7 +97,7 @@ async fn plan_nodes(global: &Global, intent: &Intent, part: Part) -> Result<(Pla
     };
     for node in observe(&client, &addresses).await? {
         plan.simulated |= node.simulated();
-        plan.extend(plan::machine::plan(intent, &node)?);
+        plan.extend(plan::machine::plan(intent, &node, passphrases)?);
     }
     Ok((plan, Some(client)))
 }

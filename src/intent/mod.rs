@@ -1,10 +1,14 @@
 //! What was asked for: `nodeprep.yaml`, typed and validated, its errors pointing at the line.
 
+mod node;
 mod parse;
 mod size;
 mod types;
 mod validate;
+mod volume;
 
+pub use node::OnNode;
 pub use parse::{parse, schema};
-pub use size::{Duration, Size};
+pub use size::{Duration, MaxSize, Size};
 pub use types::*;
+pub use volume::*;

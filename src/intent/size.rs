@@ -50,6 +50,56 @@ impl fmt::Display for Size {
     }
 }
 
+/// The most that a volume takes: so many bytes, a part of the free space (`80%`, Talos 1.12 and later), or all of it
+/// but so much (`-10GiB`, Talos 1.13 and later).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MaxSize {
+    Bytes(Size),
+    Percent(u8),
+    AllBut(Size),
+}
+
+impl MaxSize {
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if let Some(number) = text.strip_suffix('%') {
+            let percent = number.parse().ok().filter(|percent| (1..=100).contains(percent));
+            return percent.map(Self::Percent).ok_or_else(|| format!("`{text}` is not between 1% and 100%"));
+        }
+        match text.strip_prefix('-') {
+            Some(rest) => Size::parse(rest).map(Self::AllBut),
+            None => Size::parse(text).map(Self::Bytes),
+        }
+    }
+
+    /// The number of bytes, when it does not depend on the disk.
+    pub const fn bytes(self) -> Option<u64> {
+        match self {
+            Self::Bytes(size) => Some(size.0),
+            Self::Percent(_) | Self::AllBut(_) => None,
+        }
+    }
+
+    /// How much a volume takes when so many bytes are free.
+    pub const fn of(self, free: u64) -> u64 {
+        match self {
+            Self::Bytes(size) if size.0 < free => size.0,
+            Self::Bytes(_) => free,
+            Self::Percent(percent) => free / 100 * percent as u64,
+            Self::AllBut(size) => free.saturating_sub(size.0),
+        }
+    }
+}
+
+impl fmt::Display for MaxSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bytes(size) => size.fmt(f),
+            Self::Percent(percent) => write!(f, "{percent}%"),
+            Self::AllBut(size) => write!(f, "-{size}"),
+        }
+    }
+}
+
 /// A span of time in whole seconds: `30s`, `5m`, `720h`, or a mix such as `1h30m`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Duration(pub u64);
@@ -114,6 +164,7 @@ macro_rules! as_text {
     };
 }
 as_text!(Size, "Size", "^[0-9]+ ?([kMGTP]B?|[KMGTPE]iB?|B)?$");
+as_text!(MaxSize, "MaxSize", "^(-?[0-9]+ ?([kMGTP]B?|[KMGTPE]iB?|B)?|[0-9]{1,3}%)$");
 as_text!(Duration, "Duration", "^([0-9]+[smh])+$");
 
 #[cfg(test)]
@@ -138,6 +189,23 @@ mod tests {
         assert_eq!(Size(100 << 30).to_string(), "100GiB");
         assert_eq!(Size(1536 << 20).quantity(), "1536Mi");
         assert_eq!(Size(1000).quantity(), "1000");
+    }
+
+    #[test]
+    fn the_most_is_bytes_a_part_or_all_but_something() {
+        for (text, most, of_100_mib) in [
+            ("10MiB", MaxSize::Bytes(Size(10 << 20)), 10 << 20),
+            ("1GiB", MaxSize::Bytes(Size(1 << 30)), 100 << 20),
+            ("50%", MaxSize::Percent(50), 50 << 20),
+            ("-10MiB", MaxSize::AllBut(Size(10 << 20)), 90 << 20),
+            ("-1GiB", MaxSize::AllBut(Size(1 << 30)), 0),
+        ] {
+            assert_eq!(MaxSize::parse(text), Ok(most), "{text}");
+            assert_eq!((most.to_string(), most.of(100 << 20)), (text.to_owned(), of_100_mib), "{text}");
+        }
+        for text in ["", "%", "0%", "101%", "-", "-5%", "1.5%", "--1GiB"] {
+            assert!(MaxSize::parse(text).is_err(), "{text}");
+        }
     }
 
     #[test]

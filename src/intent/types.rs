@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Duration, Size};
+use super::{Duration, Ephemeral, Size, Volume, VolumeOverride};
 
 pub const API_VERSION: &str = "nodeprep.dev/v1alpha1";
 pub const KIND: &str = "Cluster";
@@ -26,9 +26,12 @@ pub struct Intent {
     /// Labels set on every node in the list, through the machine config.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
-    /// User volumes made on every node in the list.
+    /// Volumes of every node in the list.
     #[serde(default)]
     pub volumes: Vec<Volume>,
+    /// Talos' own data partition on every node in the list.
+    #[serde(default)]
+    pub ephemeral: Option<Ephemeral>,
     /// What provisions volumes; without it nothing is installed.
     #[serde(default)]
     pub provisioner: Option<Provisioner>,
@@ -56,63 +59,15 @@ pub struct Metadata {
 pub struct Node {
     /// The address of the node's machine API: an IP or a host name, without port.
     pub address: String,
-}
-
-/// A Talos user volume; Talos mounts it at `/var/mnt/<name>`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct Volume {
-    /// 1 to 34 letters, digits and dashes.
-    pub name: String,
-    pub disk: DiskSelector,
-    /// The least size of the volume; always set, so that no leftover gap of a disk is taken.
-    pub min_size: Size,
-    /// The largest size; the whole free space without it.
+    /// Labels of this node: beside those of the file, or with another value; null leaves one of the file's out.
     #[serde(default)]
-    pub max_size: Option<Size>,
+    pub labels: BTreeMap<String, Option<String>>,
+    /// What is different about the file's volumes on this node, by their names; null leaves a volume out.
     #[serde(default)]
-    pub filesystem: Filesystem,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct DiskSelector {
-    /// A CEL expression over `disk.*` and `system_disk`, as Talos reads it; it must match exactly one disk
-    /// that is free, or hold the volume already. Presets that stand for one: `nvme`, `ssd`, `serial:…`,
-    /// `wwid:…`, and `largest-free-nvme`, which is decided on the disks of each node.
-    #[serde(rename = "match")]
-    pub matches: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
-pub struct Filesystem {
-    #[serde(rename = "type")]
-    pub kind: FilesystemType,
-    /// Lets the kernel enforce a limit per directory (XFS, Talos 1.11 and later).
-    pub project_quota: bool,
-}
-
-impl Default for Filesystem {
-    fn default() -> Self {
-        Self { kind: FilesystemType::Xfs, project_quota: false }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum FilesystemType {
-    Xfs,
-    Ext4,
-}
-
-impl FilesystemType {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Xfs => "xfs",
-            Self::Ext4 => "ext4",
-        }
-    }
+    pub volumes: BTreeMap<String, Option<VolumeOverride>>,
+    /// Instead of the file's.
+    #[serde(default)]
+    pub ephemeral: Option<Ephemeral>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -1,10 +1,11 @@
 //! Rules beyond types, each error at its line.
 
+mod volumes;
+
 use std::collections::BTreeSet;
 
 use super::{API_VERSION, Intent, KIND, Provisioner};
 use crate::error::{Error, Result};
-use crate::observe::disks::{NEWEST, Selector};
 use crate::yaml::{PathPart, Stream};
 
 /// Finds a broken rule's line by its path in the file.
@@ -33,10 +34,9 @@ type Path<'p> = &'p [PathPart<'p>];
 
 impl Rules<'_> {
     fn broken(&self, path: Path<'_>, what: &str, allowed: &str) -> Error {
-        let place = self
-            .stream
-            .position(0, path)
-            .map_or_else(String::new, |(line, column)| format!(":{line}:{column}"));
+        // What is missing has no line; what it is missing from has.
+        let place = (1..=path.len()).rev().find_map(|n| self.stream.position(0, path.get(..n)?));
+        let place = place.map_or_else(String::new, |(line, column)| format!(":{line}:{column}"));
         Error::invalid(format!("{}{place}: {what}", self.name)).hint(allowed)
     }
 
@@ -72,67 +72,24 @@ impl Rules<'_> {
         Ok(())
     }
 
-    fn volumes(&self, intent: &Intent) -> Result<()> {
-        let mut seen = BTreeSet::new();
-        for (i, volume) in intent.volumes.iter().enumerate() {
-            let at = |key: &'static str| ["volumes".into(), i.into(), key.into()];
-            let name = &volume.name;
-            let letters = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
-            let good = letters && (1..=34).contains(&name.len());
-            let found = format!("volume name `{name}` is not allowed");
-            self.check(good, &at("name"), &found, "Talos takes 1 to 34 letters, digits and dashes")?;
-            self.check(
-                seen.insert(name),
-                &at("name"),
-                &format!("volume {name} is listed twice"),
-                "name each volume once",
-            )?;
-            let found = format!("maxSize is smaller than minSize {}", volume.min_size);
-            self.check(
-                volume.max_size.is_none_or(|max| max >= volume.min_size),
-                &at("maxSize"),
-                &found,
-                "swap them",
-            )?;
-            let path = ["volumes".into(), i.into(), "filesystem".into(), "projectQuota".into()];
-            let xfs = volume.filesystem.kind == super::FilesystemType::Xfs;
-            let found = "projectQuota needs an XFS filesystem";
-            self.check(
-                xfs || !volume.filesystem.project_quota,
-                &path,
-                found,
-                "set filesystem.type to xfs, or leave it out",
-            )?;
-            let path = ["volumes".into(), i.into(), "disk".into(), "match".into()];
-            let selector = Selector::parse(&volume.disk.matches);
-            selector.and_then(|selector| selector.check(NEWEST)).map_err(|e| {
-                self.broken(&path, &e.what, e.hint.as_deref().unwrap_or("see `nodeprep discover --select`"))
-            })?;
-        }
-        Ok(())
+    fn labels(&self, intent: &Intent) -> Result<()> {
+        let labels = intent.labels.iter();
+        labels.map(|(key, value)| self.label(&["labels".into(), key.as_str().into()], key, value)).collect()
     }
 
-    fn labels(&self, intent: &Intent) -> Result<()> {
-        for (key, value) in &intent.labels {
-            let path = ["labels".into(), key.as_str().into()];
-            let (prefix, name) = key.split_once('/').map_or((None, key.as_str()), |(p, n)| (Some(p), n));
-            let good = label_part(name) && !name.is_empty() && prefix.is_none_or(dns_name);
-            let found = format!("`{key}` is not a label key");
-            self.check(
-                good,
-                &path,
-                &found,
-                "write `name` or `prefix.example/name`, the name at most 63 letters, digits, - _ .",
-            )?;
-            let found = format!("`{value}` is not a label value");
-            self.check(
-                label_part(value),
-                &path,
-                &found,
-                "at most 63 letters, digits, - _ . between letters or digits",
-            )?;
-        }
-        Ok(())
+    fn label(&self, path: Path<'_>, key: &str, value: &str) -> Result<()> {
+        let (prefix, name) = key.split_once('/').map_or((None, key), |(p, n)| (Some(p), n));
+        let good = label_part(name) && !name.is_empty() && prefix.is_none_or(dns_name);
+        let found = format!("`{key}` is not a label key");
+        self.check(
+            good,
+            path,
+            &found,
+            "write `name` or `prefix.example/name`, the name at most 63 letters, digits, - _ .",
+        )?;
+        let found = format!("`{value}` is not a label value");
+        let allowed = "at most 63 letters, digits, - _ . between letters or digits";
+        self.check(label_part(value), path, &found, allowed)
     }
 
     fn stack(&self, intent: &Intent) -> Result<()> {

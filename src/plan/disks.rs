@@ -1,105 +1,276 @@
-//! Which disk a volume goes to: exactly one, that holds nothing, or that holds this very volume already.
+//! Which disk a volume goes to: exactly one, that holds nothing, or that holds this very volume already, or that the
+//! volume is said to share.
 
 use crate::error::{Error, Result};
-use crate::intent::Volume;
-use crate::observe::disks::{Disk, Holder, Selector};
+use crate::intent::{Volume, VolumeType};
+use crate::observe::disks::{Disk, Holder, Partition, Selector, select};
 use crate::plan::ApprovedDisk;
+
+/// What a partition table and the alignment of partitions take at most, in bytes.
+const TABLE: u64 = 4 << 20;
+/// Partitions of Talos itself (siderolabs/talos, pkg/machinery/constants).
+const TALOS: [&str; 11] = [
+    "EFI",
+    "BIOS",
+    "BOOT",
+    "META",
+    "STATE",
+    "EPHEMERAL",
+    "IMAGECACHE",
+    // From 1.14 on these can have partitions of their own.
+    "ETCD",
+    "CRI",
+    "KUBELET",
+    "LOG",
+];
+/// File systems that Talos mounts as existing volumes.
+const MOUNTABLE: [&str; 3] = ["xfs", "ext4", "vfat"];
 
 /// The disk for a volume on one node.
 #[derive(Debug)]
-pub enum Choice {
-    /// An empty disk, that will be written.
-    Empty(ApprovedDisk),
-    /// The volume is there already, on this disk.
-    Holds(ApprovedDisk),
+pub struct Choice {
+    pub how: How,
+    pub disk: ApprovedDisk,
+    /// The CEL expression that this disk alone matches, or the volume to adopt on it. A disk that holds the volume
+    /// may have none.
+    pub selector: Option<String>,
 }
 
-impl Choice {
-    pub fn describe(&self) -> &str {
-        &self.disk().what
-    }
-
-    pub fn disk(&self) -> &ApprovedDisk {
-        match self {
-            Self::Empty(disk) | Self::Holds(disk) => disk,
-        }
-    }
+/// What the disk is to the volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// It is empty and will be written.
+    Empty,
+    /// It is in use, and its free space will be written.
+    Beside,
+    /// The volume is there already.
+    Holds,
+    /// It has a file system that will be mounted.
+    Adopts,
 }
 
-/// Chooses, or refuses with the candidates listed ([`crate::error::Kind::Refused`]).
+/// The label of a volume's partition, and the id of the volume; a directory's id alone.
+pub fn id(volume: &Volume) -> String {
+    let prefix = match volume.kind {
+        VolumeType::Raw => "r-",
+        VolumeType::Existing => "e-",
+        VolumeType::Partition | VolumeType::Disk | VolumeType::Directory => "u-",
+    };
+    format!("{prefix}{}", volume.name)
+}
+
+/// Chooses for one of a node's volumes, or refuses with the candidates listed ([`crate::error::Kind::Refused`]).
 ///
 /// Every disk that the selector matches counts, also one that could not be used: Talos itself takes the first
 /// that fits, so an expression that matches two disks may take the other one tomorrow.
-pub fn choose(volume: &Volume, disks: &[Disk]) -> Result<Choice> {
-    let matched: Vec<&Disk> = Selector::parse(&volume.disk.matches)
-        .and_then(|selector| selector.choose(disks, Some(&volume.name)))
-        .map_err(|e| e.at(format!("volume {}", volume.name)))?
-        .into_iter()
-        .filter_map(|i| disks.get(i))
-        .collect();
-    let place = format!("volume {}", volume.name);
-    let [disk] = matched[..] else {
-        return Err(not_one(&place, volume, &matched, disks));
+pub fn choose(volume: &Volume, all: &[Volume], disks: &[Disk]) -> Result<Choice> {
+    choose_one(volume, all, disks).map_err(|e| e.at(format!("volume {}", volume.name)))
+}
+
+fn choose_one(volume: &Volume, all: &[Volume], disks: &[Disk]) -> Result<Choice> {
+    let disk = matched(volume, disks)?;
+    if let Some(other) = disks.iter().find(|other| other.id != disk.id && holds(other, volume)) {
+        return Err(Error::refused(format!(
+            "{} has a partition {} already, and the selector matches {}",
+            describe(other),
+            id(volume),
+            describe(disk)
+        ))
+        .hint("Talos takes the one that is there; select that disk, or empty it first if nothing on it is needed"));
+    }
+    let how = if volume.kind == VolumeType::Existing {
+        How::Adopts
+    } else if holds(disk, volume) {
+        How::Holds
+    } else {
+        free(volume, all, disk, disks)?
     };
-    let approved = ApprovedDisk {
+    let selector = match (how, pin(disk, disks)) {
+        (How::Adopts, Ok(pinned)) => Some(adopted(volume, disk, &pinned)?),
+        (_, Ok(pinned)) => Some(pinned),
+        (How::Holds, Err(_)) => None,
+        (_, Err(error)) => return Err(error),
+    };
+    Ok(Choice { how, disk: approve(volume, all, disk, disks, how == How::Adopts), selector })
+}
+
+fn approve(volume: &Volume, all: &[Volume], disk: &Disk, disks: &[Disk], adopted: bool) -> ApprovedDisk {
+    let label = id(volume);
+    let sharing = sharing(volume, all, disk, disks).into_iter().map(id);
+    let mut beside: Vec<String> = disk.partitions.iter().map(|p| p.label.clone()).chain(sharing).collect();
+    beside.retain(|other| *other != label);
+    beside.sort();
+    beside.dedup();
+    ApprovedDisk {
         volume: volume.name.clone(),
+        label,
+        beside,
+        adopted,
         serial: known(&disk.spec.serial),
         wwid: known(&disk.spec.wwid),
         name: disk.id.clone(),
         what: describe(disk),
-    };
-    if matches!(&disk.holder, Holder::UserVolume(name) if *name == volume.name) {
-        return Ok(Choice::Holds(approved));
     }
-    if let Err(why) = &disk.eligible {
-        return Err(Error::refused(format!("{place}: {} is not free: {why}", describe(disk)))
-            .hint("nodeprep writes to empty disks only; choose another disk, or empty this one yourself if nothing on it is needed"));
-    }
-    if approved.serial.is_none() && approved.wwid.is_none() {
-        return Err(Error::refused(format!("{place}: {} has neither serial nor WWID", describe(disk)))
-            .hint("its name may mean another disk after a reboot, so nodeprep does not write to it"));
-    }
-    if twins(disk, disks) {
-        return Err(Error::refused(format!(
-            "{place}: another disk says it has the serial of {}",
-            describe(disk)
-        ))
-        .hint("they may be one disk seen twice; nodeprep can't tell them apart safely"));
-    }
-    if disk.spec.size < volume.min_size.0 {
-        return Err(Error::refused(format!(
-            "{place}: {} is smaller than minSize {}",
-            describe(disk),
-            volume.min_size
-        ))
-        .hint("lower minSize or choose a larger disk"));
-    }
-    Ok(Choice::Empty(approved))
 }
 
-/// The approved disk, found again by what does not change, is still empty or holds its volume.
-pub fn still(approved: &ApprovedDisk, disks: &[Disk]) -> Result<()> {
-    let mut found = disks.iter().filter(|disk| match (&approved.serial, &approved.wwid) {
-        (None, None) => false,
-        (serial, wwid) => {
-            serial.as_ref().is_none_or(|serial| disk.spec.serial == *serial)
-                && wwid.as_ref().is_none_or(|wwid| disk.spec.wwid == *wwid)
+/// The one disk that the volume's selector matches.
+fn matched<'a>(volume: &Volume, disks: &'a [Disk]) -> Result<&'a Disk> {
+    let selector = Selector::parse(&volume.disk.matches)?;
+    let matched = selector.choose(disks, |disk| holds(disk, volume))?;
+    let matched: Vec<&Disk> = matched.into_iter().filter_map(|i| disks.get(i)).collect();
+    match matched[..] {
+        [disk] => Ok(disk),
+        _ => Err(not_one(volume, &matched, disks)),
+    }
+}
+
+/// Whether the volume is on the disk, as far as its label tells.
+pub(super) fn holds(disk: &Disk, volume: &Volume) -> bool {
+    match volume.kind {
+        VolumeType::Partition | VolumeType::Raw => {
+            let label = id(volume);
+            disk.partitions.iter().any(|partition| partition.label == label)
         }
-    });
-    let what = &approved.what;
-    let (Some(disk), None) = (found.next(), found.next()) else {
-        return Err(Error::refused(format!(
-            "the approved disk {what} is not there any more, or more than once"
-        ))
-        .hint("run it again, to plan from what is there now"));
+        VolumeType::Disk => {
+            disk.partitions.is_empty() && disk.holder == Holder::UserVolume(volume.name.clone())
+        }
+        VolumeType::Directory | VolumeType::Existing => false,
+    }
+}
+
+/// Whether a disk that does not hold the volume can take it.
+fn free(volume: &Volume, all: &[Volume], disk: &Disk, disks: &[Disk]) -> Result<How> {
+    let how = match &disk.eligible {
+        Ok(()) => How::Empty,
+        Err(_) if volume.disk.shared && disk.is_held() => {
+            partitions_known(disk, &sharing(volume, all, disk, disks))?;
+            How::Beside
+        }
+        Err(why) => {
+            return Err(Error::refused(format!("{} is not free: {why}", describe(disk)))
+                .hint("nodeprep writes to empty disks only; choose another disk, or empty this one yourself if nothing on it is needed"));
+        }
     };
-    let holds = matches!(&disk.holder, Holder::UserVolume(name) if *name == approved.volume);
-    match &disk.eligible {
-        Err(why) if !holds => {
-            Err(Error::refused(format!("the approved disk {what} is not free any more: {why}"))
-                .hint("run it again, to plan from what is there now"))
+    if volume.kind == VolumeType::Disk && disk.holder != Holder::Nothing {
+        return Err(Error::refused(format!("{} holds an empty partition table", describe(disk)))
+            .hint("Talos makes a volume of type disk only where there is none: choose type partition"));
+    }
+    let space = disk.spec.size.saturating_sub(TABLE);
+    fits(volume, space, &sharing(volume, all, disk, disks), disk)?;
+    Ok(how)
+}
+
+/// The other volumes that share this disk with the volume.
+fn sharing<'a>(volume: &Volume, all: &'a [Volume], disk: &Disk, disks: &[Disk]) -> Vec<&'a Volume> {
+    let here = |other: &&Volume| {
+        other.disk.shared
+            && other.name != volume.name
+            && matched(other, disks).is_ok_and(|found| found.id == disk.id)
+    };
+    if volume.disk.shared { all.iter().filter(here).collect() } else { Vec::new() }
+}
+
+/// A disk may be shared with volumes of the file, and with Talos on its own disk; with nothing else.
+fn partitions_known(disk: &Disk, sharing: &[&Volume]) -> Result<()> {
+    let ours = |partition: &Partition| {
+        sharing.iter().any(|other| holds(disk, other) && id(other) == partition.label)
+    };
+    let talos = |partition: &Partition| disk.system && TALOS.contains(&partition.label.as_str());
+    let stranger = disk.partitions.iter().find(|p| !ours(p) && !talos(p) || p.size == 0);
+    let what = match stranger {
+        Some(partition) if partition.label.is_empty() => format!("partition {}", partition.id),
+        Some(partition) => format!("partition {} ({})", partition.id, partition.label),
+        None if disk.partitions.is_empty() => disk.holder.to_string(),
+        None => return Ok(()),
+    };
+    Err(Error::refused(format!("{} can't be shared: it holds {what}", describe(disk))).hint(
+        "a disk is shared with volumes of the file and with Talos itself only, and their sizes must be known",
+    ))
+}
+
+/// The volume and those that share its disk all have room.
+fn fits(volume: &Volume, space: u64, sharing: &[&Volume], disk: &Disk) -> Result<()> {
+    let taken = disk.partitions.iter().fold(0, |sum: u64, partition| sum.saturating_add(partition.size));
+    let to_come = sharing.iter().filter(|other| !holds(disk, other));
+    let to_come = to_come.filter_map(|other| other.max_size?.bytes());
+    let reserved = to_come.fold(0, u64::saturating_add);
+    let free = space.saturating_sub(taken).saturating_sub(reserved);
+    let least = volume.min_size.map_or(0, |size| size.0);
+    let size = volume.max_size.map_or(free, |most| most.of(free));
+    let most = volume.max_size.and_then(crate::intent::MaxSize::bytes).filter(|_| volume.disk.shared);
+    let what = describe(disk);
+    let least_text = volume.min_size.map_or_else(String::new, |size| size.to_string());
+    if taken == 0 && reserved == 0 && free < least {
+        return Err(Error::refused(format!("{what} is smaller than minSize {least_text}"))
+            .hint("lower minSize or choose a larger disk"));
+    }
+    if free < least || most.is_some_and(|most| free < most) {
+        return Err(Error::refused(format!("{what} has only {} left for it", human(free)))
+            .hint("lower maxSize of the volumes that share the disk, or choose a larger disk; Talos' own partition gives nothing back"));
+    }
+    if size < least {
+        let most = volume.max_size.map_or_else(String::new, |most| most.to_string());
+        return Err(Error::refused(format!(
+            "{what} has {} free: maxSize {most} of it is less than minSize {least_text}",
+            human(free)
+        ))
+        .hint("raise maxSize, lower minSize or choose a larger disk"));
+    }
+    Ok(())
+}
+
+/// What finds the file system to adopt on the disk, and no other.
+fn adopted(volume: &Volume, disk: &Disk, pinned: &str) -> Result<String> {
+    let hint = "an existing volume is a partition by its label, or a file system on the whole disk; `nodeprep discover -o json` shows both";
+    let refuse = |what: String| Err(Error::refused(format!("{}: {what}", describe(disk))).hint(hint));
+    let Some(label) = &volume.partition else {
+        return match &disk.holder {
+            Holder::Filesystem { kind, .. } if disk.partitions.is_empty() => {
+                mountable(kind, disk)?;
+                Ok(format!("volume.name == {} && {pinned}", cel_string(kind)))
+            }
+            holder => refuse(format!("the whole disk is no file system, it holds {holder}")),
+        };
+    };
+    if TALOS.contains(&label.as_str()) {
+        return refuse(format!("partition {label} is Talos' own"));
+    }
+    let found: Vec<&Partition> = disk.partitions.iter().filter(|p| p.label == *label).collect();
+    let [partition] = found[..] else {
+        return refuse(format!("it has {} partitions with the label {label}", found.len()));
+    };
+    mountable(&partition.format, disk)?;
+    Ok(format!("volume.partition_label == {} && {pinned}", cel_string(label)))
+}
+
+fn mountable(format: &str, disk: &Disk) -> Result<()> {
+    if MOUNTABLE.contains(&format) {
+        return Ok(());
+    }
+    let format = if format.is_empty() { "nothing that Talos recognises" } else { format };
+    Err(Error::refused(format!("{}: to be adopted, but it holds {format}", describe(disk)))
+        .hint(format!("Talos mounts {}", MOUNTABLE.join(", "))))
+}
+
+/// The expression by serial or WWID that this disk alone matches.
+fn pin(disk: &Disk, disks: &[Disk]) -> Result<String> {
+    let (serial, wwid) = (&disk.spec.serial, &disk.spec.wwid);
+    if serial.is_empty() && wwid.is_empty() {
+        return Err(Error::refused(format!("{} has neither serial nor WWID", describe(disk)))
+            .hint("its name may mean another disk after a reboot, so nodeprep does not write to it"));
+    }
+    let alone = |expression: &String| {
+        let matched = select(expression, disks).unwrap_or_default();
+        matches!(matched[..], [i] if disks.get(i).is_some_and(|found| found.id == disk.id))
+    };
+    let pins = [("serial", serial), ("wwid", wwid)].into_iter().filter(|(_, value)| !value.is_empty());
+    let mut pins = pins.map(|(field, value)| format!("disk.{field} == {}", cel_string(value)));
+    match pins.find(alone) {
+        Some(pin) if !twins(disk, disks) => Ok(pin),
+        _ => {
+            Err(Error::refused(format!("another disk says it has the serial or WWID of {}", describe(disk)))
+                .hint("they may be one disk seen twice; nodeprep can't tell them apart safely"))
         }
-        _ => Ok(()),
     }
 }
 
@@ -115,18 +286,49 @@ fn twins(disk: &Disk, disks: &[Disk]) -> bool {
     })
 }
 
-fn not_one(place: &str, volume: &Volume, matched: &[&Disk], all: &[Disk]) -> Error {
+/// The approved disk, found again by what does not change, is still empty or holds only what the plan knows of.
+pub fn still(approved: &ApprovedDisk, disks: &[Disk]) -> Result<()> {
+    let mut found = disks.iter().filter(|disk| match (&approved.serial, &approved.wwid) {
+        (None, None) => false,
+        (serial, wwid) => {
+            serial.as_ref().is_none_or(|serial| disk.spec.serial == *serial)
+                && wwid.as_ref().is_none_or(|wwid| disk.spec.wwid == *wwid)
+        }
+    });
+    let what = &approved.what;
+    let (Some(disk), None) = (found.next(), found.next()) else {
+        return Err(Error::refused(format!(
+            "the approved disk {what} is not there any more, or more than once"
+        ))
+        .hint("run it again, to plan from what is there now"));
+    };
+    let ours = |label: &String| *label == approved.label || approved.beside.contains(label);
+    let known = if disk.partitions.is_empty() {
+        disk.holder == Holder::UserVolume(approved.volume.clone())
+    } else {
+        disk.is_held() && disk.partitions.iter().all(|partition| ours(&partition.label))
+    };
+    match &disk.eligible {
+        Err(why) if !known && !approved.adopted => {
+            Err(Error::refused(format!("the approved disk {what} is not free any more: {why}"))
+                .hint("run it again, to plan from what is there now"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn not_one(volume: &Volume, matched: &[&Disk], all: &[Disk]) -> Error {
     let list = |disks: &mut dyn Iterator<Item = &Disk>| {
         disks.map(|disk| format!("\n  {}{}", describe(disk), state(disk))).collect::<String>()
     };
     let expression = &volume.disk.matches;
     if matched.is_empty() {
         let real = list(&mut all.iter().filter(|d| !matches!(d.holder, Holder::System) && !d.is_memory()));
-        return Error::refused(format!("{place}: no disk matches `{expression}`; the node has:{real}"))
+        return Error::refused(format!("no disk matches `{expression}`; the node has:{real}"))
             .hint("correct the selector; `nodeprep discover --select` tries one");
     }
     let found = list(&mut matched.iter().copied());
-    Error::refused(format!("{place}: `{expression}` matches {} disks:{found}", matched.len()))
+    Error::refused(format!("`{expression}` matches {} disks:{found}", matched.len()))
         .hint("make it match exactly one, for example by its serial: disk.serial == \"…\"")
 }
 
@@ -149,6 +351,11 @@ fn describe(disk: &Disk) -> String {
 
 fn known(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
+}
+
+/// A CEL string literal; CEL and JSON escape quotes and backslashes alike.
+fn cel_string(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
 }
 
 /// Bytes as people read them: `4.0GiB`.

@@ -1,6 +1,10 @@
 //! Node labels that Talos may set: on workers NodeRestriction decides, and one forbidden key stalls them all.
 
+use super::machine::{Work, need};
+use crate::config_doc::ConfigDoc;
 use crate::error::{Error, Result};
+use crate::intent::OnNode;
+use crate::observe::nodes::Node;
 
 /// Namespaces that a kubelet may write, their sub-domains included (k8s.io/kubelet `well_known_labels.go`).
 const KUBELET_NAMESPACES: [&str; 2] = ["kubelet.kubernetes.io", "node.kubernetes.io"];
@@ -18,13 +22,49 @@ const KUBELET_KEYS: [&str; 10] = [
     "topology.kubernetes.io/zone",
 ];
 
+/// Sets the labels where the config keeps them.
+pub(super) fn add(doc: &mut ConfigDoc, work: &mut Work, node: &Node, on: &OnNode) -> Result<()> {
+    if on.labels.is_empty() {
+        return Ok(());
+    }
+    let role = need("machine type", &node.machine_type)?.as_deref().unwrap_or("worker");
+    let before = doc.labels();
+    for (key, value) in &on.labels {
+        allowed(key, role)?;
+        unowned(key, value, node)?;
+        if doc.set_node_label(key, value)? {
+            let was = before.get(key).map_or_else(String::new, |was| format!(" (was {was})"));
+            work.titles.push(format!("label {key}={value}{was}"));
+        }
+        work.labels.push((key.clone(), value.clone()));
+    }
+    Ok(())
+}
+
+/// Refuses a label that somebody else set to another value: Talos would leave theirs alone, without a word.
+fn unowned(key: &str, value: &str, node: &Node) -> Result<()> {
+    let found = node.labels.as_ref().ok().and_then(|labels| labels.as_ref()?.get(key));
+    let talos = node.wanted_labels.as_ref().ok().and_then(|labels| labels.get(key));
+    match found {
+        Some(found) if found != value && Some(found) != talos => {
+            let name = node.hostname.as_ref().ok().and_then(Option::as_deref).unwrap_or("<node>");
+            Err(Error::refused(format!(
+                "label {key}: the node has {found}, which somebody else than Talos set, and the file says {value}"
+            ))
+            .hint(format!("take it off with `kubectl label node {name} {key}-`, or write {found} in the file")))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Refuses a label that the API server would not take from this kind of machine.
 pub(super) fn allowed(key: &str, machine_type: &str) -> Result<()> {
     let Some((namespace, _)) = key.split_once('/') else { return Ok(()) };
     let within = |domain: &str| namespace == domain || namespace.ends_with(&format!(".{domain}"));
     let kubernetes = within("kubernetes.io") || within("k8s.io");
     let open = KUBELET_NAMESPACES.iter().any(|domain| within(domain)) || KUBELET_KEYS.contains(&key);
-    if machine_type.eq_ignore_ascii_case("controlplane") || !kubernetes || open {
+    let control_plane = ["controlplane", "init"].iter().any(|kind| machine_type.eq_ignore_ascii_case(kind));
+    if control_plane || !kubernetes || open {
         return Ok(());
     }
     Err(Error::refused(format!("a worker may not set the label {key} on itself"))

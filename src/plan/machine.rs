@@ -1,52 +1,54 @@
-//! One node's machine config: user volumes and labels, spliced into the config that is there.
+//! One node's machine config: volumes and labels, spliced into the config that is there.
 
-use minijinja::{Environment, UndefinedBehavior, context};
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
 
-use super::disks::{Choice, choose};
-use super::labels;
-use super::{Action, ApplyConfig, ApprovedDisk, AwaitVolume, Plan, Risk, Step, volume_state};
+use super::disks::{Choice, How, choose, holds, id};
+use super::{
+    Action, ApplyConfig, ApprovedDisk, AwaitVolume, Passphrases, Plan, Risk, Step, ephemeral, labels,
+    versions, volume_state, volumes,
+};
 use crate::config_doc::{ConfigDoc, diff};
 use crate::error::{Error, Result};
-use crate::intent::{FilesystemType, Intent, Size, Volume};
-use crate::observe::disks::{Disk, Holder};
-use crate::observe::nodes::{MachineConfig, Node};
-
-const KIND: &str = "UserVolumeConfig";
-const VOLUME_TEMPLATE: &str = include_str!("../../talos-patches/user-volume.yaml.j2");
-/// Talos knows user volumes from this version on; before, a volume is named by its device, which may change.
-const FIRST_VERSION: (u64, u64) = (1, 10);
-/// `filesystem.projectQuotaSupport` came with this version.
-const QUOTA_VERSION: (u64, u64) = (1, 11);
+use crate::intent::{Intent, Mount, OnNode, Volume, VolumeType};
+use crate::observe::disks::Disk;
+use crate::observe::nodes::{MachineConfig, Node, Version};
 
 /// The steps for one node; a part that could not be read and is needed is an error.
-pub fn plan(intent: &Intent, node: &Node) -> Result<Plan> {
+pub fn plan(intent: &Intent, node: &Node, passphrases: &Passphrases) -> Result<Plan> {
+    steps(intent.on(&node.address), node, passphrases).map_err(|e| e.at(&node.address))
+}
+
+fn steps(mut on: OnNode, node: &Node, passphrases: &Passphrases) -> Result<Plan> {
     let mut plan = Plan::default();
-    if intent.volumes.is_empty() && intent.labels.is_empty() {
+    let address = &node.address;
+    if on.volumes.is_empty() && on.labels.is_empty() && on.ephemeral.is_none() {
         return Ok(plan);
     }
-    let address = &node.address;
-    supported(intent, node)?;
-    let config = need(address, "machine config", &node.config)?.as_ref().ok_or_else(|| {
-        Error::refused(format!("{address}: has no machine config yet"))
+    let version = need("Talos version", &node.version)?;
+    if version.container {
+        plan.warnings.extend(in_container(&mut on)?.into_iter().map(|said| format!("{address}: {said}")));
+    }
+    for volume in &on.volumes {
+        versions::supported(volume, version)?;
+    }
+    let config = need("machine config", &node.config)?.as_ref().ok_or_else(|| {
+        Error::refused("has no machine config yet")
             .hint("a node in maintenance mode is to be configured first: talosctl apply-config --insecure")
     })?;
     let before = config.text.expose_secret();
-    let mut doc = ConfigDoc::parse(before).map_err(|e| e.at(address))?;
+    let mut doc = ConfigDoc::parse(before)?;
     let mut work = Work::default();
-    if !intent.volumes.is_empty() {
-        let disks = need(address, "disks", &node.disks)?;
-        for volume in &intent.volumes {
-            add_volume(&mut doc, &mut work, node, volume, disks).map_err(|e| e.at(address))?;
-        }
+    if !on.volumes.is_empty() || on.ephemeral.is_some() {
+        let world = World { node, version, disks: need("disks", &node.disks)?, passphrases };
+        add_volumes(&mut doc, &mut work, &world, &on)?;
     }
-    add_labels(&mut doc, &mut work, intent, node)?;
+    labels::add(&mut doc, &mut work, node, &on)?;
     if doc.text() == before {
         plan.warnings
             .extend(work.unready.iter().map(|(v, why)| format!("{address}: {} is not ready: {why}", v.id)));
         plan.steps.extend(await_step(address, work));
     } else {
+        versions::writable(version)?;
         plan.steps.push(apply_step(address, config, before, &doc, work));
     }
     Ok(plan)
@@ -54,206 +56,180 @@ pub fn plan(intent: &Intent, node: &Node) -> Result<Plan> {
 
 /// What one node's new config asks for.
 #[derive(Default)]
-struct Work {
+pub(super) struct Work {
     volumes: Vec<AwaitVolume>,
     unready: Vec<(AwaitVolume, String)>,
-    taken: Vec<ApprovedDisk>,
-    /// An empty disk will be formatted.
-    empty: bool,
-    labels: Vec<(String, String)>,
-    titles: Vec<String>,
+    taken: Vec<Taken>,
+    /// What will be made: the worst of it.
+    risk: Option<Risk>,
+    pub(super) labels: Vec<(String, String)>,
+    pub(super) titles: Vec<String>,
+    notes: Vec<String>,
 }
 
-fn supported(intent: &Intent, node: &Node) -> Result<()> {
-    let version = need(&node.address, "Talos version", &node.version)?;
-    let (major, minor, _) = version.parsed;
-    let tag = &version.tag;
-    if intent.volumes.is_empty() {
-        return Ok(());
-    }
-    if (major, minor) < FIRST_VERSION {
-        return Err(Error::refused(format!("{}: Talos {tag} has no user volumes", node.address)).hint(
-            "upgrade to Talos 1.10 or later first; older versions name disks by device, which is not safe",
-        ));
-    }
-    if version.container {
-        return Err(Error::refused(format!("{}: Talos runs in a container and has no disks", node.address))
-            .hint("take the node's volumes out of the file, or run Talos on a machine"));
-    }
-    if (major, minor) < QUOTA_VERSION && intent.volumes.iter().any(|v| v.filesystem.project_quota) {
-        return Err(Error::refused(format!("{}: Talos {tag} can't set projectQuota", node.address))
-            .hint("upgrade to Talos 1.11 or later, or leave filesystem.projectQuota out"));
-    }
-    Ok(())
+struct Taken {
+    disk: ApprovedDisk,
+    how: How,
+    shared: bool,
+    /// It can be told from all others.
+    pinned: bool,
+}
+
+/// What the volumes of one node are planned from.
+struct World<'a> {
+    node: &'a Node,
+    version: &'a Version,
+    disks: &'a [Disk],
+    passphrases: &'a Passphrases,
 }
 
 /// A part that the plan can't do without; its error keeps its kind and gets the part's name.
-fn need<'a, T>(address: &str, what: &str, part: &'a Result<T>) -> Result<&'a T> {
+pub(super) fn need<'a, T>(what: &str, part: &'a Result<T>) -> Result<&'a T> {
     part.as_ref().map_err(|e| {
-        let error = Error::new(e.kind, format!("{address}: could not read its {what}: {}", e.what));
+        let error = Error::new(e.kind, format!("could not read its {what}: {}", e.what));
         error.hint(e.hint.as_deref().unwrap_or("nothing is planned for a node that can't be read"))
     })
+}
+
+/// A container has no disks: volumes become directories, and what a directory can't be is said.
+fn in_container(on: &mut OnNode) -> Result<Vec<String>> {
+    let mut said = Vec::new();
+    if on.ephemeral.take().is_some() {
+        said.push("Talos runs in a container, which has no EPHEMERAL partition to cap".to_owned());
+    }
+    for volume in &mut on.volumes {
+        let kind = volume.kind;
+        match kind {
+            VolumeType::Directory => continue,
+            VolumeType::Partition | VolumeType::Disk if volume.encryption.is_none() => {}
+            _ => {
+                let what = if volume.encryption.is_some() { "encrypted" } else { kind.name() };
+                return Err(Error::refused(format!(
+                    "volume {}: Talos runs in a container and has no disks, so nothing can be {what}",
+                    volume.name
+                ))
+                .hint("leave the volume out for this node: nodes: [{address: …, volumes: {<name>: null}}]"));
+            }
+        }
+        let name = volume.name.clone();
+        said.push(format!("volume {name} is a directory: Talos runs in a container, so it has no size, file system or quota of its own"));
+        let mount = Mount { secure: volume.mount.secure, ..Mount::default() };
+        *volume = Volume { name, kind: VolumeType::Directory, mount, ..Volume::default() };
+    }
+    Ok(said)
+}
+
+fn add_volumes(doc: &mut ConfigDoc, work: &mut Work, world: &World<'_>, on: &OnNode) -> Result<()> {
+    if let Some(ephemeral) = on.ephemeral
+        && ephemeral::cap(doc, world.disks, world.version, ephemeral.max_size)?
+    {
+        work.titles.push(format!("EPHEMERAL of at most {}", ephemeral.max_size));
+    }
+    on.volumes.iter().try_for_each(|volume| add_volume(doc, work, world, volume, &on.volumes))
 }
 
 fn add_volume(
     doc: &mut ConfigDoc,
     work: &mut Work,
-    node: &Node,
+    world: &World<'_>,
     volume: &Volume,
-    disks: &[Disk],
+    all: &[Volume],
 ) -> Result<()> {
-    let wait = AwaitVolume { id: format!("u-{}", volume.name), mount: format!("/var/mnt/{}", volume.name) };
-    let there = doc.get_document(KIND, &volume.name).map(str::to_owned);
+    let mount = (volume.kind != VolumeType::Raw).then(|| format!("/var/mnt/{}", volume.name));
+    let wait = AwaitVolume { id: id(volume), mount };
+    let there = volumes::there(doc, volume)?;
     if there.is_none() {
-        refuse_leftover(volume, disks)?;
+        refuse_leftover(volume, world.disks)?;
     }
-    let choice = choose(volume, disks)?;
-    if let Some(other) = work.taken.iter().find(|taken| taken.name == choice.disk().name) {
-        return Err(Error::refused(format!(
-            "volume {}: {} is taken by volume {}",
-            volume.name, other.name, other.volume
-        ))
-        .hint("one disk holds one volume; give each volume its own selector"));
+    let choice = match volume.kind {
+        VolumeType::Directory => None,
+        _ => Some(choose(volume, all, world.disks)?),
+    };
+    if let Some(choice) = &choice {
+        work.take(volume, choice)?;
     }
-    work.taken.push(choice.disk().clone());
-    let unready = not_ready(node, &wait)?;
-    if let Some(text) = &there {
-        same_volume(volume, text)?;
+    let selector = choice.as_ref().and_then(|choice| choice.selector.as_deref()).unwrap_or_default();
+    let wanted = volumes::document(volume, selector, world.passphrases)?;
+    if let Some(there) = &there {
+        volumes::same(volume, there, &wanted)?;
     }
-    match (there, choice) {
-        (Some(_), Choice::Holds(_)) => work.unready.extend(unready.map(|why| (wait.clone(), why))),
-        (_, choice) => {
-            let changed =
-                doc.upsert_document(KIND, &volume.name, &volume_document(volume, choice.disk())?)?;
-            if changed {
-                work.titles.push(format!("volume {} on {}", volume.name, choice.describe()));
-                work.empty |= matches!(choice, Choice::Empty(_));
-            } else {
-                work.unready.extend(unready.map(|why| (wait.clone(), why)));
-            }
-        }
+    let how = choice.as_ref().map(|choice| choice.how);
+    let stays = there.is_some() && matches!(how, None | Some(How::Holds));
+    let text = if stays { volumes::changes(volume)? } else { wanted };
+    let unready = not_ready(world.node, &wait)?;
+    if doc.upsert_document(volumes::document_kind(volume), &volume.name, &text)? {
+        work.changed(volume, choice.as_ref());
+        work.notes.extend(versions::note(volume, world.version).filter(|_| !stays));
+    } else {
+        work.unready.extend(unready.map(|why| (wait.clone(), why)));
     }
     work.volumes.push(wait);
     Ok(())
 }
 
-/// A partition with this volume's label that no document of this node explains: Talos would adopt it as it is.
-fn refuse_leftover(volume: &Volume, disks: &[Disk]) -> Result<()> {
-    let Some(disk) =
-        disks.iter().find(|d| matches!(&d.holder, Holder::UserVolume(name) if *name == volume.name))
-    else {
-        return Ok(());
-    };
-    Err(Error::refused(format!(
-        "volume {}: {} already has a partition u-{} that this node's config does not know",
-        volume.name, disk.id, volume.name
-    ))
-    .hint("it may hold data of a former cluster, and Talos would adopt it; keep it under another name or wipe it first"))
-}
-
-/// An existing volume is left as it is; a different size or filesystem would need it to be made anew.
-fn same_volume(volume: &Volume, text: &str) -> Result<()> {
-    let there: Document = serde_yaml::from_str(text)
-        .map_err(|e| Error::invalid(format!("volume {}: its document in the config: {e}", volume.name)))?;
-    let fs = there.filesystem.unwrap_or_default();
-    let size = |text: Option<String>| text.map(|t| Size::parse(&t).map_or(t, |size| size.to_string()));
-    let kind = fs.kind.unwrap_or_else(|| FilesystemType::Xfs.name().into());
-    let (wanted_min, wanted_max) = (volume.min_size.to_string(), volume.max_size.map(|s| s.to_string()));
-    let differs = [
-        ("minSize", size(there.provisioning.min_size), Some(wanted_min)),
-        ("maxSize", size(there.provisioning.max_size), wanted_max),
-        ("filesystem.type", Some(kind), Some(volume.filesystem.kind.name().to_owned())),
-        (
-            "filesystem.projectQuotaSupport",
-            Some(fs.project_quota_support.unwrap_or(false).to_string()),
-            Some(volume.filesystem.project_quota.to_string()),
-        ),
-    ];
-    for (key, there, wanted) in differs {
-        if there != wanted {
-            let show = |value: Option<String>| value.unwrap_or_else(|| "not set".into());
+impl Work {
+    /// Notes the disk of a volume, if no other volume has it to itself.
+    fn take(&mut self, volume: &Volume, choice: &Choice) -> Result<()> {
+        let made = |how| matches!(how, How::Empty | How::Beside);
+        let shared = volume.disk.shared;
+        let clash = self.taken.iter().find(|taken| {
+            taken.disk.name == choice.disk.name
+                && (made(taken.how) || made(choice.how))
+                && !(taken.shared && shared)
+        });
+        if let Some(Taken { disk, .. }) = clash {
             return Err(Error::refused(format!(
-                "volume {} exists with {key} {}, the file says {}",
-                volume.name,
-                show(there),
-                show(wanted)
+                "volume {}: {} is taken by volume {}",
+                volume.name, disk.name, disk.volume
             ))
-            .hint("nodeprep does not change a volume that exists; set the file to what is there"));
+            .hint("give each volume a disk of its own, or let both say that they share it: disk: {match: …, shared: true}"));
         }
+        self.taken.push(Taken {
+            disk: choice.disk.clone(),
+            how: choice.how,
+            shared,
+            pinned: choice.selector.is_some(),
+        });
+        Ok(())
     }
-    Ok(())
+
+    /// Notes that a volume's document is new or other than before.
+    fn changed(&mut self, volume: &Volume, choice: Option<&Choice>) {
+        let name = &volume.name;
+        let kind = match volume.kind {
+            VolumeType::Partition => String::new(),
+            kind => format!("{} ", kind.name()),
+        };
+        let place = choice.map_or_else(String::new, |choice| format!(" on {}", choice.disk.what));
+        self.titles.push(format!("{kind}volume {name}{place}"));
+        let risk = match choice.map(|choice| choice.how) {
+            Some(How::Empty) => Risk::Format,
+            Some(How::Beside) => Risk::Partition,
+            _ => Risk::Low,
+        };
+        self.risk = self.risk.max(Some(risk));
+    }
 }
 
-#[derive(Deserialize)]
-struct Document {
-    #[serde(default)]
-    provisioning: Provisioning,
-    filesystem: Option<Fs>,
+/// A volume of this name that no document of this node explains: Talos would adopt it as it is.
+fn refuse_leftover(volume: &Volume, disks: &[Disk]) -> Result<()> {
+    let Some(disk) = disks.iter().find(|disk| holds(disk, volume)) else { return Ok(()) };
+    let id = id(volume);
+    Err(Error::refused(format!(
+        "volume {}: {} already has a partition {id} that this node's config does not know",
+        volume.name, disk.id
+    ))
+    .hint("it may hold data of a former cluster, and Talos would adopt it; keep it under another name with type existing and its label as `partition`, or wipe it first"))
 }
 
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Provisioning {
-    min_size: Option<String>,
-    max_size: Option<String>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Fs {
-    #[serde(rename = "type")]
-    kind: Option<String>,
-    project_quota_support: Option<bool>,
-}
-
-/// Why a volume is not usable, or nothing when it is ready and mounted at exactly its path.
+/// Why a volume is not usable, or nothing when it is ready and, unless it is raw, mounted at exactly its path.
 fn not_ready(node: &Node, wait: &AwaitVolume) -> Result<Option<String>> {
-    let volumes = need(&node.address, "volumes", &node.volumes)?;
-    let mounts = need(&node.address, "mounts", &node.mounts)?;
+    let volumes = need("volumes", &node.volumes)?;
+    let mounts = need("mounts", &node.mounts)?;
     let status = volumes.iter().find(|v| v.id == wait.id);
     let status = status.map(|v| (v.spec.phase.as_str(), v.spec.error_message.as_str()));
-    Ok(volume_state(wait, status, mounts.iter().any(|mount| mount.target == wait.mount)).err())
-}
-
-/// The volume document for one disk, selected by what stays the same over reboots.
-fn volume_document(volume: &Volume, disk: &ApprovedDisk) -> Result<String> {
-    let selector = match (&disk.wwid, &disk.serial) {
-        (_, Some(serial)) => format!("disk.serial == {}", cel_string(serial)),
-        (Some(wwid), None) => format!("disk.wwid == {}", cel_string(wwid)),
-        (None, None) => return Err(Error::refused(format!("{} has neither serial nor WWID", disk.name))),
-    };
-    let mut templates = Environment::new();
-    templates.set_undefined_behavior(UndefinedBehavior::Strict);
-    templates
-        .render_str(
-            VOLUME_TEMPLATE,
-            context! {
-                name => &volume.name,
-                match => format!("'{}'", selector.replace('\'', "''")),
-                min_size => volume.min_size.to_string(),
-                max_size => volume.max_size.map(|size| size.to_string()),
-                filesystem => volume.filesystem.kind.name(),
-                project_quota => volume.filesystem.project_quota,
-            },
-        )
-        .map_err(|e| Error::failed(format!("talos-patches/user-volume.yaml.j2: {e}")))
-}
-
-/// A CEL string literal; CEL and JSON escape quotes and backslashes alike.
-fn cel_string(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
-}
-
-fn add_labels(doc: &mut ConfigDoc, work: &mut Work, intent: &Intent, node: &Node) -> Result<()> {
-    let role = need(&node.address, "machine type", &node.machine_type)?.as_deref().unwrap_or("worker");
-    for (key, value) in &intent.labels {
-        labels::allowed(key, role).map_err(|e| e.at(&node.address))?;
-        if doc.set_node_label(key, value)? {
-            work.titles.push(format!("label {key}={value}"));
-        }
-        work.labels.push((key.clone(), value.clone()));
-    }
-    Ok(())
+    let mounted = mounts.iter().any(|mount| Some(&mount.target) == wait.mount.as_ref());
+    Ok(volume_state(wait, status, mounted).err())
 }
 
 fn apply_step(address: &str, config: &MachineConfig, before: &str, doc: &ConfigDoc, work: Work) -> Step {
@@ -261,8 +237,8 @@ fn apply_step(address: &str, config: &MachineConfig, before: &str, doc: &ConfigD
         id: format!("node/{address}/config"),
         target: address.to_owned(),
         title: work.titles.join(", "),
-        why: String::new(),
-        risk: if work.empty { Risk::Format } else { Risk::Low },
+        why: work.notes.join("; "),
+        risk: work.risk.unwrap_or(Risk::Low),
         diff: diff(before, doc.text()),
         creates: false,
         action: Action::ApplyConfig(ApplyConfig {
@@ -271,7 +247,7 @@ fn apply_step(address: &str, config: &MachineConfig, before: &str, doc: &ConfigD
             config: SecretString::from(doc.text()),
             volumes: work.volumes,
             labels: work.labels,
-            disks: work.taken,
+            disks: work.taken.into_iter().filter(|taken| taken.pinned).map(|taken| taken.disk).collect(),
         }),
     }
 }

@@ -3,13 +3,23 @@
 //! No clock, no I/O, no async. An [`Action`] holds the final bytes, so carrying it out leaves no choice open.
 
 pub mod disks;
+mod ephemeral;
 mod labels;
 pub mod machine;
 pub mod stack;
+mod versions;
+mod volumes;
+
+use std::collections::BTreeMap;
 
 use secrecy::SecretString;
 use serde::Serialize;
 use serde_json::Value;
+
+use crate::intent::Passphrase;
+
+/// The passphrases that the file's volumes name, decrypted.
+pub type Passphrases = BTreeMap<Passphrase, SecretString>;
 
 /// What is to be done, in order, and what was left out with the reason.
 #[derive(Debug, Default)]
@@ -69,6 +79,8 @@ pub enum Risk {
     None,
     /// Adds or changes objects or labels; nothing restarts.
     Low,
+    /// Writes a partition into the free space of a disk that is in use.
+    Partition,
     /// Writes a partition table and a filesystem to an empty disk.
     Format,
 }
@@ -104,18 +116,32 @@ pub struct ApplyConfig {
     pub disks: Vec<ApprovedDisk>,
 }
 
-/// A user volume that must be ready, and mounted at exactly this path.
+/// A volume that must be ready, and mounted at exactly this path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct AwaitVolume {
     /// The volume's id, such as `u-openebs`.
     pub id: String,
-    pub mount: String,
+    /// Nothing for a raw volume.
+    pub mount: Option<String>,
+}
+
+impl std::fmt::Display for AwaitVolume {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.id)?;
+        self.mount.as_ref().map_or(Ok(()), |mount| write!(f, " at {mount}"))
+    }
 }
 
 /// A disk that the plan allows to be written, by what does not change over a reboot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ApprovedDisk {
     pub volume: String,
+    /// The label of the volume's partition, such as `u-openebs`.
+    pub label: String,
+    /// Labels of the other partitions that may be on it.
+    pub beside: Vec<String>,
+    /// What is there is only mounted; nothing is made.
+    pub adopted: bool,
     pub serial: Option<String>,
     pub wwid: Option<String>,
     /// Its name today, for people; never used to find it.
@@ -179,7 +205,7 @@ pub enum Ready {
     BackupLocation { namespace: String, name: String },
 }
 
-/// Whether a user volume is usable: phase ready, and a mount at exactly its path; else why not.
+/// Whether a volume is usable: phase ready, and a mount at exactly its path; else why not.
 ///
 /// `status` is the phase and the last error of the volume, if the node knows it.
 pub fn volume_state(wait: &AwaitVolume, status: Option<(&str, &str)>, mounted: bool) -> Result<(), String> {
@@ -189,7 +215,9 @@ pub fn volume_state(wait: &AwaitVolume, status: Option<(&str, &str)>, mounted: b
         Some((phase, error)) if !phase.eq_ignore_ascii_case("ready") => {
             Err(format!("phase {phase}: {error}"))
         }
-        Some(_) if !mounted => Err(format!("ready, but nothing is mounted at {}", wait.mount)),
-        Some(_) => Ok(()),
+        Some(_) => match &wait.mount {
+            Some(mount) if !mounted => Err(format!("ready, but nothing is mounted at {mount}")),
+            _ => Ok(()),
+        },
     }
 }

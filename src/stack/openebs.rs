@@ -53,11 +53,7 @@ pub(super) fn render(intent: &Intent, openebs: &Openebs) -> Result<Vec<Item>> {
 
 /// The setting that limits each volume to its request, when the class lies on a volume with project quota.
 fn quota(intent: &Intent, class: &Class) -> Option<&'static str> {
-    let volume = intent.volumes.iter().find(|volume| {
-        let rest =
-            class.base_path.strip_prefix("/var/mnt/").and_then(|p| p.strip_prefix(volume.name.as_str()));
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    })?;
+    let volume = intent.volume_of(&class.base_path)?;
     volume.filesystem.project_quota.then_some(match volume.filesystem.kind {
         FilesystemType::Xfs => "XFSQuota",
         FilesystemType::Ext4 => "EXT4Quota",

@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::{Release, accept, select};
 use crate::error::{Error, Result};
-use crate::observe::disks::{Disk, Holder};
+use crate::observe::disks::Disk;
 
 /// How a volume's disk is chosen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,15 +52,15 @@ impl<'a> Selector<'a> {
         }
     }
 
-    /// The indices of the disks it matches, in their order. For a volume that is on a disk already, a preset that
-    /// takes a free disk takes that one.
+    /// The indices of the disks it matches, in their order. A preset that takes a free disk takes the one
+    /// that holds the volume already, if there is one.
     ///
     /// # Errors
     /// As [`select`]; `Kind::Refused` when a preset can't choose.
-    pub fn choose(&self, disks: &[Disk], volume: Option<&str>) -> Result<Vec<usize>> {
+    pub fn choose(&self, disks: &[Disk], holds: impl Fn(&Disk) -> bool) -> Result<Vec<usize>> {
         match self {
             Self::Expression(expression) => select(expression, disks),
-            Self::LargestFreeNvme => largest_free_nvme(disks, volume),
+            Self::LargestFreeNvme => largest_free_nvme(disks, holds),
         }
     }
 }
@@ -88,10 +88,8 @@ fn quoted(text: &str) -> String {
 }
 
 /// The largest NVMe disk that is free, or the one that holds the volume already.
-fn largest_free_nvme(disks: &[Disk], volume: Option<&str>) -> Result<Vec<usize>> {
+fn largest_free_nvme(disks: &[Disk], holds: impl Fn(&Disk) -> bool) -> Result<Vec<usize>> {
     let nvme = disks.iter().enumerate().filter(|(_, disk)| disk.spec.transport == "nvme");
-    let holds =
-        |disk: &Disk| matches!(&disk.holder, Holder::UserVolume(name) if Some(name.as_str()) == volume);
     let held: Vec<usize> = nvme.clone().filter(|(_, disk)| holds(disk)).map(|(index, _)| index).collect();
     if !held.is_empty() {
         return Ok(held);

@@ -12,7 +12,7 @@ fn names(disks: &[Disk], chosen: Vec<usize>) -> Vec<&str> {
 fn chosen(disks: &[Disk], text: &str, volume: Option<&str>) -> Vec<usize> {
     let selector = Selector::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
     selector.check(NEWEST).unwrap_or_else(|error| panic!("{text}: {error}"));
-    selector.choose(disks, volume).unwrap_or_else(|error| panic!("{text}: {error}"))
+    selector.choose(disks, |disk| volume.is_some_and(|name| disk.holder == Holder::UserVolume(name.into()))).unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn the_largest_free_nvme_disk_is_taken_if_there_is_one() {
         disk.eligible = if disk.system { Err("is the system disk".into()) } else { Ok(()) };
     }
     let selector = Selector::parse("largest-free-nvme").unwrap();
-    let error = selector.choose(&disks, None).unwrap_err();
+    let error = selector.choose(&disks, |_| false).unwrap_err();
     assert_eq!(error.kind, Kind::Refused);
     assert!(error.what.contains("nvme0n1") && error.what.contains("nvme1n1"), "{}", error.what);
     disks[1].spec.size += 1;
@@ -225,7 +225,7 @@ proptest::proptest! {
         let _ = select(&format!("{}1", "true ? 1 : ".repeat(times)), &disks);
         let _ = select(&format!("{}1{}", "{1: ".repeat(times), "}".repeat(times)), &disks);
         let _ = select(&format!("disk.model.matches('{text}')"), &disks);
-        let _ = Selector::parse(&text).and_then(|selector| selector.choose(&disks, None));
+        let _ = Selector::parse(&text).and_then(|selector| selector.choose(&disks, |_| false));
     }
 }
 

@@ -1,0 +1,9 @@
+//! What one node is given: the documents in its machine config, its labels, and what is refused.
+
+mod bench;
+mod documents;
+mod file;
+mod golden;
+mod labels;
+mod laws;
+mod volumes;
