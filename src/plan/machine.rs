@@ -10,7 +10,7 @@ use super::{Action, ApplyConfig, ApprovedDisk, AwaitVolume, Plan, Risk, Step, vo
 use crate::config_doc::{ConfigDoc, diff};
 use crate::error::{Error, Result};
 use crate::intent::{FilesystemType, Intent, Size, Volume};
-use crate::observe::disks::{Disk, Holder};
+use crate::observe::disks::Disk;
 use crate::observe::nodes::{MachineConfig, Node};
 
 const KIND: &str = "UserVolumeConfig";
@@ -139,11 +139,7 @@ fn add_volume(
 
 /// A partition with this volume's label that no document of this node explains: Talos would adopt it as it is.
 fn refuse_leftover(volume: &Volume, disks: &[Disk]) -> Result<()> {
-    let Some(disk) =
-        disks.iter().find(|d| matches!(&d.holder, Holder::UserVolume(name) if *name == volume.name))
-    else {
-        return Ok(());
-    };
+    let Some(disk) = disks.iter().find(|disk| disk.has_volume(&volume.name)) else { return Ok(()) };
     Err(Error::refused(format!(
         "volume {}: {} already has a partition u-{} that this node's config does not know",
         volume.name, disk.id, volume.name
