@@ -9,6 +9,7 @@ mod common;
 mod config_doc;
 mod conformance;
 mod plan_disks;
+mod plan_wipe;
 mod sandbox;
 mod scenarios;
 mod sops;

@@ -6,6 +6,7 @@
 
 mod merge;
 mod redact;
+mod remove;
 mod splice;
 
 use std::collections::BTreeMap;

@@ -5,7 +5,9 @@
 pub mod disks;
 mod labels;
 pub mod machine;
+pub mod remove;
 pub mod stack;
+pub mod wipe;
 
 use secrecy::SecretString;
 use serde::Serialize;
@@ -71,6 +73,8 @@ pub enum Risk {
     Low,
     /// Writes a partition table and a filesystem to an empty disk.
     Format,
+    /// What is on a disk is lost.
+    Destroy,
 }
 
 #[derive(Debug)]
@@ -83,11 +87,17 @@ pub enum Action {
         address: String,
         volumes: Vec<AwaitVolume>,
     },
+    /// The config does not ask for this volume any more; Talos unmounts it when nothing uses it.
+    AwaitGone {
+        address: String,
+        volume: AwaitVolume,
+    },
+    Wipe(wipe::Wipe),
 }
 
 impl Action {
     pub const fn changes(&self) -> bool {
-        matches!(self, Self::ApplyConfig(_) | Self::ApplyObject(_))
+        matches!(self, Self::ApplyConfig(_) | Self::ApplyObject(_) | Self::Wipe(_))
     }
 }
 

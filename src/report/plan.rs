@@ -11,6 +11,7 @@ pub fn text(plan: &Plan, verbose: bool) -> String {
     for step in plan.steps.iter().filter(|step| step.action.changes()) {
         let risk = match step.risk {
             Risk::Format => "  (formats an empty disk)",
+            Risk::Destroy => "  (what is on it is lost)",
             Risk::None | Risk::Low => "",
         };
         let place = if step.target == "cluster" { String::new() } else { format!("{}: ", step.target) };
