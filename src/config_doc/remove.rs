@@ -16,8 +16,8 @@ impl ConfigDoc {
         let Some(span) = self.stream.documents().get(index).map(|document| document.span.clone()) else {
             return Ok(false);
         };
-        let mut text = self.text().to_owned();
-        text.replace_range(span, "");
+        let (before, after) = (self.text().get(..span.start), self.text().get(span.end..));
+        let text = [before.unwrap_or_default(), after.unwrap_or_default()].concat();
         let mut expected = self.values();
         expected.remove(index);
         self.replace(text, &expected)

@@ -273,7 +273,7 @@ fn use_of(disk: &Disk, released: Option<&str>) -> Option<String> {
     if let Some((id, _)) = uses.volumes.iter().find(|(id, _)| !is_released(id)) {
         return Some(format!("volume {id} lies on it"));
     }
-    if let Some(mount) = uses.mounts.iter().find(|mount| path.as_ref() != Some(mount)) {
+    if let Some(mount) = uses.mounts.iter().find(|mount| path.as_ref() != Some(*mount)) {
         return Some(format!("it is mounted at {mount}"));
     }
     // A volume that the config asks for, and that Talos has not placed: it would be adopted at any moment.
