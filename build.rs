@@ -3,7 +3,16 @@
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
     let files = protox::compile(
-        ["cluster.proto", "common.proto", "machine.proto", "config.proto", "cosi.proto", "meta.proto"],
+        [
+            "cluster.proto",
+            "common.proto",
+            "machine.proto",
+            "storage.proto",
+            "time.proto",
+            "config.proto",
+            "cosi.proto",
+            "meta.proto",
+        ],
         ["proto"],
     )?;
     tonic_prost_build::configure().build_transport(false).compile_fds(files)?;

@@ -122,6 +122,53 @@ fn a_missing_kubeconfig_is_named() {
     env.refuses(&["--kubeconfig", "gone", "validate"], 2, &["gone"]);
 }
 
+/// A scenario of one machine: its system disk, a disk that holds something, a blank one.
+const DISKS: &str = "\
+machines:
+  - address: 127.0.0.1
+    disks:
+      - {name: nvme0n1, serial: DATA1, size: 1TB, holds: xfs}
+      - {name: nvme1n1, serial: BLANK1, size: 1TB}
+      - {name: sda, serial: SYS1, size: 250GB, holds: talos}
+";
+
+#[test]
+fn a_wipe_needs_its_token_and_yes_is_none() {
+    let env = Env::new(GOOD.as_bytes());
+    fs::write(env.path().join("scenario.yaml"), DISKS).expect("a file");
+    let wipe = |args: &[&'static str]| [&["--sandbox=scenario.yaml"], args].concat();
+    let table: [(&[&'static str], i32, &[&str]); 7] = [
+        (&["wipe", "--yes"], 2, &["nothing is named", "--wipe-disk"]),
+        (&["wipe", "--disk", "nvme0n1", "--yes"], 5, &["only by its token", "--wipe-disk DATA1"]),
+        (&["wipe", "--disk", "nvme0n1", "--yes", "--wipe-disk", "BLANK1"], 5, &["--wipe-disk DATA1"]),
+        (&["wipe", "--disk", "nvme0n1", "--wipe-disk", "DATA1"], 2, &["nobody to confirm", "--yes"]),
+        (&["wipe", "--wipe-disk", "SYS1", "--yes"], 5, &["Talos is installed on it"]),
+        (&["wipe", "--wipe-disk", "NOPE", "--yes"], 2, &["NOPE", "discover"]),
+        (&["remove", "--yes"], 2, &["--volume"]),
+    ];
+    for (args, code, words) in table {
+        env.refuses(&wipe(args), code, words);
+    }
+    let blank = env.run(&wipe(&["wipe", "--wipe-disk", "BLANK1", "--yes"]));
+    assert_eq!(blank.status.code(), Some(0), "{}", String::from_utf8_lossy(&blank.stderr));
+}
+
+#[test]
+fn a_removal_names_its_nodes_and_is_refused_when_the_cluster_cannot_be_asked() {
+    let env = Env::new(GOOD.as_bytes());
+    fs::write(env.path().join("talosconfig"), talosconfig::make((2020, 1, 1), (2120, 1, 1), 1))
+        .expect("a file");
+    let talosconfig = ["--talosconfig", "talosconfig"];
+    env.refuses(&[&talosconfig[..], &["remove", "--volume", "openebs", "--yes"]].concat(), 2, &["--nodes"]);
+    let nodes = ["--nodes", "127.0.0.1", "--kubeconfig", "gone"];
+    let remove = ["remove", "--volume", "openebs", "--yes", "--wipe-disk", "X"];
+    env.refuses(
+        &[&talosconfig[..], &nodes, &remove].concat(),
+        5,
+        &["could not be asked", "--ignore-cluster"],
+    );
+}
+
 #[test]
 fn wrong_usage_exits_with_2() {
     let env = Env::new(GOOD.as_bytes());

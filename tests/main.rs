@@ -15,6 +15,7 @@ mod merge;
 mod nemesis;
 mod plan_disks;
 mod plan_node;
+mod plan_wipe;
 mod repeatable;
 mod sandbox;
 mod scenarios;

@@ -2,6 +2,7 @@
 
 use nodeprep::error::Kind;
 use nodeprep::intent::{DiskSelector, Size, Volume};
+use nodeprep::observe::disks::udev::Record;
 use nodeprep::observe::disks::{Disk, Facts, join};
 use nodeprep::plan::disks::{Choice, How, choose, still};
 use nodeprep::talos::resources::{BlockDevice, DiscoveredVolume, DiskSpec, Item};
@@ -40,8 +41,9 @@ fn node(disks: Vec<Item<DiskSpec>>) -> Facts {
         discovered: disks.iter().map(blank).collect(),
         devices: disks.iter().map(device).collect(),
         system_disk: Some("vda".into()),
+        udev: disks.iter().map(|disk| (disk.id.clone(), Ok(Record::default()))).collect(),
         disks,
-        volumes: Vec::new(),
+        ..Facts::default()
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::{Journal, node};
+use super::{Journal, node, wipe};
 use crate::cluster::{Cluster, Outcome};
 use crate::error::{Error, Kind, Result};
 use crate::event::{Events, PROTOCOL, What};
@@ -107,6 +107,14 @@ async fn execute(step: &Step, world: &World, events: &Events) -> Result<bool> {
         Action::AwaitVolumes { address, volumes } => {
             let client = world.talos.as_ref().ok_or_else(|| no("machine API"))?;
             node::await_volumes(client, address, volumes, events).await.map(|()| false)
+        }
+        Action::AwaitGone { address, volume } => {
+            let client = world.talos.as_ref().ok_or_else(|| no("machine API"))?;
+            node::await_gone(client, address, volume, events).await.map(|()| false)
+        }
+        Action::Wipe(work) => {
+            let client = world.talos.as_ref().ok_or_else(|| no("machine API"))?;
+            wipe::wipe(client, work, events).await
         }
         Action::ApplyObject(object) => {
             let cluster = world.cluster.as_ref().ok_or_else(|| no("cluster"))?;

@@ -4,6 +4,7 @@ mod engine;
 mod journal;
 mod lock;
 mod node;
+mod wipe;
 
 pub use engine::{World, run};
 pub use journal::{Entry, Journal, digest, last_run};

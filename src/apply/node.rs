@@ -18,7 +18,7 @@ use crate::talos::resources::{
 use crate::talos::{Client, Node};
 
 /// A watch wakes a wait; without news, the state is read again this often, for what the watch does not cover.
-const RECHECK: Duration = Duration::from_secs(3);
+pub(super) const RECHECK: Duration = Duration::from_secs(3);
 
 /// Applies a machine config; true when the node's config was changed.
 pub(super) async fn apply_config(client: &Client, work: &ApplyConfig, events: &Events) -> Result<bool> {
@@ -125,6 +125,31 @@ pub(super) async fn await_volumes(
     })
 }
 
+/// Waits until the node has no such volume any more, and nothing is mounted at its path.
+pub(super) async fn await_gone(
+    client: &Client,
+    address: &str,
+    gone: &AwaitVolume,
+    events: &Events,
+) -> Result<()> {
+    let node = client.node(address)?;
+    let check = async || {
+        let (volumes, mounts) = tokio::try_join!(node.specs::<VolumeStatus>(), node.specs::<MountStatus>())?;
+        let left = volumes.iter().find(|volume| volume.id == gone.id);
+        let mounted = mounts.iter().any(|mount| mount.spec.target == gone.mount);
+        let why = match left {
+            _ if mounted => Some(format!("still mounted at {}", gone.mount)),
+            Some(volume) => Some(format!("still there, in phase {}", volume.spec.phase)),
+            None => None,
+        };
+        Ok(why.map(|why| (format!("volume {} to go", gone.id), why)))
+    };
+    await_open::<VolumeStatus>(&node, events, check).await.map_err(|(what, last)| {
+        Error::failed(format!("{address}: {what}: {last}, after {}s", STEP_DEADLINE.as_secs()))
+            .hint("a pod that uses it keeps it mounted; stop it and run this again. Nothing was wiped")
+    })
+}
+
 /// Waits until Talos wants the labels and, once the node is registered, until its Node object carries them.
 async fn await_labels(node: &Node, wanted: &[(String, String)], events: &Events) -> Result<()> {
     let check = async || {
@@ -161,7 +186,7 @@ fn label_state(
 }
 
 /// Repeats `check` whenever a resource of type `T` changes, until nothing is open; else what was open last.
-async fn await_open<T: Spec>(
+pub(super) async fn await_open<T: Spec>(
     node: &Node,
     events: &Events,
     check: impl AsyncFn() -> Result<Option<(String, String)>>,

@@ -268,9 +268,14 @@ fn stack_secret(secret: secrets::KubeSecret) -> Result<StackSecret> {
 /// Reads all nodes at once. Nodes of which nothing at all could be read are an error that names them.
 pub async fn observe(client: &talos::Client, addresses: &[String]) -> Result<Vec<Node>> {
     let nodes = nodes::observe_all(client, addresses, jiff::Timestamp::now()).await?;
-    let mut dead =
-        nodes.iter().filter_map(|node| node.version.as_ref().err().map(|error| (&node.address, error)));
-    let Some((_, first)) = dead.next() else { return Ok(nodes) };
+    all_answered(&nodes).map(|()| nodes)
+}
+
+/// An error that names the nodes of which nothing at all could be read.
+pub fn all_answered(nodes: &[Node]) -> Result<()> {
+    let silent = nodes.iter().filter(|node| !node.answers());
+    let mut dead = silent.filter_map(|node| node.version.as_ref().err().map(|error| (&node.address, error)));
+    let Some((_, first)) = dead.next() else { return Ok(()) };
     let others: Vec<&str> = dead.map(|(address, _)| address.as_str()).collect();
     let also =
         if others.is_empty() { String::new() } else { format!(" (and so it is with {})", others.join(", ")) };

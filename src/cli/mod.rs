@@ -6,10 +6,12 @@ mod discover;
 mod global;
 mod install;
 mod plan;
+mod remove;
 mod sandbox;
 mod secrets;
 mod status;
 mod validate;
+mod wipe;
 
 use std::process::ExitCode;
 
@@ -41,6 +43,10 @@ enum Verb {
     Apply(apply::Args),
     /// Install the stack alone: provisioner, classes, Velero.
     Install(install::Args),
+    /// Wipe a disk, or a leftover volume's partition; only by its serial.
+    Wipe(wipe::Args),
+    /// Take a volume away from nodes, and its data with it.
+    Remove(remove::Args),
     /// Prove that the storage works.
     Validate(validate::Args),
     /// Show what the last run did and where it stopped.
@@ -91,6 +97,8 @@ fn run(cli: Cli) -> Result<ExitCode> {
                     Verb::Plan(args) => return plan::run(global, &args).await,
                     Verb::Apply(args) => apply::run(global, &args).await?,
                     Verb::Install(args) => install::run(global, &args).await?,
+                    Verb::Wipe(args) => wipe::run(global, &args).await?,
+                    Verb::Remove(args) => remove::run(global, &args).await?,
                     Verb::Validate(args) => validate::run(global, &args).await?,
                     Verb::Cleanup(args) => cleanup::run(global, &args).await?,
                     Verb::Schema | Verb::Completions { .. } | Verb::Secrets(_) | Verb::Sandbox(_) => {}

@@ -12,6 +12,7 @@ mod merge;
 mod patch;
 mod plain;
 mod redact;
+mod remove;
 mod scalar;
 mod shape;
 mod splice;

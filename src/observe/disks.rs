@@ -1,14 +1,17 @@
 //! The disks of a machine and who owns their bytes: a pure join of what Talos tells in several places.
 
-use std::fmt;
+use std::collections::BTreeMap;
 
-use crate::talos::resources::{BlockDevice, DiscoveredVolume, DiskSpec, Item, VolumeStatus};
+use crate::talos::resources::{BlockDevice, DiscoveredVolume, DiskSpec, Item, MountStatus, VolumeStatus};
 
+mod holder;
 mod selector;
+pub mod udev;
 
+pub use holder::{Holder, Table};
 pub use selector::{NEWEST, Release, Selector, accept, select};
 
-/// What Talos says about a machine's disks; the input of [`join`].
+/// What a machine says about its disks; the input of [`join`].
 #[derive(Debug, Clone, Default)]
 pub struct Facts {
     pub disks: Vec<Item<DiskSpec>>,
@@ -16,7 +19,11 @@ pub struct Facts {
     pub system_disk: Option<String>,
     pub devices: Vec<Item<BlockDevice>>,
     pub discovered: Vec<Item<DiscoveredVolume>>,
-    pub volumes: Vec<Item<VolumeStatus>>,
+    /// Nothing when they could not be read.
+    pub volumes: Option<Vec<Item<VolumeStatus>>>,
+    pub mounts: Vec<Item<MountStatus>>,
+    /// What udev recognised on the disks of [`unproven`], or why that is not known; by id.
+    pub udev: BTreeMap<String, Result<udev::Record, String>>,
 }
 
 /// One disk, as far as the kernel calls it one.
@@ -31,6 +38,8 @@ pub struct Disk {
     pub holder: Holder,
     /// Ordered by their place in the table.
     pub partitions: Vec<Partition>,
+    /// What this machine does with it.
+    pub uses: Uses,
     /// Why the disk cannot be given to a new volume as it is.
     pub eligible: Result<(), String>,
 }
@@ -50,80 +59,34 @@ pub struct Partition {
     pub size: u64,
 }
 
-/// Who owns the bytes of a disk.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Holder {
-    /// Talos itself, of this or of an earlier installation.
-    System,
-    /// The one user volume of this name, and nothing else.
-    UserVolume(String),
-    Lvm,
-    Zfs,
-    Raid,
-    Ceph,
-    Luks,
-    /// A file system or swap on the whole disk, and its label.
-    Filesystem {
-        kind: String,
-        label: String,
-    },
-    /// A partition table with this many partitions that are not one user volume.
-    PartitionTable {
-        table: Table,
-        partitions: usize,
-    },
-    /// In use by something that could not be recognised, or not looked at yet.
-    Unknown,
-    Nothing,
+/// What a machine does with a disk.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Uses {
+    /// Volumes of this machine that lie on it, and the phase of each.
+    pub volumes: Vec<(String, String)>,
+    /// Where it, or a partition of it, is mounted.
+    pub mounts: Vec<String>,
+    /// Devices on top of it, such as `dm-0`.
+    pub uppers: Vec<String>,
+    /// Names of user volumes that lie on it and are none of this machine's: it has no such volume, or has it elsewhere.
+    /// Talos adopts such a partition, with its old data, as soon as a volume of this name is asked for.
+    pub strays: Vec<String>,
 }
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Table {
-    Gpt,
-    /// Talos recognises no other table, so whatever has partitions and no recognised table is taken for an MBR.
-    Mbr,
-}
-
-impl fmt::Display for Holder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::System => f.write_str("Talos"),
-            Self::UserVolume(name) => write!(f, "user volume {name}"),
-            Self::Lvm => f.write_str("LVM"),
-            Self::Zfs => f.write_str("ZFS"),
-            Self::Raid => f.write_str("a RAID array"),
-            Self::Ceph => f.write_str("Ceph"),
-            Self::Luks => f.write_str("LUKS"),
-            Self::Filesystem { kind, label } if label.is_empty() => f.write_str(kind),
-            Self::Filesystem { kind, label } => write!(f, "{kind} {label:?}"),
-            Self::PartitionTable { table, partitions } => {
-                let table = match table {
-                    Table::Gpt => "a GPT",
-                    Table::Mbr => "an MBR",
-                };
-                let plural = if *partitions == 1 { "" } else { "s" };
-                write!(f, "{table} with {partitions} partition{plural}")
-            }
-            Self::Unknown => f.write_str("something unknown"),
-            Self::Nothing => f.write_str("nothing"),
-        }
-    }
-}
-
-/// Partition labels that only a Talos installation has (siderolabs/talos, pkg/machinery/constants).
-const TALOS_LABELS: [&str; 3] = ["META", "STATE", "EPHEMERAL"];
 
 /// What the label of a user volume's partition or file system begins with.
-const USER_VOLUME: &str = "u-";
+pub const USER_VOLUME: &str = "u-";
 
 /// What the kernel names devices that are no disks of their own.
-const VIRTUAL: [(&str, &str); 6] = [
+const VIRTUAL: [(&str, &str); 9] = [
     ("loop", "a loop device"),
     ("dm-", "a device-mapper device"),
     ("md", "a RAID array"),
     ("zram", "compressed memory"),
     ("ram", "a RAM disk"),
     ("zd", "a ZFS volume"),
+    ("nbd", "a network block device"),
+    ("rbd", "a Ceph RBD image"),
+    ("drbd", "a DRBD device"),
 ];
 
 impl Disk {
@@ -132,9 +95,35 @@ impl Disk {
         ["loop", "zram", "ram"].iter().any(|prefix| self.id.starts_with(prefix))
     }
 
-    /// Whether the only thing against it is what it holds.
+    /// Whether the only thing against it is what it holds, and that is known.
     pub fn is_held(&self) -> bool {
-        self.system || self.eligible.as_ref().is_err_and(|why| *why == held(&self.holder))
+        let told = !matches!(self.holder, Holder::Unknown(_)) && self.uses.strays.is_empty();
+        self.system || told && self.eligible.as_ref().is_err_and(|why| *why == held(&self.holder, &self.uses))
+    }
+
+    /// Who owns its bytes, for people.
+    pub fn holds(&self) -> String {
+        match &self.holder {
+            Holder::UserVolume(name) if self.uses.strays.contains(name) => format!("leftover volume {name}"),
+            holder => holder.to_string(),
+        }
+    }
+
+    /// Whether a user volume's bytes are on it, on the whole of it or on a partition.
+    pub fn has_volume(&self, name: &str) -> bool {
+        matches!(&self.holder, Holder::UserVolume(held) if held == name)
+            || self.partitions.iter().any(|partition| partition.label.strip_prefix(USER_VOLUME) == Some(name))
+    }
+
+    /// Why it is no disk whose bytes could ever be changed, if so: memory, another device's face, or read-only.
+    pub fn unfit(&self) -> Option<String> {
+        unfit(&self.id, &self.spec)
+    }
+
+    /// Another disk of the machine that says it is the same one: the same WWID, or the same serial where a WWID does
+    /// not tell them apart.
+    pub fn twin<'a>(&self, disks: impl IntoIterator<Item = &'a Self>) -> Option<&'a Self> {
+        disks.into_iter().find(|other| is_twin((&self.id, &self.spec), (&other.id, &other.spec)))
     }
 }
 
@@ -145,13 +134,26 @@ pub fn join(facts: &Facts) -> Vec<Disk> {
     disks
 }
 
+/// The disks on which Talos recognises nothing, and on which it would not recognise everything: udev is to be asked.
+pub fn unproven(facts: &Facts) -> impl Iterator<Item = (&str, &BlockDevice)> {
+    let blank = move |disk: &&Item<DiskSpec>| {
+        unfit(&disk.id, &disk.spec).is_none()
+            && holder::whole(facts, &disk.id).is_some_and(|whole| whole.name.is_empty())
+    };
+    facts.disks.iter().filter(blank).filter_map(move |disk| {
+        let device = facts.devices.iter().find(|device| device.id == disk.id)?;
+        Some((disk.id.as_str(), &device.spec))
+    })
+}
+
 fn join_one(facts: &Facts, disk: &Item<DiskSpec>) -> Disk {
     let Item { id, spec, .. } = disk;
     let system = facts.system_disk.as_ref() == Some(id);
     let partitions = partitions(facts, id);
-    let holder = if system { Holder::System } else { holder(facts, disk, &partitions) };
-    let eligible = eligible(id, spec, system, &holder);
-    Disk { id: id.clone(), spec: spec.clone(), system, holder, partitions, eligible }
+    let holder = if system { Holder::System } else { holder::holder(facts, disk, &partitions) };
+    let uses = uses(facts, disk, &holder, &partitions);
+    let eligible = eligible(facts, disk, system, &holder, &uses);
+    Disk { id: id.clone(), spec: spec.clone(), system, holder, partitions, uses, eligible }
 }
 
 /// The partitions the kernel lists, with what was recognised on them. The kernel also knows those of tables that
@@ -181,71 +183,46 @@ fn partitions(facts: &Facts, disk: &str) -> Vec<Partition> {
     partitions
 }
 
-fn holder(facts: &Facts, disk: &Item<DiskSpec>, partitions: &[Partition]) -> Holder {
-    if partitions.iter().any(|partition| TALOS_LABELS.contains(&partition.label.as_str())) {
-        return Holder::System;
-    }
-    if let [only] = partitions
-        && let Some(name) = only.label.strip_prefix(USER_VOLUME)
-    {
-        return Holder::UserVolume(name.to_owned());
-    }
-    let whole = facts.discovered.iter().find(|found| found.id == disk.id).map(|found| &found.spec);
-    if let Some(name) = whole_disk_volume(facts, disk, whole) {
-        return Holder::UserVolume(name);
-    }
-    let formats = partitions.iter().map(|partition| partition.format.as_str());
-    let mut formats = formats.chain(whole.map(|whole| whole.name.as_str()));
-    if let Some(stack) = formats.find_map(stack) {
-        return stack;
-    }
-    if let Some(upper) = upper(facts, disk, partitions) {
-        return if is_raid(upper) { Holder::Raid } else { Holder::Unknown };
-    }
-    let count = partitions.len();
-    match whole.map(|whole| (whole.name.as_str(), &whole.label)) {
-        Some(("gpt", _)) => Holder::PartitionTable { table: Table::Gpt, partitions: count },
-        Some(("talosmeta", _)) => Holder::System,
-        Some(("", _)) if count == 0 => Holder::Nothing,
-        Some(("", _)) => Holder::PartitionTable { table: Table::Mbr, partitions: count },
-        Some((kind, label)) => Holder::Filesystem { kind: kind.to_owned(), label: label.clone() },
-        None => Holder::Unknown,
+fn uses(facts: &Facts, disk: &Item<DiskSpec>, holder: &Holder, partitions: &[Partition]) -> Uses {
+    let ours = |path: &str| {
+        path == disk.spec.dev_path && !path.is_empty()
+            || path.strip_prefix("/dev/").is_some_and(|name| partitions.iter().any(|part| part.id == name))
+    };
+    let placed: Vec<&Item<VolumeStatus>> =
+        facts.volumes.iter().flatten().filter(|volume| ours(&volume.spec.location)).collect();
+    // What is encrypted is mounted from a device of its own.
+    let mounted = |source: &str| {
+        ours(source) || placed.iter().any(|volume| !source.is_empty() && volume.spec.mount_location == source)
+    };
+    let mounts = facts.mounts.iter().filter(|mount| mounted(&mount.spec.source));
+    let mut mounts: Vec<String> = mounts.map(|mount| mount.spec.target.clone()).collect();
+    mounts.sort();
+    mounts.dedup();
+    Uses {
+        volumes: placed.iter().map(|volume| (volume.id.clone(), volume.spec.phase.clone())).collect(),
+        mounts,
+        uppers: holder::uppers(facts, disk, partitions),
+        strays: strays(facts, disk, holder, partitions),
     }
 }
 
-/// The user volume that takes the whole disk without a partition table.
-fn whole_disk_volume(
-    facts: &Facts,
-    disk: &Item<DiskSpec>,
-    whole: Option<&DiscoveredVolume>,
-) -> Option<String> {
-    let by_status = facts
-        .volumes
+/// The user volumes on a disk that the machine does not have, or has elsewhere.
+fn strays(facts: &Facts, disk: &Item<DiskSpec>, holder: &Holder, partitions: &[Partition]) -> Vec<String> {
+    let Some(volumes) = &facts.volumes else { return Vec::new() };
+    let parts = partitions
         .iter()
-        .find(|volume| !volume.spec.location.is_empty() && volume.spec.location == disk.spec.dev_path);
-    let name = by_status.and_then(|volume| volume.id.strip_prefix(USER_VOLUME));
-    name.or_else(|| whole.and_then(|whole| whole.label.strip_prefix(USER_VOLUME))).map(str::to_owned)
-}
-
-/// Formats that put other devices on top of themselves.
-fn stack(format: &str) -> Option<Holder> {
-    match format {
-        "lvm2-pv" => Some(Holder::Lvm),
-        "zfs" => Some(Holder::Zfs),
-        "bluestore" => Some(Holder::Ceph),
-        "luks" => Some(Holder::Luks),
-        raid if raid.contains("raid") => Some(Holder::Raid),
+        .filter_map(|part| Some((part.label.strip_prefix(USER_VOLUME)?, format!("/dev/{}", part.id))));
+    let whole = match holder {
+        Holder::UserVolume(name) if partitions.is_empty() => {
+            Some((name.as_str(), disk.spec.dev_path.clone()))
+        }
         _ => None,
-    }
-}
-
-/// The device that lies on top of the disk or of one of its partitions.
-fn upper<'a>(facts: &'a Facts, disk: &Item<DiskSpec>, partitions: &[Partition]) -> Option<&'a str> {
-    let is_ours =
-        |name: &String| *name == disk.id || partitions.iter().any(|partition| partition.id == *name);
-    let disks = facts.disks.iter().filter(|upper| upper.spec.secondary_disks.iter().any(is_ours));
-    let devices = facts.devices.iter().filter(|upper| upper.spec.secondaries.iter().any(is_ours));
-    disks.map(|upper| upper.id.as_str()).chain(devices.map(|upper| upper.id.as_str())).next()
+    };
+    let stray = |(name, place): &(&str, String)| {
+        let known = volumes.iter().find(|volume| volume.id.strip_prefix(USER_VOLUME) == Some(*name));
+        known.is_none_or(|volume| !volume.spec.location.is_empty() && volume.spec.location != *place)
+    };
+    parts.chain(whole).filter(stray).map(|(name, _)| name.to_owned()).collect()
 }
 
 fn is_raid(id: &str) -> bool {
@@ -253,23 +230,73 @@ fn is_raid(id: &str) -> bool {
         .is_some_and(|rest| rest.starts_with(|next: char| next.is_ascii_digit() || next == '_'))
 }
 
-fn held(holder: &Holder) -> String {
-    format!("holds {holder}")
-}
-
-fn eligible(id: &str, spec: &DiskSpec, system: bool, holder: &Holder) -> Result<(), String> {
+fn unfit(id: &str, spec: &DiskSpec) -> Option<String> {
     let virtual_kind = VIRTUAL.iter().find(|(prefix, _)| match *prefix {
         "md" => is_raid(id),
         prefix => id.starts_with(prefix),
     });
-    match (virtual_kind, holder) {
-        _ if system => Err("is the disk Talos is installed on".into()),
-        (Some((_, kind)), _) => Err(format!("is {kind}")),
-        _ if spec.cdrom => Err("is a CD-ROM".into()),
-        _ if spec.readonly => Err("is read-only".into()),
-        (None, Holder::Nothing | Holder::PartitionTable { table: Table::Gpt, partitions: 0 }) => Ok(()),
-        (None, holder) => Err(held(holder)),
+    match virtual_kind {
+        Some((_, kind)) => Some(format!("is {kind}")),
+        None if spec.cdrom => Some("is a CD-ROM".into()),
+        None if spec.readonly => Some("is read-only".into()),
+        None => None,
     }
+}
+
+fn is_twin((id, ours): (&str, &DiskSpec), (other, theirs): (&str, &DiskSpec)) -> bool {
+    if id == other || unfit(other, theirs).is_some() {
+        return false;
+    }
+    if ours.wwid.is_empty() || theirs.wwid.is_empty() {
+        !ours.serial.is_empty() && ours.serial == theirs.serial
+    } else {
+        ours.wwid == theirs.wwid
+    }
+}
+
+fn held(holder: &Holder, uses: &Uses) -> String {
+    match holder {
+        Holder::Unknown(why) => format!("may hold something: {why}"),
+        Holder::UserVolume(name) if uses.strays.contains(name) => {
+            format!(
+                "holds user volume {name} of another cluster or time: this node's config has no such volume there"
+            )
+        }
+        holder => format!("holds {holder}"),
+    }
+}
+
+fn eligible(
+    facts: &Facts,
+    disk: &Item<DiskSpec>,
+    system: bool,
+    holder: &Holder,
+    uses: &Uses,
+) -> Result<(), String> {
+    let Item { id, spec, .. } = disk;
+    if system {
+        return Err("is the disk Talos is installed on".into());
+    }
+    if let Some(why) = unfit(id, spec) {
+        return Err(why);
+    }
+    if !holder.is_free() {
+        return Err(held(holder, uses));
+    }
+    if let Some(upper) = uses.uppers.first() {
+        return Err(format!("is in use: {upper} lies on it"));
+    }
+    if let Some(mount) = uses.mounts.first() {
+        return Err(format!("is mounted at {mount}"));
+    }
+    if spec.serial.is_empty() && spec.wwid.is_empty() {
+        return Err("has neither serial nor WWID, so it can't be told from another after a reboot".into());
+    }
+    let twin = facts.disks.iter().find(|other| is_twin((id, spec), (&other.id, &other.spec)));
+    twin.map_or(Ok(()), |twin| {
+        let what = if spec.wwid.is_empty() || twin.spec.wwid.is_empty() { "serial" } else { "WWID" };
+        Err(format!("has the same {what} as {}: one disk seen twice?", twin.id))
+    })
 }
 
 #[cfg(test)]

@@ -7,8 +7,9 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use secrecy::SecretString;
 
-use super::disks::{self, Disk, Facts};
+use super::disks::{self, Disk, Facts, udev};
 use crate::error::{Error, Result};
+use crate::talos::proto::machine::MountStat;
 use crate::talos::resources::{
     self, Item, MachineStatus, MountStatus, NodeLabel, NodeStatus, Nodename, VolumeStatus, id,
 };
@@ -18,7 +19,10 @@ use crate::talos::{self, Client};
 pub type Part<T> = Result<T>;
 
 /// How many machines are read at the same time.
-const AT_ONCE: usize = 32;
+pub(super) const AT_ONCE: usize = 32;
+
+/// The stage of a machine that waits for its first configuration.
+const MAINTENANCE: &str = "maintenance";
 
 /// A machine as it is.
 #[derive(Debug)]
@@ -42,8 +46,10 @@ pub struct Node {
     pub labels: Part<Option<BTreeMap<String, String>>>,
     /// The configuration in force; nothing in maintenance mode.
     pub config: Part<Option<MachineConfig>>,
-    /// Whole days until the client certificate in use expires.
-    pub cert_days_left: i64,
+    /// It has no configuration yet and was read without credentials, so nothing proves that it is the machine.
+    pub maintenance: bool,
+    /// Whole days until the client certificate in use expires; nothing when none was shown.
+    pub cert_days_left: Option<i64>,
 }
 
 /// The Talos a machine runs, and what it runs on.
@@ -106,6 +112,11 @@ impl Node {
         self.version.as_ref().is_ok_and(|version| version.simulated)
     }
 
+    /// Whether anything answers at its address. In maintenance mode an older Talos does not tell its version.
+    pub fn answers(&self) -> bool {
+        self.version.is_ok() || self.status.is_ok()
+    }
+
     /// The parts that could not be read, by name.
     pub fn faults(&self) -> Vec<(&'static str, &Error)> {
         fn fault<'a, T>(name: &'static str, part: &'a Part<T>) -> Option<(&'static str, &'a Error)> {
@@ -132,25 +143,44 @@ pub async fn observe_all(client: &Client, addresses: &[String], now: Timestamp) 
     stream::iter(addresses).map(|address| observe(client, address, now)).buffered(AT_ONCE).try_collect().await
 }
 
-/// Reads everything of one machine at once. It is an error only when `address` cannot be a machine's.
+/// Reads everything of one machine at once. A machine that shows a certificate of nobody's is read again without
+/// credentials, and taken for one in maintenance mode when it says so. It is an error only when `address` cannot be a
+/// machine's.
 pub async fn observe(client: &Client, address: &str, now: Timestamp) -> Result<Node> {
-    let node = client.node(address)?;
-    let (version, hostname, machine_type, status, disks, mounts, wanted_labels, labels, config) = tokio::join!(
-        version(&node),
-        hostname(&node),
-        machine_type(&node),
-        status(&node),
-        read_disks(&node),
-        mounts(&node),
-        wanted_labels(&node),
-        labels(&node),
-        config(&node),
+    let node = read(&client.node(address)?, now, client.expires()).await;
+    if !node.version.as_ref().is_err_and(talos::is_stranger) {
+        return Ok(node);
+    }
+    let bare = read(&client.insecure(address)?.node(address)?, now, None).await;
+    let maintained = bare.status.as_ref().is_ok_and(|status| status.stage == MAINTENANCE);
+    Ok(if maintained { bare } else { node })
+}
+
+/// The connection that a node was read through.
+pub fn handle(client: &Client, node: &Node) -> Result<talos::Node> {
+    if node.maintenance {
+        client.insecure(&node.address)?.node(&node.address)
+    } else {
+        client.node(&node.address)
+    }
+}
+
+/// Without a date on which credentials expire there are none: what they are needed for is not there either.
+async fn read(node: &talos::Node, now: Timestamp, expires: Option<Timestamp>) -> Node {
+    let maintenance = expires.is_none();
+    let (version, hostname, machine_type, status, storage, wanted_labels, labels, config) = tokio::join!(
+        version(node),
+        hostname(node),
+        machine_type(node),
+        status(node),
+        storage(node),
+        async { if maintenance { Ok(BTreeMap::new()) } else { wanted_labels(node).await } },
+        async { if maintenance { Ok(None) } else { labels(node).await } },
+        async { if maintenance { Ok(None) } else { config(node).await } },
     );
-    let (disks, volumes) = disks;
-    let cert_days_left = talos::config::days_between(now, client.expires());
-    let address = address.to_owned();
-    Ok(Node {
-        address,
+    let Storage { disks, volumes, mounts } = storage;
+    Node {
+        address: node.address().to_owned(),
         version,
         hostname,
         machine_type,
@@ -161,8 +191,9 @@ pub async fn observe(client: &Client, address: &str, now: Timestamp) -> Result<N
         wanted_labels,
         labels,
         config,
-        cert_days_left,
-    })
+        maintenance,
+        cert_days_left: expires.map(|expires| talos::config::days_between(now, expires)),
+    }
 }
 
 async fn version(node: &talos::Node) -> Part<Version> {
@@ -205,17 +236,36 @@ async fn status(node: &talos::Node) -> Part<Status> {
 
 /// The disks of one machine alone, read anew.
 pub async fn disks(node: &talos::Node) -> Part<Vec<Disk>> {
-    read_disks(node).await.0
+    storage(node).await.disks
 }
 
-/// The disks need the volumes, and the volumes are a part of their own.
-async fn read_disks(node: &talos::Node) -> (Part<Vec<Disk>>, Part<Vec<Item<VolumeStatus>>>) {
-    let (facts, volumes) = tokio::join!(facts(node), node.specs::<VolumeStatus>());
-    let known = volumes.as_ref().map_or_else(|_| Vec::new(), Clone::clone);
-    (facts.map(|facts| disks::join(&Facts { volumes: known, ..facts })), volumes)
+/// What depends on each other: disks tell of volumes and mounts, which are parts of their own.
+struct Storage {
+    disks: Part<Vec<Disk>>,
+    volumes: Part<Vec<Item<VolumeStatus>>>,
+    mounts: Part<Vec<Mount>>,
 }
 
-/// What is known of the disks, but for the volumes.
+async fn storage(node: &talos::Node) -> Storage {
+    let (facts, volumes, mounts, sizes) =
+        tokio::join!(facts(node), node.specs::<VolumeStatus>(), node.specs::<MountStatus>(), node.mounts());
+    let disks = match facts {
+        Ok(facts) => {
+            let volumes = volumes.as_ref().ok().cloned();
+            let mounts = mounts.as_ref().ok().cloned().unwrap_or_default();
+            let facts = Facts { volumes, mounts, ..facts };
+            let udev = udev(node, &facts).await;
+            Ok(disks::join(&Facts { udev, ..facts }))
+        }
+        Err(error) => Err(error),
+    };
+    // The call that tells sizes does not work everywhere (not in maintenance mode); the mounts are there without.
+    let sizes = sizes.unwrap_or_default();
+    let mounts = mounts.map(|mounts| mounts.into_iter().map(|mount| sized(mount, &sizes)).collect());
+    Storage { disks, volumes, mounts }
+}
+
+/// What is known of the disks, but for volumes, mounts and udev's records.
 async fn facts(node: &talos::Node) -> Part<Facts> {
     let (disks, system, devices, discovered) = tokio::try_join!(
         node.specs(),
@@ -224,20 +274,31 @@ async fn facts(node: &talos::Node) -> Part<Facts> {
         node.specs()
     )?;
     let system_disk = system.map(|found| found.spec.disk_id).filter(|disk| !disk.is_empty());
-    Ok(Facts { disks, system_disk, devices, discovered, volumes: Vec::new() })
+    Ok(Facts { disks, system_disk, devices, discovered, ..Facts::default() })
 }
 
-/// The mounts, with sizes where the call that tells them works (it does not in maintenance mode).
-async fn mounts(node: &talos::Node) -> Part<Vec<Mount>> {
-    let (mounts, sizes) = tokio::join!(node.specs::<MountStatus>(), node.mounts());
-    let sizes = sizes.unwrap_or_default();
-    let join = |mount: Item<MountStatus>| {
-        let MountStatus { source, target, filesystem_type, options, .. } = mount.spec;
-        let found = sizes.iter().rev().find(|stat| stat.mounted_on == target);
-        let (size, available) = (found.map(|stat| stat.size), found.map(|stat| stat.available));
-        Mount { source, target, filesystem: filesystem_type, options, size, available }
+/// What udev recognised where Talos recognised nothing; why that is not known is data too.
+async fn udev(node: &talos::Node, facts: &Facts) -> BTreeMap<String, Result<udev::Record, String>> {
+    let read = |(id, device): (&str, &resources::BlockDevice)| {
+        let (id, path) = (id.to_owned(), udev::path(device));
+        async move {
+            let record = match node.read(&path, udev::LONGEST).await {
+                Ok(Some(bytes)) => udev::Record::parse(&String::from_utf8_lossy(&bytes))
+                    .ok_or_else(|| "is not done with it yet".to_owned()),
+                Ok(None) => Err("has no record of it yet".to_owned()),
+                Err(error) => Err(format!("its record could not be read: {}", error.what)),
+            };
+            (id, record)
+        }
     };
-    Ok(mounts?.into_iter().map(join).collect())
+    futures::future::join_all(disks::unproven(facts).map(read)).await.into_iter().collect()
+}
+
+fn sized(mount: Item<MountStatus>, sizes: &[MountStat]) -> Mount {
+    let MountStatus { source, target, filesystem_type, options, .. } = mount.spec;
+    let found = sizes.iter().rev().find(|stat| stat.mounted_on == target);
+    let (size, available) = (found.map(|stat| stat.size), found.map(|stat| stat.available));
+    Mount { source, target, filesystem: filesystem_type, options, size, available }
 }
 
 async fn wanted_labels(node: &talos::Node) -> Part<BTreeMap<String, String>> {

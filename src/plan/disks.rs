@@ -266,24 +266,12 @@ fn pin(disk: &Disk, disks: &[Disk]) -> Result<String> {
     let pins = [("serial", serial), ("wwid", wwid)].into_iter().filter(|(_, value)| !value.is_empty());
     let mut pins = pins.map(|(field, value)| format!("disk.{field} == {}", cel_string(value)));
     match pins.find(alone) {
-        Some(pin) if !twins(disk, disks) => Ok(pin),
+        Some(pin) if disk.twin(disks).is_none() => Ok(pin),
         _ => {
             Err(Error::refused(format!("another disk says it has the serial or WWID of {}", describe(disk)))
                 .hint("they may be one disk seen twice; nodeprep can't tell them apart safely"))
         }
     }
-}
-
-/// Another disk with the same WWID, or with the same serial where there is no WWID to tell them apart.
-fn twins(disk: &Disk, disks: &[Disk]) -> bool {
-    disks.iter().filter(|other| other.id != disk.id).any(|other| {
-        let (ours, theirs) = (&disk.spec, &other.spec);
-        if ours.wwid.is_empty() || theirs.wwid.is_empty() {
-            !ours.serial.is_empty() && ours.serial == theirs.serial
-        } else {
-            ours.wwid == theirs.wwid
-        }
-    })
 }
 
 /// The approved disk, found again by what does not change, is still empty or holds only what the plan knows of.

@@ -213,7 +213,9 @@ impl Work {
 
 /// A volume of this name that no document of this node explains: Talos would adopt it as it is.
 fn refuse_leftover(volume: &Volume, disks: &[Disk]) -> Result<()> {
-    let Some(disk) = disks.iter().find(|disk| holds(disk, volume)) else { return Ok(()) };
+    let formatted = matches!(volume.kind, VolumeType::Partition | VolumeType::Disk);
+    let left = |disk: &&Disk| holds(disk, volume) || formatted && disk.has_volume(&volume.name);
+    let Some(disk) = disks.iter().find(left) else { return Ok(()) };
     let id = id(volume);
     Err(Error::refused(format!(
         "volume {}: {} already has a partition {id} that this node's config does not know",

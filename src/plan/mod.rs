@@ -6,9 +6,11 @@ pub mod disks;
 mod ephemeral;
 mod labels;
 pub mod machine;
+pub mod remove;
 pub mod stack;
 mod versions;
 mod volumes;
+pub mod wipe;
 
 use std::collections::BTreeMap;
 
@@ -83,6 +85,8 @@ pub enum Risk {
     Partition,
     /// Writes a partition table and a filesystem to an empty disk.
     Format,
+    /// What is on a disk is lost.
+    Destroy,
 }
 
 #[derive(Debug)]
@@ -95,11 +99,17 @@ pub enum Action {
         address: String,
         volumes: Vec<AwaitVolume>,
     },
+    /// The config does not ask for this volume any more; Talos unmounts it when nothing uses it.
+    AwaitGone {
+        address: String,
+        volume: AwaitVolume,
+    },
+    Wipe(wipe::Wipe),
 }
 
 impl Action {
     pub const fn changes(&self) -> bool {
-        matches!(self, Self::ApplyConfig(_) | Self::ApplyObject(_))
+        matches!(self, Self::ApplyConfig(_) | Self::ApplyObject(_) | Self::Wipe(_))
     }
 }
 

@@ -12,6 +12,7 @@ pub fn text(plan: &Plan, verbose: bool) -> String {
         let risk = match step.risk {
             Risk::Format => "  (formats an empty disk)",
             Risk::Partition => "  (adds a partition to a disk in use)",
+            Risk::Destroy => "  (what is on it is lost)",
             Risk::None | Risk::Low => "",
         };
         let place = if step.target == "cluster" { String::new() } else { format!("{}: ", step.target) };

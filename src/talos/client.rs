@@ -1,4 +1,4 @@
-//! The machine API's calls, one node per call.
+//! The connection to the machine API, and the calls that read resources and apply configurations; one node per call.
 
 use std::fmt;
 use std::future::Future;
@@ -9,6 +9,7 @@ use futures::stream::{self, Stream, StreamExt};
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
 use secrecy::SecretString;
+use tokio_rustls::TlsConnector;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{self, Channel, Uri};
 use tonic::{Code, Request, Response, Status};
@@ -16,7 +17,7 @@ use tonic::{Code, Request, Response, Status};
 use super::config::Context;
 use super::connect::{self, Connector, Endpoint};
 use super::resources::{Item, Resource, Spec};
-use super::{MAX_MESSAGE, fault};
+use super::{MAX_MESSAGE, fault, insecure};
 use crate::dial::{self, Dial};
 use crate::error::{Error, Result};
 use crate::talos::proto::common::Metadata;
@@ -61,10 +62,10 @@ impl fmt::Debug for Options {
 /// A connection to a cluster's machine API; cheap to clone.
 #[derive(Clone)]
 pub struct Client {
-    channel: Channel,
+    pub(super) channel: Channel,
     endpoints: Arc<[Endpoint]>,
-    deadline: Duration,
-    expires: Timestamp,
+    options: Options,
+    expires: Option<Timestamp>,
 }
 
 impl fmt::Debug for Client {
@@ -86,9 +87,27 @@ impl Client {
             Error::invalid(format!("{}: context {:?} has no endpoints", context.file.display(), context.name))
                 .hint("add them with `talosctl config endpoint ADDRESS...`")
         })?;
+        let first = first.clone();
+        Self::over(endpoints, &first, connect::tls(context)?, options, Some(context.expires))
+    }
+
+    /// A connection to one machine that shows no credentials and does not ask for the machine's: what a machine in
+    /// maintenance mode answers. It is good for reading only; whoever is between may have made up what it says.
+    pub fn insecure(&self, address: &str) -> Result<Self> {
+        let endpoint = Endpoint { host: address.into(), port: super::PORT };
+        Self::over(Arc::from([endpoint.clone()]), &endpoint, insecure::tls()?, &self.options, None)
+    }
+
+    fn over(
+        endpoints: Arc<[Endpoint]>,
+        first: &Endpoint,
+        tls: TlsConnector,
+        options: &Options,
+        expires: Option<Timestamp>,
+    ) -> Result<Self> {
         let connector = Connector {
             endpoints: endpoints.clone(),
-            tls: connect::tls(context)?,
+            tls,
             dial: options.dial.clone(),
             timeout: options.connect_timeout,
         };
@@ -102,11 +121,11 @@ impl Client {
             .initial_stream_window_size(65_535 * 16)
             .initial_connection_window_size(65_535 * 32)
             .connect_with_connector_lazy(connector);
-        Ok(Self { channel, endpoints, deadline: options.deadline, expires: context.expires })
+        Ok(Self { channel, endpoints, options: options.clone(), expires })
     }
 
-    /// When the client certificate of the connection expires.
-    pub fn expires(&self) -> Timestamp {
+    /// When the client certificate of the connection expires, if it has one.
+    pub fn expires(&self) -> Option<Timestamp> {
         self.expires
     }
 
@@ -127,10 +146,11 @@ impl Client {
     }
 }
 
-/// One machine. Every call names it in the metadata, and the endpoint passes the call on.
+/// One machine. Every call names it in the metadata, and the endpoint passes the call on; a machine in maintenance
+/// mode is its own endpoint, and is not named.
 #[derive(Debug, Clone)]
 pub struct Node {
-    client: Client,
+    pub(super) client: Client,
     address: String,
     place: String,
     key: MetadataValue<Ascii>,
@@ -178,25 +198,6 @@ pub enum Event {
 impl Node {
     pub fn address(&self) -> &str {
         &self.address
-    }
-
-    pub async fn version(&self) -> Result<machine::Version> {
-        let mut client = self.machine();
-        let reply = self.unary(async move { client.version(self.request(())).await }).await?;
-        self.only(reply.messages, |message| message.metadata.as_ref())
-    }
-
-    /// Mounted file systems with their size and free space in bytes.
-    pub async fn mounts(&self) -> Result<Vec<machine::MountStat>> {
-        let mut client = self.machine();
-        let reply = self.unary(async move { client.mounts(self.request(())).await }).await?;
-        Ok(self.only(reply.messages, |message| message.metadata.as_ref())?.stats)
-    }
-
-    pub async fn services(&self) -> Result<Vec<machine::ServiceInfo>> {
-        let mut client = self.machine();
-        let reply = self.unary(async move { client.service_list(self.request(())).await }).await?;
-        Ok(self.only(reply.messages, |message| message.metadata.as_ref())?.services)
     }
 
     /// Applies a whole configuration (never a patch). `try_timeout` is for [`Mode::Try`]; without it Talos takes one
@@ -341,7 +342,7 @@ impl Node {
         reply.event.into_iter().filter_map(read).collect()
     }
 
-    fn machine(&self) -> MachineServiceClient<Channel> {
+    pub(super) fn machine(&self) -> MachineServiceClient<Channel> {
         MachineServiceClient::new(self.client.channel.clone())
             .max_decoding_message_size(MAX_MESSAGE)
             .max_encoding_message_size(MAX_MESSAGE)
@@ -353,27 +354,40 @@ impl Node {
             .max_encoding_message_size(MAX_MESSAGE)
     }
 
-    fn request<T>(&self, message: T) -> Request<T> {
+    pub(super) fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
-        request.metadata_mut().insert("node", self.key.clone());
+        if self.client.expires.is_some() {
+            request.metadata_mut().insert("node", self.key.clone());
+        }
         request
     }
 
     /// Awaits a call within the deadline and judges its failure.
-    async fn unary<T>(&self, call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T> {
-        match tokio::time::timeout(self.client.deadline, call).await {
+    pub(super) async fn unary<T>(
+        &self,
+        call: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<T> {
+        self.within(self.client.options.deadline, call).await
+    }
+
+    pub(super) async fn within<T>(
+        &self,
+        deadline: Duration,
+        call: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<T> {
+        match tokio::time::timeout(deadline, call).await {
             Ok(Ok(reply)) => Ok(reply.into_inner()),
             Ok(Err(status)) => Err(self.fault(&status)),
-            Err(_) => Err(fault::too_late(&self.place, self.client.deadline.as_secs_f64())),
+            Err(_) => Err(fault::too_late(&self.place, deadline.as_secs_f64())),
         }
     }
 
-    fn fault(&self, status: &Status) -> Error {
+    pub(super) fn fault(&self, status: &Status) -> Error {
         fault::from_status(status, &self.place)
     }
 
     /// The one message of an envelope, unless it only says why there is none.
-    fn only<T>(&self, messages: Vec<T>, metadata: impl Fn(&T) -> Option<&Metadata>) -> Result<T> {
+    pub(super) fn only<T>(&self, messages: Vec<T>, metadata: impl Fn(&T) -> Option<&Metadata>) -> Result<T> {
         let message = messages.into_iter().next();
         let message = message.ok_or_else(|| Error::failed("an empty answer").at(&self.place))?;
         match metadata(&message).filter(|metadata| !metadata.error.is_empty()) {
@@ -384,6 +398,6 @@ impl Node {
 }
 
 /// Whether the other side sent the status, rather than this side making it out of a broken connection.
-fn status_is_theirs(status: &Status) -> bool {
+pub(super) fn status_is_theirs(status: &Status) -> bool {
     std::error::Error::source(status).is_none()
 }

@@ -15,6 +15,17 @@ const NOT_OURS: &str =
 const ROLE: &str = "the talosconfig's role may not do this (changes and machine configs need os:admin); a Talos too old \
                     to know what was asked answers the same";
 
+/// The machine shows a certificate of another authority than the talosconfig's.
+const STRANGER: &str = "its certificate is not from the CA of the talosconfig";
+/// The same, as an endpoint says it that passes calls on (Go, crypto/x509).
+const STRANGER_BEHIND: &str = "certificate signed by unknown authority";
+
+/// Whether a call failed because the machine shows a certificate of nobody that is trusted, as one in maintenance mode
+/// does.
+pub fn is_stranger(error: &Error) -> bool {
+    [STRANGER, STRANGER_BEHIND].iter().any(|said| error.what.contains(said))
+}
+
 /// Judges a failed call. `place` names the node and how it was reached.
 pub(super) fn from_status(status: &Status, place: &str) -> Error {
     // Only a status that was made on this side has a cause.
@@ -63,9 +74,7 @@ fn from_tls(error: &rustls::Error) -> Error {
     use CertificateError as Bad;
     let (what, hint) = match error {
         rustls::Error::InvalidCertificate(bad) => match bad {
-            Bad::UnknownIssuer | Bad::BadSignature => {
-                ("its certificate is not from the CA of the talosconfig", WRONG_CA)
-            }
+            Bad::UnknownIssuer | Bad::BadSignature => (STRANGER, WRONG_CA),
             Bad::Expired | Bad::ExpiredContext { .. } | Bad::NotValidYet | Bad::NotValidYetContext { .. } => {
                 (
                     "its certificate is not valid at this time",

@@ -1,16 +1,19 @@
 //! Adapter to the Talos machine API: gRPC over mutual TLS, one call per node.
 //!
-//! [`config`] finds the credentials, [`connect`] carries the bytes, [`client`] makes the calls, [`resources`] reads
-//! what comes back.
+//! [`config`] finds the credentials, [`connect`] carries the bytes, [`client`] and [`calls`] make the calls,
+//! [`resources`] reads what comes back.
 
+pub mod calls;
 pub mod client;
 pub mod config;
 pub mod connect;
 mod fault;
+mod insecure;
 pub mod resources;
 
 pub use client::{Client, Node};
 pub use config::Context;
+pub use fault::is_stranger;
 
 /// The port of the machine API (siderolabs/talos, pkg/machinery/constants).
 pub const PORT: u16 = 50000;
@@ -29,6 +32,12 @@ pub mod proto {
     }
     pub mod machine {
         tonic::include_proto!("machine");
+    }
+    pub mod storage {
+        tonic::include_proto!("storage");
+    }
+    pub mod time {
+        tonic::include_proto!("time");
     }
     pub mod config {
         tonic::include_proto!("talos.resource.definitions.config");

@@ -129,6 +129,8 @@ kinds! {
     VolumeMount = "runtime", "MountStatuses.block.talos.dev";
     MountStatus = "runtime", "MountStatuses.runtime.talos.dev";
     MachineStatus = "runtime", "MachineStatuses.runtime.talos.dev";
+    Extension = "runtime", "ExtensionStatuses.runtime.talos.dev";
+    TimeStatus = "runtime", "TimeStatuses.v1alpha1.talos.dev";
     PlatformMetadata = "runtime", "PlatformMetadatas.talos.dev";
     SecurityState = "runtime", "SecurityStates.talos.dev";
     Member = "cluster", "Members.cluster.talos.dev";
@@ -145,6 +147,7 @@ pub mod id {
     pub const MACHINE_TYPE: &str = "machine-type";
     pub const NODENAME: &str = "nodename";
     pub const PLATFORM: &str = "platformmetadata";
+    pub const TIME: &str = "node";
     pub const SECURITY: &str = "securitystate";
     /// The configuration in force.
     pub const ACTIVE_CONFIG: &str = "v1alpha1";
@@ -201,6 +204,8 @@ pub struct BlockDevice {
     /// `disk` or `partition`.
     #[serde(rename = "type")]
     pub kind: String,
+    pub major: u32,
+    pub minor: u32,
     pub partition_name: String,
     pub partition_number: u32,
     pub parent: String,
@@ -323,6 +328,28 @@ pub struct Readiness {
 pub struct Condition {
     pub name: String,
     pub reason: String,
+}
+
+/// A system extension of the machine's image.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Extension {
+    pub metadata: ExtensionMetadata,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct ExtensionMetadata {
+    pub name: String,
+    pub version: String,
+}
+
+/// Whether the clock follows a time server.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct TimeStatus {
+    pub synced: bool,
+    pub sync_disabled: bool,
 }
 
 /// A machine of the cluster, as discovery knows it.

@@ -6,4 +6,5 @@ mod pki;
 mod record;
 mod recorded;
 mod server;
+mod wipe;
 mod wire;

@@ -1,4 +1,5 @@
 use nodeprep::error::Kind;
+use nodeprep::observe::about::about_all;
 use nodeprep::observe::disks::Holder;
 use nodeprep::observe::nodes::{Node, Status, observe, observe_all};
 use nodeprep::talos::proto::machine::MountStat;
@@ -16,9 +17,13 @@ fn machine() -> Machine {
             "MachineStatuses.runtime.talos.dev",
             &[("machine", "stage: Running\nstatus:\n  ready: false\n  unmetConditions:\n  - name: time\n    reason: no NTP\n")],
         )
-        .with("Disks.block.talos.dev", &[("vda", "size: 10"), ("nvme0n1", "size: 20\ntransport: nvme\nlater: 1")])
+        .with("Disks.block.talos.dev", &[("vda", "size: 10"), ("nvme0n1", "size: 20\nserial: S1\nlater: 1")])
         .with("SystemDisks.block.talos.dev", &[("system-disk", "diskID: vda\ndevPath: /dev/vda")])
-        .with("BlockDevices.block.talos.dev", &[("vda", "type: disk"), ("nvme0n1", "type: disk")])
+        .with(
+            "BlockDevices.block.talos.dev",
+            &[("vda", "type: disk"), ("nvme0n1", "type: disk\nmajor: 259\nminor: 2")],
+        )
+        .file("/run/udev/data/b259:2", "S:disk/by-diskseq/3\nI:1200450\nE:ID_SERIAL=x\nV:1\n")
         .with("DiscoveredVolumes.block.talos.dev", &[("vda", "type: disk\nname: gpt"), ("nvme0n1", "type: disk\nname: ''")])
         .with("VolumeStatuses.block.talos.dev", &[("u-openebs", "phase: Ready\nlocation: /dev/nvme1n1p1\nsize: 30")])
         .with(
@@ -68,7 +73,7 @@ async fn everything_of_a_machine_is_read_at_once() {
         (config.text.expose_secret(), config.version.as_str()),
         ("version: v1alpha1\n---\nkind: X\n", "7")
     );
-    assert_eq!(node.cert_days_left, 3501);
+    assert_eq!((node.cert_days_left, node.maintenance), (Some(3501), false));
 }
 
 #[tokio::test]
@@ -96,5 +101,106 @@ async fn a_dead_machine_is_observed_as_dead() {
         assert!(
             faults.iter().all(|(_, error)| error.kind == Kind::Unavailable && error.what.contains(address))
         );
+    }
+}
+
+#[tokio::test]
+async fn a_disk_is_free_only_when_udev_found_nothing_on_it_either() {
+    let record = |found: &str| format!("I:1200450\n{found}V:1\n");
+    let table = [
+        (Some(record("")), Ok(())),
+        (Some(record("E:ID_FS_TYPE=ntfs\n")), Err("holds ntfs")),
+        (Some(record("E:ID_FS_TYPE=linux_raid_member\n")), Err("holds a RAID array")),
+        (Some(record("E:ID_PART_TABLE_TYPE=dos\n")), Err("holds an MBR with 0 partitions")),
+        (Some("E:ID_FS_TYPE=\n".into()), Err("is not done with it yet")),
+        (Some("x".repeat(1 << 20)), Err("is longer than")),
+        (None, Err("has no record of it yet")),
+    ];
+    for (record, free) in table {
+        let mut machine = machine();
+        machine.files =
+            record.iter().map(|text| ("/run/udev/data/b259:2".to_owned(), text.clone())).collect();
+        let disks = observed(machine).await.disks.unwrap();
+        let found = &disks[0].eligible;
+        match (found, free) {
+            (Ok(()), Ok(())) => {}
+            (Err(why), Err(words)) if why.contains(words) => {}
+            _ => panic!("{found:?} instead of {free:?}"),
+        }
+    }
+}
+
+/// A client whose connections all go to one server, whatever they are made to.
+fn client_of(address: std::net::SocketAddr, ca: &Ca) -> Client {
+    let dial: nodeprep::talos::connect::Dial = std::sync::Arc::new(move |_, _| {
+        Box::pin(async move {
+            let stream = tokio::net::TcpStream::connect(address).await?;
+            Ok(Box::new(stream) as Box<dyn nodeprep::talos::connect::Io>)
+        })
+    });
+    let options = Options { dial, ..Options::default() };
+    Client::connect(&context(ca, ca), &["10.0.0.7".into()], &options).unwrap()
+}
+
+#[tokio::test]
+async fn a_machine_in_maintenance_mode_is_read_without_credentials_and_one_that_is_not_is_not() {
+    let stage = |stage: &str| {
+        let status = format!("stage: {stage}\nstatus: {{ready: true}}\n");
+        machine().with("MachineStatuses.runtime.talos.dev", &[("machine", status.as_str())])
+    };
+    let ca = Ca::new();
+    let address = Server::maintenance(stage("maintenance")).listen().await;
+    let node = observe(&client_of(address, &ca), "10.0.0.7", now()).await.unwrap();
+    assert!(node.maintenance && node.faults().is_empty(), "{:?}", node.faults());
+    assert_eq!(node.cert_days_left, None);
+    assert!(
+        node.config.unwrap().is_none() && node.labels.unwrap().is_none(),
+        "what needs a role is not asked for"
+    );
+    assert_eq!(node.disks.unwrap().len(), 2);
+
+    // A stranger's certificate alone proves nothing.
+    let address = Server::maintenance(stage("running")).listen().await;
+    let node = observe(&client_of(address, &ca), "10.0.0.7", now()).await.unwrap();
+    assert!(!node.maintenance && !node.answers());
+    let error = node.version.unwrap_err();
+    assert!(error.what.contains("not from the CA of the talosconfig"), "{error}");
+}
+
+#[tokio::test]
+async fn extensions_and_clocks_are_told_and_a_silent_time_server_is_data() {
+    let seconds = jiff::Timestamp::now().as_second();
+    let with = |clock: Option<(i64, i64)>| {
+        let mut machine = machine()
+            .with(
+                "ExtensionStatuses.runtime.talos.dev",
+                &[("0", "image: x\nmetadata:\n  name: iscsi-tools\n  version: v0.2.0\n")],
+            )
+            .with(
+                "TimeStatuses.v1alpha1.talos.dev",
+                &[("node", "synced: true\nepoch: 1\nsyncDisabled: false\n")],
+            );
+        machine.clock = clock;
+        machine
+    };
+    for (clock, here, server) in [
+        (Some((seconds + 3600, seconds + 3600)), Some(3600), Some(0)),
+        (Some((seconds - 3600, seconds)), Some(-3600), Some(-3600)),
+        (None, None, None),
+    ] {
+        let ca = Ca::new();
+        let address = Server::new(with(clock), &ca, &ca).listen().await.to_string();
+        let client = Client::connect(&context(&ca, &ca), &[address], &Options::default()).unwrap();
+        let nodes = observe_all(&client, &["10.0.0.7".into()], now()).await.unwrap();
+        let about = about_all(&client, &nodes).await.remove(0).unwrap();
+        assert_eq!(about.extensions.unwrap(), [("iscsi-tools".to_owned(), "v0.2.0".to_owned())]);
+        assert_eq!(about.synced.unwrap(), Some(true));
+        let near = |found: Option<i64>, wanted: Option<i64>| match (found, wanted) {
+            (Some(found), Some(wanted)) => (found - wanted).abs() < 600,
+            (found, wanted) => found == wanted,
+        };
+        let told = about.clock.ok();
+        assert!(near(told.map(|clock| clock.ahead_of_here.as_secs()), here), "{told:?}");
+        assert!(near(told.map(|clock| clock.ahead_of_server.as_secs()), server), "{told:?}");
     }
 }

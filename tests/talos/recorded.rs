@@ -5,7 +5,8 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use nodeprep::observe::disks::{Disk, Facts, Holder, join};
+use nodeprep::observe::disks::udev::{self, Record};
+use nodeprep::observe::disks::{Disk, Facts, Holder, join, unproven};
 use nodeprep::sandbox::machine::{Apply, Mode};
 use nodeprep::sandbox::scenario::Scenario;
 use nodeprep::sandbox::world::World;
@@ -46,14 +47,19 @@ fn only<T: Spec>() -> T {
     items.remove(0).spec
 }
 
+/// udev's records are files, which were not recorded: it is to have found nothing more than Talos did.
 fn disks(folder: &str) -> Vec<Disk> {
-    join(&Facts {
+    let facts = Facts {
         disks: items_of::<DiskSpec>(folder),
         system_disk: items_of::<SystemDisk>(folder).pop().map(|system| system.spec.disk_id),
         devices: items_of::<BlockDevice>(folder),
         discovered: items_of::<DiscoveredVolume>(folder),
-        volumes: items_of::<VolumeStatus>(folder),
-    })
+        volumes: Some(items_of::<VolumeStatus>(folder)),
+        mounts: items_of::<MountStatus>(folder),
+        ..Facts::default()
+    };
+    let asked = unproven(&facts).map(|(id, _)| (id.to_owned(), Ok(Record::default()))).collect();
+    join(&Facts { udev: asked, ..facts })
 }
 
 #[test]
@@ -78,6 +84,22 @@ fn its_disks_are_told_apart_by_what_they_hold() {
     assert!(disks.iter().any(|disk| disk.id == "vda" && disk.system && disk.holder == Holder::System));
     assert!(disks.iter().any(|disk| disk.id == "nvme2n1" && disk.holder.to_string().contains("xfs")));
     assert!(disks.iter().all(|disk| disk.spec.size > 0 || disk.is_memory()), "sizes are read");
+    let system = disks.iter().find(|disk| disk.system).unwrap();
+    assert!(system.uses.mounts.contains(&"/var".to_owned()), "{:?}", system.uses);
+}
+
+#[test]
+fn udev_is_asked_about_the_disks_on_which_talos_sees_nothing() {
+    let facts = Facts {
+        disks: items::<DiskSpec>(),
+        devices: items::<BlockDevice>(),
+        discovered: items::<DiscoveredVolume>(),
+        ..Facts::default()
+    };
+    let paths: Vec<_> = unproven(&facts).map(|(id, device)| (id, udev::path(device))).collect();
+    let expected = [("nvme0n1", "/run/udev/data/b259:2"), ("nvme1n1", "/run/udev/data/b259:1")];
+    assert_eq!(paths, expected.map(|(id, path)| (id, path.to_owned())));
+    assert!(join(&facts).iter().all(|disk| disk.eligible.is_err()), "without an answer none is free");
 }
 
 #[test]
@@ -85,7 +107,9 @@ fn a_disk_that_was_given_away_is_the_volumes() {
     let disks = disks("applied/");
     let disk = disks.iter().find(|disk| disk.id == "nvme0n1").unwrap();
     assert_eq!(disk.holder, Holder::UserVolume("openebs".into()));
-    assert!(disk.eligible.is_err());
+    assert!(disk.eligible.is_err() && disk.uses.strays.is_empty());
+    assert_eq!(disk.uses.volumes, [("u-openebs".to_owned(), "ready".to_owned())]);
+    assert_eq!(disk.uses.mounts, ["/var/mnt/openebs"]);
     let volumes = items_of::<VolumeStatus>("applied/");
     let volume = volumes.iter().find(|volume| volume.id == "u-openebs").unwrap();
     assert_eq!((volume.spec.phase.as_str(), volume.spec.location.as_str()), ("ready", "/dev/nvme0n1p1"));

@@ -13,8 +13,15 @@ use nodeprep::talos::proto::cosi::resource::state_server::{State, StateServer};
 use nodeprep::talos::proto::cosi::resource::{self as cosi, EventType};
 use nodeprep::talos::proto::machine::machine_service_server::{MachineService, MachineServiceServer};
 use nodeprep::talos::proto::machine::{self as machine, ApplyConfigurationResponse, VersionResponse};
+use nodeprep::talos::proto::storage::storage_service_server::{StorageService, StorageServiceServer};
+use nodeprep::talos::proto::storage::{
+    BlockDeviceWipe, BlockDeviceWipeDescriptor, BlockDeviceWipeRequest, BlockDeviceWipeResponse,
+};
+use nodeprep::talos::proto::time::time_service_server::{TimeService, TimeServiceServer};
+use nodeprep::talos::proto::time::{Time, TimeResponse};
 use nodeprep::talos::resources::{MachineConfig, Spec};
 use prost::Message;
+use rustls::pki_types::PrivateKeyDer;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -39,6 +46,29 @@ pub struct Machine {
     pub refuses: Option<(Code, String)>,
     pub mounts: Vec<machine::MountStat>,
     pub delay: Duration,
+    /// Files by path.
+    pub files: BTreeMap<String, String>,
+    /// The clock, in seconds since 1970, and that of the time server.
+    pub clock: Option<(i64, i64)>,
+    /// Calls need not name a node.
+    pub bare: bool,
+    /// The wipes that were carried out, a line each: devices and how.
+    pub wipes: Arc<Mutex<Vec<String>>>,
+    /// Specs that replace those of before once something was wiped.
+    pub after_wipe: BTreeMap<String, BTreeMap<String, String>>,
+    /// What goes wrong with a wipe.
+    pub wipe_fault: WipeFault,
+}
+
+#[derive(Clone, Default)]
+pub enum WipeFault {
+    #[default]
+    None,
+    /// It is carried out, and the reply is lost.
+    LostAfter,
+    /// It is not carried out, and the reply is lost.
+    LostBefore,
+    Refuses(&'static str),
 }
 
 impl Machine {
@@ -53,16 +83,26 @@ impl Machine {
         self
     }
 
+    #[must_use]
+    pub fn file(mut self, path: &str, text: &str) -> Self {
+        self.files.insert(path.into(), text.into());
+        self
+    }
+
     async fn note<T>(&self, request: &Request<T>) -> Result<(), Status> {
-        let node =
-            request.metadata().get("node").ok_or_else(|| Status::invalid_argument("no node is named"))?;
-        self.asked.lock().unwrap().push(node.to_str().unwrap().to_owned());
+        let node = request.metadata().get("node").map(|node| node.to_str().unwrap().to_owned());
+        if node.is_none() && !self.bare {
+            return Err(Status::invalid_argument("no node is named"));
+        }
+        self.asked.lock().unwrap().extend(node);
         tokio::time::sleep(self.delay).await;
         Ok(())
     }
 
     fn found(&self, kind: &str) -> Result<&BTreeMap<String, String>, Status> {
-        self.resources.get(kind).ok_or_else(|| Status::permission_denied("access denied"))
+        let wiped = !self.wipes.lock().unwrap().is_empty();
+        let after = self.after_wipe.get(kind).filter(|_| wiped);
+        after.or_else(|| self.resources.get(kind)).ok_or_else(|| Status::permission_denied("access denied"))
     }
 }
 
@@ -138,8 +178,18 @@ impl MachineService for Machine {
         Ok(Response::new(machine::MountsResponse { messages: vec![message] }))
     }
 
-    async fn read(&self, _: Request<machine::ReadRequest>) -> Result<Response<Self::ReadStream>, Status> {
-        Err(Status::unimplemented("unknown method Read"))
+    async fn read(
+        &self,
+        request: Request<machine::ReadRequest>,
+    ) -> Result<Response<Self::ReadStream>, Status> {
+        self.note(&request).await?;
+        let path = request.into_inner().path;
+        let text =
+            self.files.get(&path).ok_or_else(|| Status::not_found(format!("stat {path}: no such file")))?;
+        // In two pieces, as a stream may come.
+        let (first, second) = text.as_bytes().split_at(text.len() / 2);
+        let chunks = [first, second].map(|bytes| Ok(common::Data { metadata: None, bytes: bytes.to_vec() }));
+        Ok(Response::new(Box::pin(tokio_stream::iter(chunks)) as Self::ReadStream))
     }
 
     async fn service_list(
@@ -148,6 +198,46 @@ impl MachineService for Machine {
     ) -> Result<Response<machine::ServiceListResponse>, Status> {
         self.note(&request).await?;
         Err(Status::unimplemented("unknown method ServiceList"))
+    }
+}
+
+#[tonic::async_trait]
+impl StorageService for Machine {
+    async fn block_device_wipe(
+        &self,
+        request: Request<BlockDeviceWipeRequest>,
+    ) -> Result<Response<BlockDeviceWipeResponse>, Status> {
+        self.note(&request).await?;
+        match self.wipe_fault {
+            WipeFault::Refuses(text) => return Err(Status::failed_precondition(text)),
+            WipeFault::LostBefore => return Err(Status::unavailable("the connection broke")),
+            WipeFault::None | WipeFault::LostAfter => {}
+        }
+        let describe = |device: &BlockDeviceWipeDescriptor| {
+            assert!(
+                !device.skip_volume_check && !device.skip_secondary_check,
+                "the node's own checks are kept"
+            );
+            let drop = if device.drop_partition { "-drop" } else { "" };
+            format!("{}{drop}{}", device.device, if device.method == 1 { "-zeroes" } else { "" })
+        };
+        let devices: Vec<_> = request.get_ref().devices.iter().map(describe).collect();
+        self.wipes.lock().unwrap().push(devices.join(" "));
+        match self.wipe_fault {
+            WipeFault::LostAfter => Err(Status::unavailable("the connection broke")),
+            _ => Ok(Response::new(BlockDeviceWipeResponse { messages: vec![BlockDeviceWipe::default()] })),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl TimeService for Machine {
+    async fn time(&self, request: Request<()>) -> Result<Response<TimeResponse>, Status> {
+        self.note(&request).await?;
+        let (local, remote) = self.clock.ok_or_else(|| Status::unknown("error querying NTP server"))?;
+        let at = |seconds| Some(prost_types::Timestamp { seconds, nanos: 0 });
+        let time = Time { localtime: at(local), remotetime: at(remote), ..Default::default() };
+        Ok(Response::new(TimeResponse { messages: vec![time] }))
     }
 }
 
@@ -218,10 +308,30 @@ pub struct Server {
 
 impl Server {
     pub fn new(machine: Machine, ca: &Ca, clients: &Ca) -> Self {
-        let tls = ca.authority.server(&clients.authority, &["h2"]).unwrap();
+        Self::over(machine, ca.authority.server(&clients.authority, &["h2"]).unwrap())
+    }
+
+    /// As in maintenance mode: with a certificate of its own making, and without asking for one.
+    pub fn maintenance(machine: Machine) -> Self {
+        let made = rcgen::generate_simple_self_signed(["maintenance-service.talos.dev".to_owned()]).unwrap();
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let mut tls =
+            rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_no_client_auth()
+                .with_single_cert(vec![made.cert.der().clone()], key)
+                .unwrap();
+        tls.alpn_protocols = vec![b"h2".to_vec()];
+        Self::over(Machine { bare: true, ..machine }, Arc::new(tls))
+    }
+
+    fn over(machine: Machine, tls: Arc<rustls::ServerConfig>) -> Self {
         let (streams, incoming) = mpsc::channel(8);
         let state = StateServer::new(machine.clone()).max_encoding_message_size(MAX_MESSAGE);
         let serving = tonic::transport::Server::builder()
+            .add_service(StorageServiceServer::new(machine.clone()))
+            .add_service(TimeServiceServer::new(machine.clone()))
             .add_service(MachineServiceServer::new(machine))
             .add_service(state)
             .serve_with_incoming(ReceiverStream::new(incoming));

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::observe::disks::{Disk as Observed, Holder};
+use crate::observe::disks::{Disk as Observed, Holder, Uses};
 use crate::sandbox::host::Speed;
 use crate::talos::resources::DiskSpec;
 
@@ -46,7 +46,8 @@ pub enum Contents {
     Gpt(Vec<Partition>),
     /// A table that Talos does not recognise, with so many partitions that only the kernel knows of.
     Mbr(u32),
-    /// Something on the whole disk, such as `xfs`, `lvm2-pv` or `luks`.
+    /// Something on the whole disk: in Talos' words, such as `xfs`, `lvm2-pv` or `luks`, or what only udev recognises,
+    /// in its words, such as `ntfs` or `linux_raid_member`.
     Whole(String),
 }
 
@@ -61,6 +62,29 @@ pub struct Partition {
     /// In bytes.
     pub size: u64,
 }
+
+/// What Talos recognises on a whole disk (siderolabs/go-blockdevice, blkid).
+const RECOGNISED: [&str; 14] = [
+    "xfs",
+    "ext2",
+    "ext3",
+    "ext4",
+    "vfat",
+    "btrfs",
+    "iso9660",
+    "squashfs",
+    "swap",
+    "luks",
+    "lvm2-pv",
+    "bluestore",
+    "zfs",
+    "talosmeta",
+];
+
+/// The major number of NVMe disks' devices; here of all.
+const MAJOR: u64 = 259;
+/// So many minor numbers are one disk's.
+const MINORS: u64 = 64;
 
 /// What a GPT takes for itself, in bytes.
 const TABLE: u64 = 2 << 20;
@@ -86,7 +110,8 @@ impl Disk {
         match &self.contents {
             Contents::Nothing | Contents::Mbr(_) => "",
             Contents::Talos | Contents::Gpt(_) => "gpt",
-            Contents::Whole(format) => format,
+            Contents::Whole(format) if RECOGNISED.contains(&format.as_str()) => format,
+            Contents::Whole(_) => "",
         }
     }
 
@@ -124,6 +149,7 @@ impl Disk {
         let taken: u64 = match &self.contents {
             Contents::Nothing | Contents::Mbr(_) => 0,
             Contents::Gpt(partitions) => partitions.iter().map(|partition| partition.size).sum(),
+            Contents::Whole(format) if !RECOGNISED.contains(&format.as_str()) => 0,
             Contents::Talos | Contents::Whole(_) => return None,
         };
         Some(self.size.saturating_sub(taken + TABLE))
@@ -172,8 +198,9 @@ impl Disk {
             id: self.name.clone(),
             spec,
             system: self.contents == Contents::Talos,
-            holder: Holder::Unknown,
+            holder: Holder::Unknown(String::new()),
             partitions: Vec::new(),
+            uses: Uses::default(),
             eligible: Ok(()),
         }
     }
@@ -201,9 +228,23 @@ impl Disk {
         found
     }
 
-    /// Ids and specs of the kernel's devices.
-    pub fn devices(&self) -> Vec<(String, Value)> {
-        let mut found = vec![(self.name.clone(), json!({"type": "disk", "major": 259, "minor": 0}))];
+    /// What udev's record of it says; `place` is its place among the machine's disks. Nothing when another device is
+    /// at this path.
+    pub fn record(&self, place: u64, path: &str) -> Option<String> {
+        let found = match &self.contents {
+            Contents::Nothing => String::new(),
+            Contents::Talos | Contents::Gpt(_) => "E:ID_PART_TABLE_TYPE=gpt\n".to_owned(),
+            Contents::Mbr(_) => "E:ID_PART_TABLE_TYPE=dos\n".to_owned(),
+            Contents::Whole(format) => format!("E:ID_FS_TYPE={format}\n"),
+        };
+        let own = format!("/run/udev/data/b{MAJOR}:{}", place * MINORS);
+        (path == own).then(|| format!("I:1000000\nE:ID_SERIAL={}\n{found}V:1\n", self.serial))
+    }
+
+    /// Ids and specs of the kernel's devices; `place` is its place among the machine's disks.
+    pub fn devices(&self, place: u64) -> Vec<(String, Value)> {
+        let first = place * MINORS;
+        let mut found = vec![(self.name.clone(), json!({"type": "disk", "major": MAJOR, "minor": first}))];
         let count = match &self.contents {
             Contents::Mbr(count) => usize::try_from(*count).unwrap_or_default(),
             _ => self.partitions().len(),
@@ -212,7 +253,7 @@ impl Disk {
         for index in 1..=count {
             let label = labels.get(index - 1).map_or("", |partition| partition.label.as_str());
             let spec = json!({
-                "type": "partition", "major": 259, "minor": index, "partitionName": label,
+                "type": "partition", "major": MAJOR, "minor": first + index as u64, "partitionName": label,
                 "partitionNumber": index, "parent": self.name,
             });
             found.push((self.partition(index), spec));
@@ -252,6 +293,7 @@ mod tests {
             (Contents::Nothing, true),
             (Contents::Mbr(2), true),
             (Contents::Whole("xfs".into()), false),
+            (Contents::Whole("ntfs".into()), true),
             (Contents::Talos, false),
         ] {
             let disk = Disk { size: 1 << 40, contents: contents.clone(), ..Disk::default() };

@@ -200,12 +200,12 @@ pub fn render(machine: &Machine) -> Specs {
 type Put<'a> = &'a mut dyn FnMut(&str, &str, Value);
 
 fn disks(machine: &Machine, put: Put<'_>) {
-    for disk in &machine.disks {
+    for (place, disk) in (0..).zip(&machine.disks) {
         put("Disks.block.talos.dev", &disk.name, disk.spec());
         disk.discovered()
             .into_iter()
             .for_each(|(id, spec)| put("DiscoveredVolumes.block.talos.dev", &id, spec));
-        disk.devices().into_iter().for_each(|(id, spec)| put("BlockDevices.block.talos.dev", &id, spec));
+        disk.devices(place).into_iter().for_each(|(id, spec)| put("BlockDevices.block.talos.dev", &id, spec));
     }
     if let Some(system) = machine.system_disk() {
         let spec = json!({"diskID": system.name, "devPath": system.path()});

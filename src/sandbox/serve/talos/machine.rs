@@ -160,7 +160,12 @@ impl MachineService for Api {
         let read = |machine: &Machine| match path.as_str() {
             "/proc/mounts" => Ok(mounts(machine)),
             "/system/state/config.yaml" => Ok(machine.persistent.clone().unwrap_or_default()),
-            path => Err(Status::not_found(format!("stat {path}: no such file or directory"))),
+            path => {
+                let mut records =
+                    (0..).zip(&machine.disks).filter_map(|(place, disk)| disk.record(place, path));
+                let missing = || Status::not_found(format!("stat {path}: no such file or directory"));
+                records.next().ok_or_else(missing)
+            }
         };
         self.bytes(&caller, "Read", read).await
     }

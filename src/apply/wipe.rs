@@ -1,0 +1,74 @@
+//! Wiping a disk: found again by serial and WWID right before the call, and looked at after it.
+
+use tokio::time::Instant;
+
+use super::engine::STEP_DEADLINE;
+use super::node::{RECHECK, await_open};
+use crate::error::{Error, Kind, Result};
+use crate::event::Events;
+use crate::observe::nodes;
+use crate::plan::wipe::{Now, Wipe, look};
+use crate::talos::calls::Device;
+use crate::talos::resources::DiscoveredVolume;
+use crate::talos::{Client, Node};
+
+/// True when something was wiped; false when nothing was left to wipe.
+pub(super) async fn wipe(client: &Client, work: &Wipe, events: &Events) -> Result<bool> {
+    let node = client.node(&work.address)?;
+    let devices = match look(work, &nodes::disks(&node).await?)? {
+        Now::Wiped => return Ok(false),
+        Now::Same(devices) => devices,
+        Now::Other => {
+            return Err(Error::refused(format!(
+                "{}: {} holds something else by now",
+                work.address, work.what
+            ))
+            .hint("run it again, to plan from what is there now"));
+        }
+    };
+    let devices: Vec<Device> = devices.into_iter().map(|(name, drop)| Device { name, drop }).collect();
+    match node.wipe(&devices, work.zeroes).await {
+        Ok(()) => await_wiped(&node, work, events).await?,
+        Err(error) if error.kind == Kind::Unavailable => lost(&node, work, error, events).await?,
+        Err(error) => return Err(error),
+    }
+    Ok(true)
+}
+
+/// The node says it is done; wait until it also sees so.
+async fn await_wiped(node: &Node, work: &Wipe, events: &Events) -> Result<()> {
+    if work.is_blind() {
+        events.warn(format!("{}: the node says it was wiped; nothing else can tell", work.what));
+        return Ok(());
+    }
+    let check = async || {
+        let open = match look(work, &nodes::disks(node).await?)? {
+            Now::Wiped => None,
+            Now::Same(_) | Now::Other => Some("the node has not looked at it again yet".to_owned()),
+        };
+        Ok(open.map(|why| (work.what.clone(), why)))
+    };
+    await_open::<DiscoveredVolume>(node, events, check).await.map_err(|(what, last)| {
+        Error::failed(format!("{}: {what} was wiped, but is not seen as empty: {last}", work.address))
+            .hint("`nodeprep discover` shows what is seen on it; run it again")
+    })
+}
+
+/// A lost reply is settled by looking: what is wiped was wiped, and what is as before was not.
+async fn lost(node: &Node, work: &Wipe, error: Error, events: &Events) -> Result<()> {
+    if work.zeroes {
+        return Err(error.hint("whether every byte was overwritten can't be seen: run it again"));
+    }
+    events.warn("the reply to the wipe was lost; looking at the disk");
+    let deadline = Instant::now() + STEP_DEADLINE;
+    while Instant::now() < deadline {
+        tokio::time::sleep(RECHECK).await;
+        let Ok(disks) = nodes::disks(node).await else { continue };
+        match look(work, &disks)? {
+            Now::Wiped => return Ok(()),
+            Now::Same(_) => return Err(error.hint("nothing was wiped: run it again")),
+            Now::Other => {}
+        }
+    }
+    Err(error.hint("a part of the disk was wiped: run it again"))
+}

@@ -1,0 +1,65 @@
+//! `remove`: takes a user volume away from nodes, and its data with it.
+
+use super::Global;
+use super::global::observe;
+use super::wipe::{Tokens, carry_out};
+use crate::error::{Error, Result};
+use crate::observe::claims::{LocalVolume, local_volumes};
+use crate::observe::nodes::Node;
+use crate::plan::Plan;
+use crate::plan::remove::{find, plan};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The user volume; --nodes says of which nodes.
+    #[arg(long, value_name = "NAME")]
+    volume: String,
+    #[command(flatten)]
+    tokens: Tokens,
+    /// Unmount it only; its partition and data stay, and Talos adopts them when the volume is asked for again.
+    #[arg(long)]
+    keep_data: bool,
+    /// Do not ask the cluster which of its volumes lie there.
+    #[arg(long)]
+    ignore_cluster: bool,
+    /// Carry the plan out unasked; it is no token.
+    #[arg(short, long)]
+    yes: bool,
+}
+
+pub async fn run(global: &Global, args: &Args) -> Result<()> {
+    if global.nodes.is_empty() {
+        return Err(
+            Error::invalid("no nodes are named").hint("name the nodes that lose the volume with --nodes")
+        );
+    }
+    carry_out(global, "remove", args.yes, async |client, addresses| {
+        let residents = residents(global, args).await?;
+        let nodes = observe(client, addresses).await?;
+        let removals: Result<Vec<_>> =
+            nodes.iter().map(|node| find(node, &args.volume, args.keep_data, &residents)).collect();
+        let removals = removals?;
+        let wipes: Vec<_> = removals.iter().filter_map(|removal| removal.wipe.clone()).collect();
+        let tokens = args.tokens.with_typed(&wipes)?;
+        let simulated = nodes.iter().any(Node::simulated);
+        let mut plan = Plan { simulated, ..plan(removals, &tokens)? };
+        if global.file.exists() && global.intent()?.volumes.iter().any(|volume| volume.name == args.volume) {
+            let (name, file) = (&args.volume, global.file.display());
+            plan.warnings
+                .push(format!("{file} still asks for volume {name}: the next apply would make it again"));
+        }
+        Ok(plan)
+    })
+    .await
+}
+
+async fn residents(global: &Global, args: &Args) -> Result<Vec<LocalVolume>> {
+    if args.ignore_cluster {
+        return Ok(Vec::new());
+    }
+    let read = async { local_volumes(&global.cluster().await?).await };
+    read.await.map_err(|e| {
+        Error::refused(format!("the cluster could not be asked which of its volumes lie there: {}", e.what))
+            .hint("--ignore-cluster removes the volume all the same, with whatever lies on it")
+    })
+}

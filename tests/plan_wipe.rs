@@ -1,0 +1,472 @@
+//! What may be wiped and removed: never without the disk's token, never what is in use, never what can't be told apart.
+
+use nodeprep::error::Kind;
+use nodeprep::observe::claims::LocalVolume;
+use nodeprep::observe::disks::udev::Record;
+use nodeprep::observe::disks::{Facts, join};
+use nodeprep::observe::nodes::{MachineConfig, Mount, Node, Status, Version};
+use nodeprep::plan::wipe::{Asked, Now, Wipe, find, look, plan};
+use nodeprep::plan::{Action, Plan, Risk, remove};
+use nodeprep::talos::resources::{BlockDevice, DiscoveredVolume, DiskSpec, Item, MountStatus, VolumeStatus};
+use secrecy::ExposeSecret;
+
+const CONFIG: &str = "version: v1alpha1\nmachine:\n    type: worker\n";
+const VOLUME: &str = "---\napiVersion: v1alpha1\nkind: UserVolumeConfig\nname: openebs\n";
+
+fn item<T>(id: &str, spec: T) -> Item<T> {
+    Item { id: id.into(), version: "1".into(), labels: Default::default(), spec }
+}
+
+fn disk(id: &str, serial: &str, wwid: &str) -> Item<DiskSpec> {
+    let spec = DiskSpec {
+        dev_path: format!("/dev/{id}"),
+        size: 100 << 30,
+        serial: serial.into(),
+        wwid: wwid.into(),
+        ..DiskSpec::default()
+    };
+    item(id, spec)
+}
+
+fn whole(id: &str, name: &str) -> Item<DiscoveredVolume> {
+    item(id, DiscoveredVolume { kind: "disk".into(), name: name.into(), ..Default::default() })
+}
+
+fn part(disk: &str, index: u32, label: &str) -> Item<DiscoveredVolume> {
+    let spec = DiscoveredVolume {
+        kind: "partition".into(),
+        parent: disk.into(),
+        name: "xfs".into(),
+        partition_label: label.into(),
+        partition_index: index,
+        size: 1 << 30,
+        ..Default::default()
+    };
+    item(&format!("{disk}p{index}"), spec)
+}
+
+/// A system disk `vda`, an empty disk, a disk with xfs on it, and one with a volume `openebs` that the node does not
+/// have.
+fn facts() -> Facts {
+    let disks = vec![
+        disk("vda", "SYS", "w.SYS"),
+        disk("nvme0n1", "BLANK", "w.BLANK"),
+        disk("nvme1n1", "XFS", "w.XFS"),
+        disk("nvme2n1", "OLD", "w.OLD"),
+    ];
+    let discovered = vec![
+        whole("vda", "gpt"),
+        part("vda", 1, "EPHEMERAL"),
+        whole("nvme0n1", ""),
+        whole("nvme1n1", "xfs"),
+        whole("nvme2n1", "gpt"),
+        part("nvme2n1", 1, "u-openebs"),
+        part("nvme2n1", 2, "other"),
+    ];
+    Facts {
+        system_disk: Some("vda".into()),
+        discovered,
+        udev: disks.iter().map(|disk| (disk.id.clone(), Ok(Record::default()))).collect(),
+        disks,
+        volumes: Some(Vec::new()),
+        ..Facts::default()
+    }
+}
+
+/// The same, but the disk's only partition is a volume that the node has and has mounted.
+fn with_volume() -> Facts {
+    let mut facts = facts();
+    facts.discovered.retain(|found| found.spec.partition_label != "other");
+    let status =
+        VolumeStatus { phase: "ready".into(), location: "/dev/nvme2n1p1".into(), ..Default::default() };
+    facts.volumes = Some(vec![item("u-openebs", status)]);
+    let mount = MountStatus {
+        source: "/dev/nvme2n1p1".into(),
+        target: "/var/mnt/openebs".into(),
+        ..Default::default()
+    };
+    facts.mounts = vec![item("u-openebs", mount)];
+    facts
+}
+
+fn node(address: &str, facts: &Facts) -> Node {
+    let version = Version {
+        tag: "v1.11.5".into(),
+        parsed: (1, 11, 5),
+        platform: "metal".into(),
+        container: false,
+        arch: "amd64".into(),
+        simulated: false,
+    };
+    let mounts = facts.mounts.iter().map(|mount| Mount {
+        source: mount.spec.source.clone(),
+        target: mount.spec.target.clone(),
+        filesystem: "xfs".into(),
+        options: Vec::new(),
+        size: None,
+        available: None,
+    });
+    Node {
+        address: address.into(),
+        version: Ok(version),
+        hostname: Ok(Some("n1".into())),
+        machine_type: Ok(Some("worker".into())),
+        status: Ok(Status { stage: "running".into(), ready: true, unmet: Vec::new() }),
+        disks: Ok(join(facts)),
+        mounts: Ok(mounts.collect()),
+        volumes: Ok(facts.volumes.clone().unwrap_or_default()),
+        wanted_labels: Ok(Default::default()),
+        labels: Ok(None),
+        config: Ok(Some(MachineConfig { text: format!("{CONFIG}{VOLUME}").into(), version: "7".into() })),
+        maintenance: false,
+        cert_days_left: Some(300),
+    }
+}
+
+fn named(name: &str) -> [String; 1] {
+    [name.to_owned()]
+}
+
+/// Finds and plans with these tokens alone.
+fn planned(nodes: &[Node], asked: Asked<'_>) -> Result<Plan, (Kind, String)> {
+    let told = |e: nodeprep::error::Error| (e.kind, format!("{} / {}", e.what, e.hint.unwrap_or_default()));
+    plan(find(nodes, asked).map_err(told)?, asked.tokens).map_err(told)
+}
+
+fn wipes(plan: &Plan) -> Vec<&Wipe> {
+    let steps = plan.steps.iter();
+    steps
+        .filter_map(|step| match &step.action {
+            Action::Wipe(wipe) => Some(wipe),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn a_disk_is_wiped_only_by_its_own_token() {
+    let nodes = [node("10.0.0.1", &facts())];
+    let disks = named("nvme1n1");
+    for (name, tokens, words) in [
+        ("none", vec![], "--wipe-disk XFS"),
+        ("another disk's", vec!["OLD".to_owned()], "--wipe-disk XFS"),
+        ("its name", vec!["nvme1n1".to_owned()], "--wipe-disk XFS"),
+        ("a part of it", vec!["XF".to_owned()], "--wipe-disk XFS"),
+        ("in other letters", vec!["xfs".to_owned()], "--wipe-disk XFS"),
+    ] {
+        let asked = Asked { disks: &disks, tokens: &tokens, ..Asked::default() };
+        let (kind, what) = planned(&nodes, asked).expect_err(name);
+        assert_eq!(kind, Kind::Refused, "{name}");
+        assert!(what.contains(words), "{name}: {what}");
+    }
+    let tokens = named("XFS");
+    for asked in [
+        Asked { disks: &disks, tokens: &tokens, ..Asked::default() },
+        Asked { disks: &named("/dev/nvme1n1"), tokens: &tokens, ..Asked::default() },
+        Asked { tokens: &tokens, ..Asked::default() },
+        Asked { tokens: &["XFS".to_owned(), "XFS".to_owned()], ..Asked::default() },
+    ] {
+        let plan = planned(&nodes, asked).expect("it is its token");
+        let [step] = &plan.steps[..] else { panic!("{:?}", plan.steps) };
+        assert_eq!((step.risk, step.id.as_str()), (Risk::Destroy, "node/10.0.0.1/wipe/XFS"));
+        assert!(step.action.changes() && step.why.contains("xfs"), "{step:?}");
+        assert_eq!(
+            (wipes(&plan)[0].serial.as_deref(), wipes(&plan)[0].wwid.as_deref()),
+            (Some("XFS"), Some("w.XFS"))
+        );
+    }
+}
+
+#[test]
+fn what_must_not_be_wiped_is_refused_with_its_token_too() {
+    let change = |change: &dyn Fn(&mut Facts)| {
+        let mut facts = facts();
+        change(&mut facts);
+        node("10.0.0.1", &facts)
+    };
+    let spec = |facts: &mut Facts, change: &dyn Fn(&mut DiskSpec)| change(&mut facts.disks[2].spec);
+    let as_is = || change(&|_| {});
+    let mut maintenance = as_is();
+    maintenance.maintenance = true;
+    let mut old = as_is();
+    old.version.as_mut().expect("a version").parsed = (1, 9, 6);
+    let mut blind = as_is();
+    blind.volumes = Err(nodeprep::error::Error::unavailable("no answer"));
+    let on_top = |facts: &mut Facts| {
+        let upper =
+            BlockDevice { kind: "disk".into(), secondaries: vec!["nvme1n1".into()], ..Default::default() };
+        facts.devices.push(item("dm-0", upper));
+    };
+    let mounted = |facts: &mut Facts| {
+        let mount = MountStatus {
+            source: "/dev/nvme1n1".into(),
+            target: "/var/mnt/legacy".into(),
+            ..Default::default()
+        };
+        facts.mounts.push(item("x", mount));
+    };
+    let wanted = |facts: &mut Facts| {
+        facts.discovered.push(part("nvme1n1", 1, "u-data"));
+        facts.volumes =
+            Some(vec![item("u-data", VolumeStatus { phase: "waiting".into(), ..Default::default() })]);
+    };
+    let table: Vec<(&str, Node, &str, &str)> = vec![
+        ("the system disk", as_is(), "SYS", "Talos is installed on it"),
+        (
+            "Talos' disk, when the node does not say which it is",
+            change(&|facts| facts.system_disk = None),
+            "SYS",
+            "does not say which disk it runs from",
+        ),
+        ("a mounted disk", change(&mounted), "XFS", "mounted at /var/mnt/legacy"),
+        ("a volume in use", node("10.0.0.1", &with_volume()), "OLD", "volume u-openebs lies on it"),
+        ("a volume that Talos is about to adopt", change(&wanted), "XFS", "asks for volume data"),
+        ("a disk below another device", change(&on_top), "XFS", "dm-0 lies on it"),
+        ("a read-only disk", change(&|facts| spec(facts, &|it| it.readonly = true)), "XFS", "is read-only"),
+        ("a CD-ROM", change(&|facts| spec(facts, &|it| it.cdrom = true)), "XFS", "is a CD-ROM"),
+        (
+            "one disk seen twice, by serial",
+            change(&|facts| spec(facts, &|it| (it.serial, it.wwid) = ("OLD".into(), "w.OLD".into()))),
+            "OLD",
+            "more than one disk",
+        ),
+        (
+            "one disk seen twice, by another's serial",
+            change(&|facts| spec(facts, &|it| it.wwid = "w.OLD".into())),
+            "XFS",
+            "says it is the same disk",
+        ),
+        ("a node in maintenance mode", maintenance, "XFS", "maintenance mode"),
+        ("a Talos before 1.10", old, "XFS", "upgrade to Talos 1.10"),
+    ];
+    for (name, node, token, words) in table {
+        let (kind, what) =
+            planned(&[node], Asked { tokens: &named(token), ..Asked::default() }).expect_err(name);
+        assert_eq!(kind, Kind::Refused, "{name}: {what}");
+        assert!(what.contains(words), "{name}: no `{words}` in {what}");
+    }
+    let nameless = change(&|facts| spec(facts, &|it| (it.serial, it.wwid) = (String::new(), String::new())));
+    let asked = Asked { disks: &named("nvme1n1"), tokens: &named(""), ..Asked::default() };
+    assert!(planned(&[nameless], asked).expect_err("no serial").1.contains("neither serial nor WWID"));
+    let (kind, _) =
+        planned(&[blind], Asked { tokens: &named("XFS"), ..Asked::default() }).expect_err("blind");
+    assert_eq!(kind, Kind::Unavailable, "a part that could not be read stops it");
+}
+
+#[test]
+fn a_token_names_one_disk_of_all_nodes() {
+    let nodes = [node("10.0.0.1", &facts()), node("10.0.0.2", &facts())];
+    let tokens = named("XFS");
+    let (kind, what) = planned(&nodes, Asked { tokens: &tokens, ..Asked::default() }).expect_err("shared");
+    assert!(kind == Kind::Refused && what.contains("10.0.0.1 nvme1n1, 10.0.0.2 nvme1n1"), "{what}");
+    let (kind, what) =
+        planned(&nodes, Asked { tokens: &named("NOPE"), ..Asked::default() }).expect_err("unknown");
+    assert!(kind == Kind::Invalid && what.contains("NOPE"), "{what}");
+    let asked = Asked { disks: &named("nvme1n1"), tokens: &tokens, ..Asked::default() };
+    assert_eq!(planned(&nodes, asked).expect_err("a name of two nodes").0, Kind::Invalid);
+    assert_eq!(
+        planned(&nodes[..1], Asked { disks: &named("sdz"), ..asked }).expect_err("no disk").0,
+        Kind::Invalid
+    );
+}
+
+#[test]
+fn where_the_serial_does_not_tell_disks_apart_the_wwid_is_the_token() {
+    let mut facts = facts();
+    // Two namespaces of one controller.
+    facts.disks[3].spec.serial = "XFS".into();
+    let nodes = [node("10.0.0.1", &facts)];
+    let disks = named("nvme1n1");
+    let serial = planned(&nodes, Asked { disks: &disks, tokens: &named("XFS"), ..Asked::default() });
+    assert_eq!(serial.expect_err("a serial of two").0, Kind::Refused);
+    let wwid =
+        planned(&nodes, Asked { tokens: &named("w.XFS"), ..Asked::default() }).expect("one disk's WWID");
+    assert!(wipes(&wwid)[0].what.contains("nvme1n1"));
+}
+
+#[test]
+fn nothing_is_done_to_a_blank_disk_and_a_leftover_partition_goes_alone() {
+    let nodes = [node("10.0.0.1", &facts())];
+    let blank = planned(&nodes, Asked { tokens: &named("BLANK"), ..Asked::default() }).expect("a plan");
+    assert!(blank.is_empty() && blank.skipped.len() == 1);
+
+    let tokens = named("OLD");
+    let leftover = Asked { volume: Some("openebs"), tokens: &tokens, ..Asked::default() };
+    let plan = planned(&nodes, leftover).expect("a plan");
+    assert_eq!(wipes(&plan)[0].partition.as_deref(), Some("u-openebs"));
+    assert_eq!(plan.steps[0].id, "node/10.0.0.1/wipe/OLD/u-openebs");
+    let devices = look(wipes(&plan)[0], nodes[0].disks.as_ref().expect("disks")).expect("as it was");
+    assert_eq!(devices, Now::Same(vec![("nvme2n1p1".into(), true)]));
+
+    assert_eq!(planned(&nodes, Asked { tokens: &[], ..leftover }).expect_err("no token").0, Kind::Refused);
+    let none = planned(&nodes, Asked { volume: Some("nope"), ..leftover }).expect("a plan");
+    assert!(none.is_empty() && none.skipped.len() == 1);
+    let (kind, what) = planned(&[node("10.0.0.1", &with_volume())], leftover).expect_err("it has it");
+    assert!(kind == Kind::Refused && what.contains("nodeprep remove"), "{what}");
+}
+
+#[test]
+fn right_before_the_wipe_the_disk_is_found_again_whatever_its_name() {
+    let nodes = [node("10.0.0.1", &facts())];
+    let plan = planned(&nodes, Asked { tokens: &named("OLD"), ..Asked::default() }).expect("a plan");
+    let wipe = wipes(&plan)[0];
+    let then = |change: &dyn Fn(&mut Facts)| {
+        let mut facts = facts();
+        change(&mut facts);
+        look(wipe, &join(&facts))
+    };
+    let partitions_first = [("nvme2n1p1", true), ("nvme2n1p2", true), ("nvme2n1", false)];
+    let same = partitions_first.map(|(name, drop)| (name.to_owned(), drop)).to_vec();
+    assert_eq!(then(&|_| {}).expect("as it was"), Now::Same(same));
+
+    // The names swap: what is on the other disk stays out of it.
+    let swapped = then(&|facts| {
+        let (xfs, old) = (facts.disks[2].spec.clone(), facts.disks[3].spec.clone());
+        facts.disks[2].spec = DiskSpec { dev_path: "/dev/nvme1n1".into(), ..old };
+        facts.disks[3].spec = DiskSpec { dev_path: "/dev/nvme2n1".into(), ..xfs };
+        facts.discovered = vec![
+            whole("nvme2n1", "xfs"),
+            whole("nvme1n1", "gpt"),
+            part("nvme1n1", 1, "u-openebs"),
+            part("nvme1n1", 2, "other"),
+        ];
+    });
+    let Ok(Now::Same(devices)) = swapped else { panic!("{swapped:?}") };
+    assert!(devices.iter().all(|(name, _)| name.starts_with("nvme1n1")), "{devices:?}");
+
+    let wiped = then(&|facts| {
+        facts.discovered.retain(|found| !found.id.starts_with("nvme2n1"));
+        facts.discovered.push(whole("nvme2n1", ""));
+    });
+    assert_eq!(wiped.expect("wiped"), Now::Wiped);
+    let half = then(&|facts| facts.discovered.retain(|found| found.id != "nvme2n1p2"));
+    assert_eq!(half.expect("half"), Now::Other);
+    let written = then(&|facts| facts.discovered.push(part("nvme2n1", 3, "new")));
+    assert_eq!(written.expect("written"), Now::Other);
+
+    for (name, result) in [
+        ("gone", then(&|facts| facts.disks.retain(|disk| disk.id != "nvme2n1"))),
+        (
+            "there twice",
+            then(&|facts| facts.disks[2].spec.serial = "OLD".into()).and_then(|_| {
+                then(&|facts| {
+                    (facts.disks[2].spec.serial, facts.disks[2].spec.wwid) = ("OLD".into(), "w.OLD".into());
+                })
+            }),
+        ),
+        ("the system's by now", then(&|facts| facts.system_disk = Some("nvme2n1".into()))),
+        (
+            "in use by now",
+            then(&|facts| {
+                let status = VolumeStatus { location: "/dev/nvme2n1p1".into(), ..Default::default() };
+                facts.volumes = Some(vec![item("u-openebs", status)]);
+            }),
+        ),
+        (
+            "asked for by now",
+            then(&|facts| {
+                facts.volumes = Some(vec![item("u-openebs", VolumeStatus::default())]);
+            }),
+        ),
+    ] {
+        assert_eq!(result.expect_err(name).kind, Kind::Refused, "{name}");
+    }
+}
+
+fn resident(path: &str, hosts: Option<&[&str]>) -> LocalVolume {
+    let hosts = hosts.map(|hosts| hosts.iter().map(ToString::to_string).collect());
+    LocalVolume { name: "pvc-1".into(), path: path.into(), claim: Some("db/data-0".into()), hosts }
+}
+
+fn removed(
+    node: &Node,
+    keep: bool,
+    cluster: &[LocalVolume],
+    tokens: &[String],
+) -> Result<Plan, (Kind, String)> {
+    let found = remove::find(node, "openebs", keep, cluster);
+    found.and_then(|removal| remove::plan(vec![removal], tokens)).map_err(|e| (e.kind, e.what))
+}
+
+#[test]
+fn a_volume_is_unmounted_then_gone_and_only_then_wiped() {
+    let node = node("10.0.0.1", &with_volume());
+    let plan = removed(&node, false, &[], &named("OLD")).expect("a plan");
+    let [config, gone, wipe] = &plan.steps[..] else { panic!("{:?}", plan.steps) };
+    let Action::ApplyConfig(apply) = &config.action else { panic!("{config:?}") };
+    assert_eq!((apply.config.expose_secret(), apply.base_version.as_str()), (CONFIG, "7"));
+    assert!(config.diff.contains("-name: openebs"), "{}", config.diff);
+    let Action::AwaitGone { volume, .. } = &gone.action else { panic!("{gone:?}") };
+    assert_eq!((volume.id.as_str(), volume.mount.as_str()), ("u-openebs", "/var/mnt/openebs"));
+    let Action::Wipe(wipe) = &wipe.action else { panic!("{wipe:?}") };
+    assert_eq!((wipe.partition.as_deref(), wipe.token.as_str()), (Some("u-openebs"), "OLD"));
+
+    let kept = removed(&node, true, &[], &[]).expect("its data stay");
+    assert_eq!(kept.steps.len(), 2);
+    assert_eq!(removed(&node, false, &[], &[]).expect_err("no token").0, Kind::Refused);
+}
+
+#[test]
+fn a_removal_that_was_cut_short_goes_on_and_one_that_is_done_has_nothing_to_do() {
+    let without = MachineConfig { text: CONFIG.into(), version: "8".into() };
+    let mut half = node("10.0.0.1", &facts());
+    half.config = Ok(Some(without.clone()));
+    let plan = removed(&half, false, &[], &named("OLD")).expect("the partition is left");
+    assert!(
+        matches!(plan.steps[..], [nodeprep::plan::Step { action: Action::Wipe(_), .. }]),
+        "{:?}",
+        plan.steps
+    );
+
+    let mut empty = facts();
+    empty.discovered.retain(|found| found.spec.partition_label != "u-openebs");
+    let mut done = node("10.0.0.1", &empty);
+    done.config = Ok(Some(without));
+    let plan = removed(&done, false, &[], &[]).expect("nothing is left");
+    assert!(plan.steps.is_empty() && plan.skipped.len() == 1);
+}
+
+#[test]
+fn a_volume_with_claims_of_the_cluster_stays() {
+    let node = node("10.0.0.1", &with_volume());
+    let here = "/var/mnt/openebs/pvc-1";
+    for (name, volume, refused) in [
+        ("on this node", resident(here, Some(&["n1"])), true),
+        ("on no node in particular", resident(here, None), true),
+        ("on another node", resident(here, Some(&["n2"])), false),
+        ("on another volume", resident("/var/mnt/data/pvc-1", Some(&["n1"])), false),
+    ] {
+        let result = removed(&node, false, &[volume], &named("OLD"));
+        assert_eq!(result.is_err(), refused, "{name}");
+        if let Err((kind, what)) = result {
+            assert!(kind == Kind::Refused && what.contains("db/data-0"), "{name}: {what}");
+        }
+    }
+}
+
+#[test]
+fn a_volume_whose_disk_holds_another_or_is_the_systems_is_not_wiped() {
+    let mut beside = with_volume();
+    beside.discovered.push(part("nvme2n1", 2, "u-data"));
+    let at = |location: &str| VolumeStatus {
+        phase: "ready".into(),
+        location: location.into(),
+        ..Default::default()
+    };
+    beside.volumes =
+        Some(vec![item("u-openebs", at("/dev/nvme2n1p1")), item("u-data", at("/dev/nvme2n1p2"))]);
+    let mut system = with_volume();
+    system.discovered.retain(|found| found.id != "nvme2n1p1");
+    system.discovered.push(part("vda", 2, "u-openebs"));
+    system.volumes = Some(vec![item("u-openebs", at("/dev/vdap2"))]);
+    let mut twice = facts();
+    twice.discovered.push(part("nvme1n1", 1, "u-openebs"));
+    for (name, facts, words) in [
+        ("another volume beside it", beside, "volume u-data lies on it"),
+        ("the system disk", system, "Talos is installed on it"),
+        ("two disks with such a partition", twice, "more than one disk holds a volume openebs"),
+    ] {
+        let (kind, what) = removed(&node("10.0.0.1", &facts), false, &[], &named("OLD")).expect_err(name);
+        assert!(kind == Kind::Refused && what.contains(words), "{name}: {what}");
+    }
+}

@@ -1,0 +1,192 @@
+//! Wiping over the real wire: what is sent, and what becomes of a reply that is lost.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use nodeprep::apply::{self, Journal, World};
+use nodeprep::error::{Error, Kind};
+use nodeprep::event::{Event, Events, What};
+use nodeprep::observe::nodes::observe_all;
+use nodeprep::plan::wipe::{Asked, find, plan};
+use nodeprep::plan::{Action, AwaitVolume, Plan, Risk, Step};
+use nodeprep::state::State;
+use nodeprep::talos::{Client, client::Options};
+
+use super::pki::{Ca, context, now};
+use super::server::{Machine, Server, WipeFault};
+
+const RECORD: &str = "I:1200450\nE:ID_SERIAL=x\nV:1\n";
+
+/// A system disk, and a disk with two partitions, of which one is a former cluster's volume.
+fn machine() -> Machine {
+    let blank = [("vda", "type: disk\nname: gpt"), ("nvme0n1", "type: disk\nname: ''")];
+    let part = |index: u32, label: &str| {
+        format!(
+            "type: partition\nparent: nvme0n1\nname: xfs\nsize: 9\npartition_label: {label}\npartition_index: {index}"
+        )
+    };
+    let (old, other) = (part(1, "u-old"), part(2, "other"));
+    let full = [
+        ("vda", "type: disk\nname: gpt"),
+        ("nvme0n1", "type: disk\nname: gpt"),
+        ("nvme0n1p1", old.as_str()),
+        ("nvme0n1p2", other.as_str()),
+    ];
+    let mut machine = Machine::talos("v1.11.5")
+        .with("MachineStatuses.runtime.talos.dev", &[("machine", "stage: running\n")])
+        .with(
+            "Disks.block.talos.dev",
+            &[
+                ("vda", "size: 10\nserial: SYS"),
+                ("nvme0n1", "size: 20\nserial: S1\nwwid: w.S1\ndev_path: /dev/nvme0n1"),
+            ],
+        )
+        .with("SystemDisks.block.talos.dev", &[("system-disk", "diskID: vda")])
+        .with("BlockDevices.block.talos.dev", &[("nvme0n1", "type: disk\nmajor: 259\nminor: 2")])
+        .with("DiscoveredVolumes.block.talos.dev", &full)
+        .with("VolumeStatuses.block.talos.dev", &[])
+        .with("MountStatuses.runtime.talos.dev", &[])
+        .file("/run/udev/data/b259:2", RECORD);
+    let after = blank.map(|(id, spec)| (id.to_owned(), spec.to_owned())).into();
+    machine.after_wipe = BTreeMap::from([("DiscoveredVolumes.block.talos.dev".to_owned(), after)]);
+    machine
+}
+
+/// What became of a run: its result, what was wiped, and the events.
+struct Ran {
+    result: Result<(), Error>,
+    wipes: Vec<String>,
+    events: Vec<Event>,
+}
+
+async fn client(machine: Machine) -> Client {
+    let ca = Ca::new();
+    let address = Server::new(machine, &ca, &ca).listen().await.to_string();
+    Client::connect(&context(&ca, &ca), &[address], &Options::default()).unwrap()
+}
+
+/// Plans on the machine as it is `before`, and carries the plan out on the one that is there `then`.
+async fn run(before: Machine, then: Machine, zeroes: bool) -> Ran {
+    let tokens = ["S1".to_owned()];
+    let nodes = observe_all(&client(before).await, &["10.0.0.7".into()], now()).await.unwrap();
+    let asked = Asked { tokens: &tokens, zeroes, ..Asked::default() };
+    let plan = plan(find(&nodes, asked).unwrap(), &tokens).unwrap();
+    carried_out(&plan, then).await
+}
+
+async fn carried_out(plan: &Plan, machine: Machine) -> Ran {
+    let wipes = machine.wipes.clone();
+    let world = World { talos: Some(client(machine).await), cluster: None };
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let sink = Arc::clone(&seen);
+    let events = Events::new(String::new, move |event| sink.lock().unwrap().push(event));
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal =
+        Journal::begin(&State::open(dir.path(), "test").unwrap(), "wipe", "test", plan).unwrap();
+    let (_stop, interrupted) = tokio::sync::watch::channel(false);
+    let result = apply::run("wipe", plan, &world, &events, &mut journal, interrupted).await;
+    let wipes = wipes.lock().unwrap().clone();
+    let events = seen.lock().unwrap().clone();
+    Ran { result, wipes, events }
+}
+
+fn changed(ran: &Ran) -> Vec<bool> {
+    let done = ran.events.iter().filter_map(|event| match event.what {
+        What::StepDone { changed } => Some(changed),
+        _ => None,
+    });
+    done.collect()
+}
+
+#[tokio::test]
+async fn partitions_go_before_their_table_and_the_nodes_own_checks_are_kept() {
+    let ran = run(machine(), machine(), false).await;
+    ran.result.as_ref().unwrap();
+    assert_eq!(ran.wipes, ["nvme0n1p1-drop nvme0n1p2-drop nvme0n1"]);
+    assert_eq!(changed(&ran), [true]);
+    let ran = run(machine(), machine(), true).await;
+    assert_eq!(ran.wipes, ["nvme0n1p1-drop-zeroes nvme0n1p2-drop-zeroes nvme0n1-zeroes"]);
+}
+
+#[tokio::test]
+async fn a_lost_reply_is_settled_by_looking() {
+    let with = |wipe_fault| Machine { wipe_fault, ..machine() };
+    let ran = run(machine(), with(WipeFault::LostAfter), false).await;
+    ran.result.as_ref().unwrap();
+    assert_eq!((ran.wipes.len(), changed(&ran)), (1, vec![true]), "it was done, and is not done again");
+
+    let ran = run(machine(), with(WipeFault::LostBefore), false).await;
+    let error = ran.result.unwrap_err();
+    assert_eq!((error.kind, ran.wipes.len()), (Kind::Unavailable, 0), "{error}");
+    assert!(error.hint.unwrap().contains("nothing was wiped"));
+
+    let error = run(machine(), with(WipeFault::LostAfter), true).await.result.unwrap_err();
+    assert!(error.hint.unwrap().contains("can't be seen"), "whether every byte is zero does not show");
+}
+
+#[tokio::test]
+async fn what_the_node_refuses_is_refused_in_its_words() {
+    let text = "blockdevice \"nvme0n1\" is in use by volume \"u-openebs\"";
+    let ran = run(machine(), Machine { wipe_fault: WipeFault::Refuses(text), ..machine() }, false).await;
+    let error = ran.result.unwrap_err();
+    assert!(error.kind == Kind::Refused && error.what.contains(text), "{error}");
+}
+
+#[tokio::test]
+async fn a_disk_that_is_not_what_the_plan_saw_is_not_touched() {
+    let swapped = machine().with(
+        "Disks.block.talos.dev",
+        &[
+            ("vda", "size: 10\nserial: SYS"),
+            ("nvme0n1", "size: 20\nserial: S2\nwwid: w.S2\ndev_path: /dev/nvme0n1"),
+        ],
+    );
+    let written = machine().with(
+        "DiscoveredVolumes.block.talos.dev",
+        &[("vda", "type: disk"), ("nvme0n1", "type: disk\nname: ext4")],
+    );
+    let used = machine()
+        .with("VolumeStatuses.block.talos.dev", &[("u-old", "phase: ready\nlocation: /dev/nvme0n1p1")]);
+    for (name, then) in
+        [("another disk has its name", swapped), ("written meanwhile", written), ("in use", used)]
+    {
+        let ran = run(machine(), then, false).await;
+        assert_eq!(ran.result.unwrap_err().kind, Kind::Refused, "{name}");
+        assert!(ran.wipes.is_empty(), "{name}: {:?}", ran.wipes);
+    }
+    let mut blank = machine();
+    blank.resources.extend(blank.after_wipe.clone());
+    let ran = run(machine(), blank, false).await;
+    ran.result.as_ref().unwrap();
+    assert_eq!(
+        (ran.wipes.len(), changed(&ran)),
+        (0, vec![false]),
+        "wiped before: a run that was killed goes on"
+    );
+}
+
+#[tokio::test]
+async fn a_volume_is_gone_when_neither_its_status_nor_its_mount_is_left() {
+    let volume = AwaitVolume { id: "u-old".into(), mount: "/var/mnt/old".into() };
+    let action = Action::AwaitGone { address: "10.0.0.7".into(), volume };
+    let step = Step {
+        id: "gone".into(),
+        target: "10.0.0.7".into(),
+        title: "gone".into(),
+        why: String::new(),
+        risk: Risk::None,
+        diff: String::new(),
+        creates: false,
+        action,
+    };
+    let plan = Plan { steps: vec![step], ..Plan::default() };
+    carried_out(&plan, machine()).await.result.unwrap();
+    for (kind, spec) in [
+        ("VolumeStatuses.block.talos.dev", "phase: ready"),
+        ("MountStatuses.runtime.talos.dev", "source: /dev/x\ntarget: /var/mnt/old"),
+    ] {
+        let there = carried_out(&plan, machine().with(kind, &[("u-old", spec)]));
+        let waited = tokio::time::timeout(std::time::Duration::from_secs(2), there).await;
+        assert!(waited.is_err(), "{kind}: it waits");
+    }
+}
