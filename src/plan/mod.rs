@@ -5,8 +5,10 @@
 pub mod disks;
 mod labels;
 pub mod machine;
+mod saved;
 pub mod stack;
 
+pub use saved::{Key, Saved, SavedStep};
 use secrecy::SecretString;
 use serde::Serialize;
 use serde_json::Value;
