@@ -31,6 +31,27 @@ impl State {
         &self.dir
     }
 
+    /// The key of this folder's digests, made when it is first asked for.
+    pub fn key(&self) -> Result<[u8; 32]> {
+        let path = self.dir.join("digest.key");
+        let failed = |why: &dyn std::fmt::Display| Error::failed(format!("{}: {why}", path.display()));
+        match std::fs::read(&path) {
+            Ok(bytes) => {
+                bytes.try_into().map_err(|_| failed(&"not 32 bytes long").hint("remove it, and plan again"))
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let key: [u8; 32] = rand::random();
+                let file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&path);
+                let written = file.and_then(|mut file| {
+                    std::io::Write::write_all(&mut file, &key).and_then(|()| file.sync_all())
+                });
+                written.map_err(|error| failed(&error))?;
+                Ok(key)
+            }
+            Err(error) => Err(failed(&error)),
+        }
+    }
+
     pub fn journal(&self) -> PathBuf {
         self.dir.join("journal.jsonl")
     }
@@ -39,6 +60,22 @@ impl State {
 /// The time, as events and journals write it: RFC 3339 in UTC, to the millisecond.
 pub fn now() -> String {
     jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
+}
+
+/// Writes a file for its owner only (mode 0600), whole or not at all.
+///
+/// # Errors
+/// `Kind::Failed` with the path.
+pub fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let write = || -> std::io::Result<()> {
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        std::io::Write::write_all(&mut file, bytes)?;
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        Ok(())
+    };
+    write().map_err(|error| Error::failed(format!("can't write {}: {error}", path.display())))
 }
 
 /// A file of JSON lines, mode 0600; each line is on disk when `write` returns.
@@ -56,6 +93,11 @@ impl Lines {
             Ok(file)
         };
         Ok(Self { file: open().map_err(failed)? })
+    }
+
+    /// Goes on with a file that is there.
+    pub fn append(path: &Path) -> Result<Self> {
+        Ok(Self { file: OpenOptions::new().append(true).open(path).map_err(failed)? })
     }
 
     pub fn write(&mut self, line: &impl Serialize) -> Result<()> {

@@ -10,7 +10,7 @@ use nodeprep::error::Result;
 use nodeprep::event::Events;
 use nodeprep::intent::{self, Intent};
 use nodeprep::observe;
-use nodeprep::plan::{self, Plan};
+use nodeprep::plan::{self, Plan, Saved};
 use nodeprep::sandbox::Sandbox;
 use nodeprep::sandbox::fleet::Fleet;
 use nodeprep::sandbox::kube::object::time;
@@ -89,7 +89,7 @@ impl Session {
             &items,
             &observe::cluster::observe(&cluster, &items).await?,
         )?);
-        Ok((plan, World { talos: Some(talos), cluster: Some(cluster) }))
+        Ok((plan, World { talos: Some(talos), cluster: Some(cluster), lost: None }))
     }
 
     pub async fn cluster(&self) -> Result<Cluster> {
@@ -100,7 +100,8 @@ impl Session {
     pub async fn apply(&self) -> Result<()> {
         let (plan, world) = self.plan().await?;
         let state = State::open(self.state.path(), "sandbox")?;
-        let mut journal = Journal::begin(&state, "apply", "sandbox", &plan)?;
+        let key = state.key()?;
+        let mut journal = Journal::begin(&state, "apply", Saved::of("sandbox", &plan, &key), &key)?;
         apply::run("apply", &plan, &world, &self.events, &mut journal, self.stop.subscribe()).await
     }
 

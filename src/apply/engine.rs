@@ -19,6 +19,20 @@ pub(super) const STEP_DEADLINE: Duration = Duration::from_secs(300);
 pub struct World {
     pub talos: Option<talos::Client>,
     pub cluster: Option<Cluster>,
+    /// Says when somebody else took the cluster's lock.
+    pub lost: Option<watch::Receiver<Option<String>>>,
+}
+
+impl World {
+    /// # Errors
+    /// The cluster's lock is not ours any more.
+    fn still_ours(&self) -> Result<()> {
+        let by = self.lost.as_ref().and_then(|lost| lost.borrow().clone());
+        by.map_or(Ok(()), |by| {
+            Err(Error::unavailable(format!("the cluster's lock was taken over by {by}"))
+                .hint("nothing more was changed; run this again when that run has ended"))
+        })
+    }
 }
 
 /// Carries out every step in order and stops at the first that fails.
@@ -41,6 +55,8 @@ pub async fn run(
     for (index, step) in plan.steps.iter().enumerate() {
         let result = if *interrupted.borrow() {
             Err(Error::new(Kind::Interrupted, format!("interrupted before step {}", step.id)))
+        } else if let Err(error) = world.still_ours() {
+            Err(error)
         } else {
             one(step, world, events, journal, interrupted.clone()).await
         };

@@ -7,14 +7,13 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
-use crate::plan::Plan;
+use crate::plan::{Key, Saved, SavedStep};
 use crate::state::{Lines, State, now};
 
 /// The journal's format; a reader refuses a newer one.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// One line of the journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,18 +55,9 @@ pub struct Planned {
     pub id: String,
     pub target: String,
     pub title: String,
-}
-
-/// A digest of what the plan does, made of what it shows (which has no secrets in it), as 64 hex digits.
-pub fn digest(plan: &Plan) -> String {
-    let mut hash = Sha256::new();
-    for step in &plan.steps {
-        for part in [&step.id, &step.target, &step.title, &step.diff] {
-            hash.update((part.len() as u64).to_be_bytes());
-            hash.update(part.as_bytes());
-        }
-    }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    /// The keyed digest of what it does and of what it was planned from; empty in a journal of version 1.
+    #[serde(default)]
+    pub digest: String,
 }
 
 /// An open journal; every entry is on disk when its call returns.
@@ -75,8 +65,8 @@ pub fn digest(plan: &Plan) -> String {
 pub struct Journal(Lines);
 
 impl Journal {
-    /// Starts a new run: the former journal is kept beside it as `journal.1.jsonl`.
-    pub fn begin(state: &State, verb: &str, cluster: &str, plan: &Plan) -> Result<Self> {
+    /// Starts a new run of a plan: the former journal is kept beside it as `journal.1.jsonl`.
+    pub fn begin(state: &State, verb: &str, plan: Saved, key: &Key) -> Result<Self> {
         let path = state.journal();
         if path.exists() {
             std::fs::rename(&path, state.dir().join("journal.1.jsonl")).map_err(|e| {
@@ -84,21 +74,21 @@ impl Journal {
             })?;
         }
         let mut journal = Self(Lines::create(&path)?);
-        let steps = plan
-            .steps
-            .iter()
-            .map(|s| Planned { id: s.id.clone(), target: s.target.clone(), title: s.title.clone() })
-            .collect();
         journal.0.write(&Entry::Begin {
             version: VERSION,
             at: now(),
             verb: verb.to_owned(),
-            cluster: cluster.to_owned(),
+            plan: plan.digest(key),
+            cluster: plan.cluster,
             pid: std::process::id(),
-            plan: digest(plan),
-            steps,
+            steps: plan.steps.into_iter().map(Planned::from).collect(),
         })?;
         Ok(journal)
+    }
+
+    /// Goes on with the journal of a run that did not end, to say what became of it.
+    pub fn reopen(state: &State) -> Result<Self> {
+        Lines::append(&state.journal()).map(Self)
     }
 
     pub fn started(&mut self, id: &str) -> Result<()> {
@@ -115,6 +105,50 @@ impl Journal {
 
     pub fn end(&mut self, ok: bool, summary: &str) -> Result<()> {
         self.0.write(&Entry::End { at: now(), ok, summary: summary.to_owned() })
+    }
+}
+
+impl From<SavedStep> for Planned {
+    fn from(step: SavedStep) -> Self {
+        Self { id: step.id, target: step.target, title: step.title, digest: step.digest }
+    }
+}
+
+/// What a run that did not end had begun: its verb, when it began, and the steps that were in the middle of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CutOff {
+    pub verb: String,
+    pub at: String,
+    pub during: Vec<Planned>,
+}
+
+impl CutOff {
+    /// None when the run ended, or there was none.
+    pub fn of(entries: &[Entry]) -> Option<Self> {
+        let (Entry::Begin { verb, at, steps, .. }, rest) = entries.split_first()? else { return None };
+        let mut open: Vec<&str> = Vec::new();
+        for entry in rest {
+            match entry {
+                Entry::Started { id, .. } => open.push(id),
+                Entry::Done { id, .. } | Entry::Failed { id, .. } => open.retain(|other| other != id),
+                Entry::End { .. } => return None,
+                Entry::Begin { .. } => {}
+            }
+        }
+        let during = steps.iter().filter(|step| open.contains(&step.id.as_str())).cloned().collect();
+        Some(Self { verb: verb.clone(), at: at.clone(), during })
+    }
+}
+
+impl std::fmt::Display for CutOff {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "`{}` of {} was cut off ", self.verb, self.at)?;
+        if self.during.is_empty() {
+            return f.write_str("between two steps");
+        }
+        let titles: Vec<String> =
+            self.during.iter().map(|step| format!("{}: {}", step.target, step.title)).collect();
+        write!(f, "during {}", titles.join("; "))
     }
 }
 
@@ -145,6 +179,43 @@ pub fn last_run(state: &State) -> Result<Vec<Entry>> {
 #[expect(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::plan::Plan;
+
+    fn saved() -> Saved {
+        Saved::of("home", &Plan::default(), &[0; 32])
+    }
+
+    #[test]
+    fn a_run_that_did_not_end_says_in_the_middle_of_what_it_was() {
+        let step = |id: &str| Planned {
+            id: id.into(),
+            target: "n".into(),
+            title: format!("do {id}"),
+            digest: String::new(),
+        };
+        let at = String::from("today");
+        let begin = Entry::Begin {
+            version: VERSION,
+            at: at.clone(),
+            verb: "apply".into(),
+            cluster: "home".into(),
+            pid: 1,
+            plan: String::new(),
+            steps: vec![step("a"), step("b")],
+        };
+        let started = |id: &str| Entry::Started { at: at.clone(), id: id.into() };
+        let done = |id: &str| Entry::Done { at: at.clone(), id: id.into(), changed: true };
+        let end = Entry::End { at: at.clone(), ok: false, summary: String::new() };
+        let says = |rest: &[Entry]| CutOff::of(&[&[begin.clone()], rest].concat()).map(|cut| cut.to_string());
+        assert_eq!(CutOff::of(&[]), None);
+        assert_eq!(
+            says(&[started("a"), done("a")]).unwrap(),
+            "`apply` of today was cut off between two steps"
+        );
+        let during = says(&[started("a"), done("a"), started("b")]).unwrap();
+        assert_eq!(during, "`apply` of today was cut off during n: do b");
+        assert_eq!(says(&[started("a"), end]), None);
+    }
 
     #[test]
     fn what_was_begun_is_read_back_and_a_cut_last_line_is_left_out() {
@@ -153,14 +224,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let state = State::open(dir.path(), "home").unwrap();
         assert_eq!(last_run(&state).unwrap(), []);
-        let mut journal = Journal::begin(&state, "apply", "home", &Plan::default()).unwrap();
+        let mut journal = Journal::begin(&state, "apply", saved(), &[0; 32]).unwrap();
         journal.started("a").unwrap();
         let mut file = File::options().append(true).open(state.journal()).unwrap();
         file.write_all(b"{\"entry\":\"done\",\"at\":\"2026").unwrap();
         let entries = last_run(&state).unwrap();
         assert!(matches!(&entries[..], [Entry::Begin { .. }, Entry::Started { id, .. }] if id == "a"));
         assert_eq!(std::fs::metadata(state.journal()).unwrap().permissions().mode() & 0o777, 0o600);
-        Journal::begin(&state, "apply", "home", &Plan::default()).unwrap();
+        Journal::begin(&state, "apply", saved(), &[0; 32]).unwrap();
         assert_eq!(last_run(&state).unwrap().len(), 1);
     }
 

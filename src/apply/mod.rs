@@ -2,10 +2,12 @@
 
 mod engine;
 mod journal;
+mod lease;
 mod lock;
 mod node;
 mod wipe;
 
 pub use engine::{World, run};
-pub use journal::{Entry, Journal, digest, last_run};
+pub use journal::{CutOff, Entry, Journal, last_run};
+pub use lease::{Holder, Lease, give_up};
 pub use lock::Lock;

@@ -1,53 +1,108 @@
 //! `apply`: plan, confirm, carry out, prove.
 
+use std::path::{Path, PathBuf};
+
+use tokio::sync::watch;
+
 use super::global::Output;
 use super::plan::{Part, confirm, make};
 use super::{Global, validate};
-use crate::apply::{self, Journal, Lock, World};
-use crate::error::Result;
+use crate::apply::{self, CutOff, Holder, Journal, Lease, Lock, World, last_run};
+use crate::error::{Error, Result};
 use crate::intent::Intent;
+use crate::plan::Saved;
+use crate::report;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
-    /// Carry the plan out unasked.
-    #[arg(short, long)]
-    yes: bool,
+    #[command(flatten)]
+    care: Care,
     /// Do not prove the storage afterwards.
     #[arg(long)]
     no_validate: bool,
 }
 
+/// How a plan is carried out.
+#[derive(Debug, Default, clap::Args)]
+pub(super) struct Care {
+    /// Carry the plan out unasked.
+    #[arg(short, long)]
+    yes: bool,
+    /// Carry out exactly the plan of this file, which `plan --out` wrote, or refuse because the world moved.
+    #[arg(long, value_name = "FILE")]
+    plan: Option<PathBuf>,
+    /// Take the cluster's lock over from a run on another machine that died.
+    #[arg(long)]
+    take_over: bool,
+}
+
 pub async fn run(global: &Global, args: &Args) -> Result<()> {
     let intent = global.intent()?;
     let interrupted = super::interrupted();
-    carry_out(global, &intent, "apply", Part::All, args.yes, interrupted.clone()).await?;
+    carry_out(global, &intent, "apply", Part::All, &args.care, interrupted.clone()).await?;
     if args.no_validate || intent.classes.is_empty() {
         return Ok(());
     }
     validate::checked(global, &intent, &validate::Selection::default(), args.output, interrupted).await
 }
 
-/// Plans one part and carries it out under the lock.
+/// Plans one part, and carries it out under the locks: this machine's, and the cluster's once there is one.
 pub(super) async fn carry_out(
     global: &Global,
     intent: &Intent,
     verb: &str,
     part: Part,
-    yes: bool,
-    interrupted: tokio::sync::watch::Receiver<bool>,
+    care: &Care,
+    interrupted: watch::Receiver<bool>,
 ) -> Result<()> {
-    let cluster = &intent.metadata.name;
-    let state = global.state(cluster)?;
+    let name = &intent.metadata.name;
+    let (state, events) = (global.state(name)?, global.events());
     let _lock = Lock::take(&state, verb)?;
-    let planned = make(global, intent, part).await?;
-    confirm(&planned.plan, yes, global.verbose)?;
+    if let Some(cut) = CutOff::of(&last_run(&state)?) {
+        report::stderr(&format!("{cut}; going on from what is there now\n"));
+    }
+    let key = state.key()?;
+    let planned = make(global, intent, part, None).await?;
+    let saved = Saved::of(name, &planned.plan, &key);
+    let reviewed = care.plan.as_deref().map(read_plan).transpose()?;
+    if let Some(reviewed) = &reviewed {
+        reviewed.same(&saved)?;
+    }
+    confirm(&planned.plan, care.yes || reviewed.is_some(), global.verbose)?;
     if planned.plan.steps.is_empty() {
         return Ok(());
     }
-    let mut journal = Journal::begin(&state, verb, cluster, &planned.plan)?;
-    let world = World { talos: planned.talos, cluster: planned.cluster };
-    let events = global.events();
-    apply::run(verb, &planned.plan, &world, &events, &mut journal, interrupted).await
+    let holder = Holder::this(verb, state.dir());
+    let lease = match &planned.cluster {
+        Some(cluster) => Some(Lease::take(cluster, &holder, care.take_over).await?),
+        None => None,
+    };
+    let done = async {
+        let planned = if care.yes {
+            planned
+        } else {
+            // Somebody thought about it: what was agreed to must still be what is to be done.
+            let again = make(global, intent, part, planned.cluster).await?;
+            saved.same(&Saved::of(name, &again.plan, &key))?;
+            again
+        };
+        let mut journal = Journal::begin(&state, verb, saved, &key)?;
+        let world =
+            World { talos: planned.talos, cluster: planned.cluster, lost: lease.as_ref().map(Lease::lost) };
+        apply::run(verb, &planned.plan, &world, &events, &mut journal, interrupted).await
+    };
+    let done = done.await;
+    if let Some(lease) = lease {
+        lease.release().await;
+    }
+    done
+}
+
+fn read_plan(path: &Path) -> Result<Saved> {
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| Error::invalid(format!("can't read the plan {name}: {e}")))?;
+    Saved::parse(&name, &text)
 }

@@ -1,18 +1,17 @@
 //! `install`: the stack alone.
 
 use super::Global;
-use super::apply::carry_out;
+use super::apply::{Care, carry_out};
 use super::plan::Part;
 use crate::error::Result;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Carry the plan out unasked.
-    #[arg(short, long)]
-    yes: bool,
+    #[command(flatten)]
+    care: Care,
 }
 
 pub async fn run(global: &Global, args: &Args) -> Result<()> {
     let intent = global.intent()?;
-    carry_out(global, &intent, "install", Part::Stack, args.yes, super::interrupted()).await
+    carry_out(global, &intent, "install", Part::Stack, &args.care, super::interrupted()).await
 }

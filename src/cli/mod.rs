@@ -1,5 +1,6 @@
 //! One file per verb: its arguments and its run.
 
+mod abort;
 mod apply;
 mod cleanup;
 mod discover;
@@ -51,6 +52,8 @@ enum Verb {
     Validate(validate::Args),
     /// Show what the last run did and where it stopped.
     Status(status::Args),
+    /// Give up a run that was cut off: remove its test objects, release its locks.
+    Abort(abort::Args),
     /// Remove what tests left in the cluster.
     Cleanup(cleanup::Args),
     /// Serve a simulated fleet to nodeprep, talosctl and kubectl.
@@ -93,6 +96,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
             return on_runtime(in_sandbox(global, async |global| {
                 match verb {
                     Verb::Status(args) => status::run(global, &args)?,
+                    Verb::Abort(args) => abort::run(global, &args).await?,
                     Verb::Discover(args) => discover::run(global, &args).await?,
                     Verb::Plan(args) => return plan::run(global, &args).await,
                     Verb::Apply(args) => apply::run(global, &args).await?,

@@ -1,5 +1,6 @@
 //! `plan`: what apply would change; nothing is changed.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::Global;
@@ -8,9 +9,10 @@ use crate::cluster::Cluster;
 use crate::error::{Error, Kind, Result};
 use crate::intent::Intent;
 use crate::observe;
-use crate::plan::{self, Passphrases, Plan, Skipped};
+use crate::plan::{self, Passphrases, Plan, Saved, Skipped};
 use crate::report;
 use crate::stack;
+use crate::state;
 use crate::talos;
 
 #[derive(Debug, clap::Args)]
@@ -20,11 +22,20 @@ pub struct Args {
     /// Exit with 4 when there is something to change.
     #[arg(long)]
     exit_code: bool,
+    /// Keep the plan in this file, for `apply --plan`.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
 }
 
 pub async fn run(global: &Global, args: &Args) -> Result<ExitCode> {
     let intent = global.intent()?;
-    let planned = make(global, &intent, Part::All).await?;
+    let planned = make(global, &intent, Part::All, None).await?;
+    if let Some(path) = &args.out {
+        let key = global.state(&intent.metadata.name)?.key()?;
+        let saved = serde_json::to_vec_pretty(&Saved::of(&intent.metadata.name, &planned.plan, &key));
+        let text = saved.map_err(|error| Error::failed(format!("the plan can't be written: {error}")))?;
+        state::write_private(path, &text)?;
+    }
     match args.output {
         Output::Table => report::stdout(&report::plan_text(&planned.plan, global.verbose)),
         Output::Json => {
@@ -50,13 +61,19 @@ pub(super) struct Planned {
 }
 
 /// Reads the world and plans; secrets are decrypted first, so that a wrong key stops everything early.
-pub(super) async fn make(global: &Global, intent: &Intent, part: Part) -> Result<Planned> {
+/// A cluster that is connected already is taken as it is.
+pub(super) async fn make(
+    global: &Global,
+    intent: &Intent,
+    part: Part,
+    connected: Option<Cluster>,
+) -> Result<Planned> {
     let items = stack::render(intent, &global.stack_secrets(intent)?)?;
     let passphrases = if part == Part::All { global.passphrases(intent)? } else { Passphrases::new() };
     let what = if part == Part::All { "reading the nodes and the cluster" } else { "reading the cluster" };
     let _busy = report::busy(global.progress, what);
     let ((mut plan, talos), (stack, cluster)) =
-        tokio::try_join!(plan_nodes(global, intent, part, &passphrases), plan_stack(global, intent, &items))?;
+        tokio::try_join!(plan_nodes(global, intent, part, &passphrases), plan_stack(global, intent, &items, connected))?;
     plan.simulated |= stack.simulated;
     plan.extend(stack);
     Ok(Planned { plan, talos, cluster })
@@ -66,13 +83,17 @@ async fn plan_stack(
     global: &Global,
     intent: &Intent,
     items: &[stack::Item],
+    connected: Option<Cluster>,
 ) -> Result<(Plan, Option<Cluster>)> {
     if items.is_empty() {
         let why = "the file asks for nothing to be installed".into();
         let skipped = vec![Skipped { what: "stack".into(), why }];
         return Ok((Plan { skipped, ..Plan::default() }, None));
     }
-    let cluster = global.cluster().await?;
+    let cluster = match connected {
+        Some(cluster) => cluster,
+        None => global.cluster().await?,
+    };
     let observed = observe::cluster::observe(&cluster, items).await?;
     let plan = Plan { simulated: cluster.simulated(), ..plan::stack::plan(intent, items, &observed)? };
     Ok((plan, Some(cluster)))

@@ -8,7 +8,7 @@ use super::global::observe;
 use super::plan::confirm;
 use crate::apply::{self, Journal, Lock, World};
 use crate::error::{Error, Kind, Result};
-use crate::plan::Plan;
+use crate::plan::{Plan, Saved};
 use crate::plan::wipe::{Asked, Wipe, find, plan};
 use crate::{report, talos};
 
@@ -104,7 +104,8 @@ pub(super) async fn carry_out(
     if plan.steps.is_empty() {
         return Ok(());
     }
-    let mut journal = Journal::begin(&state, verb, &cluster, &plan)?;
-    let world = World { talos: Some(client), cluster: None };
+    let key = state.key()?;
+    let mut journal = Journal::begin(&state, verb, Saved::of(&cluster, &plan, &key), &key)?;
+    let world = World { talos: Some(client), cluster: None, lost: None };
     apply::run(verb, &plan, &world, &global.events(), &mut journal, super::interrupted()).await
 }

@@ -7,6 +7,7 @@ mod ephemeral;
 mod labels;
 pub mod machine;
 pub mod remove;
+mod saved;
 pub mod stack;
 mod versions;
 mod volumes;
@@ -14,6 +15,7 @@ pub mod wipe;
 
 use std::collections::BTreeMap;
 
+pub use saved::{Key, Saved, SavedStep};
 use secrecy::SecretString;
 use serde::Serialize;
 use serde_json::Value;

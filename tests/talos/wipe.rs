@@ -8,7 +8,7 @@ use nodeprep::error::{Error, Kind};
 use nodeprep::event::{Event, Events, What};
 use nodeprep::observe::nodes::observe_all;
 use nodeprep::plan::wipe::{Asked, find, plan};
-use nodeprep::plan::{Action, AwaitVolume, Plan, Risk, Step};
+use nodeprep::plan::{Action, AwaitVolume, Plan, Risk, Saved, Step};
 use nodeprep::state::State;
 use nodeprep::talos::{Client, client::Options};
 
@@ -76,13 +76,14 @@ async fn run(before: Machine, then: Machine, zeroes: bool) -> Ran {
 
 async fn carried_out(plan: &Plan, machine: Machine) -> Ran {
     let wipes = machine.wipes.clone();
-    let world = World { talos: Some(client(machine).await), cluster: None };
+    let world = World { talos: Some(client(machine).await), cluster: None, lost: None };
     let seen = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&seen);
     let events = Events::new(String::new, move |event| sink.lock().unwrap().push(event));
     let dir = tempfile::tempdir().unwrap();
-    let mut journal =
-        Journal::begin(&State::open(dir.path(), "test").unwrap(), "wipe", "test", plan).unwrap();
+    let key = [0; 32];
+    let state = State::open(dir.path(), "test").unwrap();
+    let mut journal = Journal::begin(&state, "wipe", Saved::of("test", plan, &key), &key).unwrap();
     let (_stop, interrupted) = tokio::sync::watch::channel(false);
     let result = apply::run("wipe", plan, &world, &events, &mut journal, interrupted).await;
     let wipes = wipes.lock().unwrap().clone();

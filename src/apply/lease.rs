@@ -1,0 +1,236 @@
+//! One run at a time on a cluster, from whatever machine: a Kubernetes Lease, renewed while the run goes on.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::coordination::v1::{Lease as Object, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::Api;
+use kube::api::{DeleteParams, ObjectMeta, PostParams, Preconditions};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::cluster::{Cluster, MANAGER, from_kube};
+use crate::error::{Error, Kind, Result};
+
+/// Where the Lease is kept: a namespace that every cluster has, and that is not deleted.
+const NAMESPACE: &str = "kube-system";
+const NAME: &str = "nodeprep";
+/// A Lease that was not renewed for so long is stale.
+const LASTS: Duration = Duration::from_secs(60);
+/// It is renewed this often, also while the API server is away because we reboot it: then until it is back.
+const RENEWED_EVERY: Duration = Duration::from_secs(15);
+
+/// Who holds a Lease, as it says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// `<host>/<state folder>`: there the kernel's file lock already lets only one run through.
+    pub place: String,
+    /// `nodeprep apply, pid 4711`.
+    pub run: String,
+}
+
+impl Holder {
+    /// This process, whose state is kept in `folder`.
+    pub fn this(verb: &str, folder: &std::path::Path) -> Self {
+        let host = gethostname::gethostname();
+        Self {
+            place: format!("{}{}", host.to_string_lossy(), folder.display()),
+            run: format!("nodeprep {verb}, pid {}", std::process::id()),
+        }
+    }
+
+    fn identity(&self) -> String {
+        format!("{} ({})", self.place, self.run)
+    }
+}
+
+/// Held until it is released; one that is only dropped grows stale.
+#[derive(Debug)]
+pub struct Lease {
+    leases: Api<Object>,
+    renewal: JoinHandle<()>,
+    identity: String,
+    lost: watch::Receiver<Option<String>>,
+}
+
+impl Lease {
+    /// Takes the cluster's Lease. One that an earlier run of the same place left is taken over; one of another place that
+    /// is stale only when `take_over` says so.
+    ///
+    /// # Errors
+    /// `Kind::Unavailable` (exit 75) with the holder and the Lease's age, and whatever the API server refuses.
+    pub async fn take(cluster: &Cluster, holder: &Holder, take_over: bool) -> Result<Self> {
+        let leases: Api<Object> = Api::namespaced(cluster.client(), NAMESPACE);
+        let failed = |error| from_kube("the cluster's lock (Lease kube-system/nodeprep)", error);
+        let now = Timestamp::now();
+        let there = leases.get_opt(NAME).await.map_err(failed)?;
+        let made = match there {
+            None => leases.create(&params(), &object(holder, now, None)).await,
+            Some(there) => {
+                may_take(&there, holder, now, take_over)?;
+                leases.replace(NAME, &params(), &object(holder, now, Some(&there))).await
+            }
+        };
+        let made = made.map_err(|error| match &error {
+            kube::Error::Api(status) if status.code == 409 => {
+                Error::unavailable("another run took the cluster's lock just now")
+                    .hint("wait until it ends, then run this again")
+            }
+            _ => failed(error),
+        })?;
+        let (lose, lost) = watch::channel(None);
+        let renewal = tokio::spawn(renew(leases.clone(), made, lose));
+        Ok(Self { leases, renewal, identity: holder.identity(), lost })
+    }
+
+    /// Says when somebody else took the Lease, and who: the run must not change anything more.
+    pub fn lost(&self) -> watch::Receiver<Option<String>> {
+        self.lost.clone()
+    }
+
+    /// Lets the Lease go. A cluster that can't be reached keeps it until it is stale.
+    pub async fn release(self) {
+        self.renewal.abort();
+        let Ok(Some(there)) = self.leases.get_opt(NAME).await else { return };
+        if identity(&there) == self.identity {
+            let Object { metadata: ObjectMeta { uid, resource_version, .. }, .. } = there;
+            let preconditions = Some(Preconditions { uid, resource_version });
+            let _ =
+                self.leases.delete(NAME, &DeleteParams { preconditions, ..DeleteParams::default() }).await;
+        }
+    }
+}
+
+/// Removes the Lease that a former run of this place left, if there is one.
+///
+/// # Errors
+/// Whatever the API server refuses.
+pub async fn give_up(cluster: &Cluster, holder: &Holder) -> Result<bool> {
+    let leases: Api<Object> = Api::namespaced(cluster.client(), NAMESPACE);
+    let failed = |error| from_kube("the cluster's lock (Lease kube-system/nodeprep)", error);
+    match leases.get_opt(NAME).await.map_err(failed)? {
+        Some(there) if of_place(&there, holder) => {
+            leases.delete(NAME, &DeleteParams::default()).await.map_err(failed)?;
+            Ok(true)
+        }
+        _ => Ok(false),
+    }
+}
+
+/// Renews the Lease until the task is ended or somebody else has it. What fails is tried again: the API server may be
+/// away because the run reboots it.
+async fn renew(leases: Api<Object>, mut held: Object, lose: watch::Sender<Option<String>>) {
+    let own = identity(&held).to_owned();
+    loop {
+        tokio::time::sleep(RENEWED_EVERY).await;
+        if let Some(spec) = &mut held.spec {
+            spec.renew_time = Some(MicroTime(Timestamp::now()));
+        }
+        match leases.replace(NAME, &params(), &held).await {
+            Ok(renewed) => held = renewed,
+            Err(kube::Error::Api(status)) if status.code == 409 || status.code == 404 => {
+                match leases.get_opt(NAME).await {
+                    Ok(Some(there)) if identity(&there) == own => held = there,
+                    Ok(there) => {
+                        let by = there.as_ref().map_or("nobody", identity).to_owned();
+                        let _ = lose.send(Some(by));
+                        return;
+                    }
+                    Err(_) => {}
+                }
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+fn params() -> PostParams {
+    PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() }
+}
+
+fn object(holder: &Holder, now: Timestamp, there: Option<&Object>) -> Object {
+    let former = there.and_then(|there| there.spec.as_ref()).and_then(|spec| spec.lease_transitions);
+    let metadata = there.map_or_else(
+        || ObjectMeta { name: Some(NAME.into()), namespace: Some(NAMESPACE.into()), ..ObjectMeta::default() },
+        |there| there.metadata.clone(),
+    );
+    let spec = LeaseSpec {
+        holder_identity: Some(holder.identity()),
+        lease_duration_seconds: i32::try_from(LASTS.as_secs()).ok(),
+        acquire_time: Some(MicroTime(now)),
+        renew_time: Some(MicroTime(now)),
+        lease_transitions: Some(former.map_or(0, |transitions| transitions.saturating_add(1))),
+        ..LeaseSpec::default()
+    };
+    Object { metadata, spec: Some(spec) }
+}
+
+fn identity(lease: &Object) -> &str {
+    lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default()
+}
+
+fn of_place(lease: &Object, holder: &Holder) -> bool {
+    identity(lease).strip_prefix(&holder.place).is_some_and(|rest| rest.starts_with(" ("))
+}
+
+fn may_take(there: &Object, holder: &Holder, now: Timestamp, take_over: bool) -> Result<()> {
+    let by = identity(there);
+    if by.is_empty() || of_place(there, holder) {
+        return Ok(());
+    }
+    let renewed = there.spec.as_ref().and_then(|spec| spec.renew_time.as_ref()).map(|time| time.0);
+    let age = renewed.map(|renewed| now.duration_since(renewed));
+    let lasts = SignedDuration::try_from(LASTS).unwrap_or(SignedDuration::MAX);
+    let stale = age.is_none_or(|age| age > lasts);
+    let ago =
+        age.map_or_else(|| "never renewed".to_owned(), |age| format!("renewed {} s ago", age.as_secs()));
+    let held = |hint: &dyn Display| {
+        Error::new(Kind::Unavailable, format!("another run holds the cluster's lock: {by}, {ago}")).hint(hint)
+    };
+    match (stale, take_over) {
+        (true, true) => Ok(()),
+        (true, false) => Err(held(&"its run may have died: look there, then add --take-over")),
+        (false, _) => Err(held(&"wait until it ends, then run this again")),
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn holder(place: &str) -> Holder {
+        Holder { place: place.into(), run: "nodeprep apply, pid 7".into() }
+    }
+
+    #[test]
+    fn a_lease_is_taken_from_its_own_place_or_when_stale_on_purpose_and_from_nobody_else() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let held = object(&holder("one/state"), at(0), None);
+        for (place, second, take_over, may) in [
+            ("one/state", 5, false, true),
+            ("one/state2", 5, false, false),
+            ("two/state", 5, true, false),
+            ("two/state", 61, false, false),
+            ("two/state", 61, true, true),
+        ] {
+            let taken = may_take(&held, &holder(place), at(second), take_over);
+            assert_eq!(taken.is_ok(), may, "{place} after {second} s");
+            if let Err(error) = taken {
+                assert_eq!(error.kind.exit_code(), 75);
+                assert!(error.what.contains("one/state (nodeprep apply, pid 7), renewed"), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_lease_that_changes_hands_says_how_often() {
+        let now = Timestamp::UNIX_EPOCH;
+        let first = object(&holder("one"), now, None);
+        let second = object(&holder("two"), now, Some(&first));
+        assert_eq!(second.spec.as_ref().unwrap().lease_transitions, Some(1));
+        assert_eq!(identity(&second), "two (nodeprep apply, pid 7)");
+    }
+}
