@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use nodeprep::error::Result;
 use nodeprep::intent::{Intent, MaxSize, parse};
+use nodeprep::observe::disks::udev::Record;
 use nodeprep::observe::disks::{Facts, join, select};
 use nodeprep::observe::nodes::{MachineConfig, Mount, Node, Status, Version};
 use nodeprep::plan::{Action, ApplyConfig, Passphrases, Plan, machine};
@@ -152,7 +153,8 @@ impl Machine {
                 facts.system_disk = Some(disk.id.clone());
             }
         }
-        facts.volumes = self.volumes();
+        facts.volumes = Some(self.volumes());
+        facts.udev = self.disks.iter().map(|disk| (disk.id.clone(), Ok(disk.record()))).collect();
         facts
     }
 
@@ -198,7 +200,8 @@ impl Machine {
                 text: SecretString::from(self.config.as_str()),
                 version: "7".into(),
             })),
-            cert_days_left: 100,
+            maintenance: false,
+            cert_days_left: Some(100),
         }
     }
 
@@ -298,6 +301,12 @@ impl Disk {
             Holds::Whole(format) => format.rsplit(' ').next().unwrap(),
             Holds::Gpt(_) => "gpt",
         }
+    }
+
+    /// udev also sees what Talos does not.
+    fn record(&self) -> Record {
+        let table = if self.holds == Holds::Mbr { "dos" } else { "" };
+        Record { table: table.into(), ..Record::default() }
     }
 
     pub fn partitions(&self) -> Vec<(String, String, u64)> {
