@@ -18,7 +18,7 @@ use nodeprep::sandbox::scenario::Scenario;
 use nodeprep::sandbox::serve::network::Network;
 use nodeprep::stack;
 use nodeprep::state::State;
-use nodeprep::talos::client::Options;
+use nodeprep::talos::client::{Mode, Options};
 use nodeprep::talos::config::Places;
 use nodeprep::talos::{Client, Context};
 use tempfile::TempDir;
@@ -89,7 +89,7 @@ impl Session {
             &items,
             &observe::cluster::observe(&cluster, &items).await?,
         )?);
-        Ok((plan, World { talos: Some(talos), cluster: Some(cluster), lost: None }))
+        Ok((plan, World { talos: Some(talos), cluster: Some(cluster), mode: Mode::NoReboot, lost: None }))
     }
 
     pub async fn cluster(&self) -> Result<Cluster> {

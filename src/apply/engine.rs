@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::{Journal, node, wipe};
+use super::{Journal, config, node, wipe};
 use crate::cluster::{Cluster, Outcome};
 use crate::error::{Error, Kind, Result};
 use crate::event::{Events, PROTOCOL, What};
 use crate::plan::{Action, Plan, Step};
 use crate::talos;
+use crate::talos::client::Mode;
 
 /// How long one step may wait for what it brings about.
 pub(super) const STEP_DEADLINE: Duration = Duration::from_secs(300);
@@ -19,6 +20,8 @@ pub(super) const STEP_DEADLINE: Duration = Duration::from_secs(300);
 pub struct World {
     pub talos: Option<talos::Client>,
     pub cluster: Option<Cluster>,
+    /// How machine configs are applied.
+    pub mode: Mode,
     /// Says when somebody else took the cluster's lock.
     pub lost: Option<watch::Receiver<Option<String>>>,
 }
@@ -118,7 +121,7 @@ async fn execute(step: &Step, world: &World, events: &Events) -> Result<bool> {
     match &step.action {
         Action::ApplyConfig(work) => {
             let client = world.talos.as_ref().ok_or_else(|| no("machine API"))?;
-            node::apply_config(client, work, events).await
+            config::apply_config(client, work, world.mode, events).await
         }
         Action::AwaitVolumes { address, volumes } => {
             let client = world.talos.as_ref().ok_or_else(|| no("machine API"))?;

@@ -1,5 +1,6 @@
 //! The only place that executes a plan: engine, journal, lock.
 
+mod config;
 mod engine;
 mod journal;
 mod lease;
@@ -7,6 +8,7 @@ mod lock;
 mod node;
 mod wipe;
 
+pub use config::reboots;
 pub use engine::{World, run};
 pub use journal::{CutOff, Entry, Journal, last_run};
 pub use lease::{Holder, Lease, give_up};

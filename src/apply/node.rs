@@ -1,101 +1,19 @@
-//! One node's steps: look again, dry run, apply, look at what came of it.
+//! Waiting for what a node makes of its config: volumes, mounts, labels.
 
 use std::time::Duration;
 
 use futures::StreamExt;
-use secrecy::ExposeSecret;
 use tokio::time::Instant;
 
 use super::engine::STEP_DEADLINE;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::event::Events;
-use crate::observe::nodes;
-use crate::plan::{ApplyConfig, AwaitVolume, disks, volume_state};
-use crate::talos::client::Mode;
-use crate::talos::resources::{
-    Item, MachineConfig, MountStatus, NodeLabel, NodeStatus, Spec, VolumeStatus, id,
-};
+use crate::plan::{AwaitVolume, volume_state};
+use crate::talos::resources::{Item, MountStatus, NodeLabel, NodeStatus, Spec, VolumeStatus};
 use crate::talos::{Client, Node};
 
 /// A watch wakes a wait; without news, the state is read again this often, for what the watch does not cover.
 pub(super) const RECHECK: Duration = Duration::from_secs(3);
-
-/// Applies a machine config; true when the node's config was changed.
-pub(super) async fn apply_config(client: &Client, work: &ApplyConfig, events: &Events) -> Result<bool> {
-    let node = client.node(&work.address)?;
-    let changed = if active_config(&node).await?.spec.0.expose_secret() == work.config.expose_secret() {
-        false
-    } else {
-        same_base(&node, work).await?;
-        same_disks(&node, work).await?;
-        let bytes = work.config.expose_secret().as_bytes();
-        let dry = node.apply(bytes, Mode::NoReboot, true, None).await?;
-        for warning in dry.warnings {
-            events.warn(format!("the node warns: {warning}"));
-        }
-        // Once more, right before the write: somebody else may have applied meanwhile.
-        same_base(&node, work).await?;
-        send(&node, work).await?;
-        true
-    };
-    await_volumes(client, &work.address, &work.volumes, events).await?;
-    await_labels(&node, &work.labels, events).await?;
-    Ok(changed)
-}
-
-async fn active_config(node: &Node) -> Result<Item<MachineConfig>> {
-    node.spec::<MachineConfig>(id::ACTIVE_CONFIG).await?.ok_or_else(|| {
-        Error::failed(format!("{}: has no machine config", node.address()))
-            .hint("a node in maintenance mode is to be configured first: talosctl apply-config --insecure")
-    })
-}
-
-/// The plan was made from this version of the config; a newer one would be overwritten.
-async fn same_base(node: &Node, work: &ApplyConfig) -> Result<()> {
-    let version = active_config(node).await?.version;
-    if version == work.base_version {
-        return Ok(());
-    }
-    Err(Error::refused(format!(
-        "{}: its machine config changed since the plan was made (version {} then, {version} now)",
-        node.address(),
-        work.base_version
-    ))
-    .hint("run it again, to plan from what is there now"))
-}
-
-/// The approved disks are found again by serial and WWID, and are still what the plan saw.
-async fn same_disks(node: &Node, work: &ApplyConfig) -> Result<()> {
-    if work.disks.is_empty() {
-        return Ok(());
-    }
-    let now = nodes::disks(node).await?;
-    for approved in &work.disks {
-        disks::still(approved, &now).map_err(|e| e.at(&work.address))?;
-    }
-    Ok(())
-}
-
-/// Sends the config. A lost reply is settled by looking whether the node has it.
-async fn send(node: &Node, work: &ApplyConfig) -> Result<()> {
-    let Err(error) = node.apply(work.config.expose_secret().as_bytes(), Mode::NoReboot, false, None).await
-    else {
-        return Ok(());
-    };
-    if error.kind != Kind::Unavailable {
-        return Err(error);
-    }
-    let deadline = Instant::now() + STEP_DEADLINE;
-    while Instant::now() < deadline {
-        tokio::time::sleep(RECHECK).await;
-        match active_config(node).await {
-            Ok(config) if config.spec.0.expose_secret() == work.config.expose_secret() => return Ok(()),
-            Ok(_) => return Err(error),
-            Err(_) => {}
-        }
-    }
-    Err(error)
-}
 
 /// Waits until every volume is ready and, unless it is raw, mounted at exactly its path.
 pub(super) async fn await_volumes(
@@ -136,9 +54,9 @@ pub(super) async fn await_gone(
     let check = async || {
         let (volumes, mounts) = tokio::try_join!(node.specs::<VolumeStatus>(), node.specs::<MountStatus>())?;
         let left = volumes.iter().find(|volume| volume.id == gone.id);
-        let mounted = mounts.iter().any(|mount| mount.spec.target == gone.mount);
+        let mounted = mounts.iter().any(|mount| Some(&mount.spec.target) == gone.mount.as_ref());
         let why = match left {
-            _ if mounted => Some(format!("still mounted at {}", gone.mount)),
+            _ if mounted => Some(format!("still mounted at {gone}")),
             Some(volume) => Some(format!("still there, in phase {}", volume.spec.phase)),
             None => None,
         };
@@ -151,7 +69,7 @@ pub(super) async fn await_gone(
 }
 
 /// Waits until Talos wants the labels and, once the node is registered, until its Node object carries them.
-async fn await_labels(node: &Node, wanted: &[(String, String)], events: &Events) -> Result<()> {
+pub(super) async fn await_labels(node: &Node, wanted: &[(String, String)], events: &Events) -> Result<()> {
     let check = async || {
         let specs = node.specs::<NodeLabel>().await?;
         let registered = node.specs::<NodeStatus>().await.unwrap_or_default();

@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::intent::Intent;
 use crate::plan::Saved;
 use crate::report;
+use crate::talos::client::Mode;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -19,6 +20,9 @@ pub struct Args {
     output: Output,
     #[command(flatten)]
     care: Care,
+    /// How machine configs are applied.
+    #[arg(long, value_enum, default_value_t, value_name = "HOW")]
+    mode: Way,
     /// Do not prove the storage afterwards.
     #[arg(long)]
     no_validate: bool,
@@ -38,11 +42,37 @@ pub(super) struct Care {
     take_over: bool,
 }
 
+/// How machine configs are applied.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Way {
+    /// At once; refused when that would reboot a node.
+    #[default]
+    NoReboot,
+    /// At once; nodes reboot where they must.
+    Auto,
+    /// At the nodes' next boot.
+    Staged,
+    /// At once, and kept only when everything that is asked for is there; else the node takes it back.
+    Try,
+}
+
+impl From<Way> for Mode {
+    fn from(way: Way) -> Self {
+        match way {
+            Way::NoReboot => Self::NoReboot,
+            Way::Auto => Self::Auto,
+            Way::Staged => Self::Staged,
+            Way::Try => Self::Try,
+        }
+    }
+}
+
 pub async fn run(global: &Global, args: &Args) -> Result<()> {
     let intent = global.intent()?;
     let interrupted = super::interrupted();
-    carry_out(global, &intent, "apply", Part::All, &args.care, interrupted.clone()).await?;
-    if args.no_validate || intent.classes.is_empty() {
+    carry_out(global, &intent, "apply", Part::All, &args.care, args.mode, interrupted.clone()).await?;
+    // What is staged is not there yet.
+    if args.no_validate || args.mode == Way::Staged || intent.classes.is_empty() {
         return Ok(());
     }
     validate::checked(global, &intent, &validate::Selection::default(), args.output, interrupted).await
@@ -55,6 +85,7 @@ pub(super) async fn carry_out(
     verb: &str,
     part: Part,
     care: &Care,
+    mode: Way,
     interrupted: watch::Receiver<bool>,
 ) -> Result<()> {
     let name = &intent.metadata.name;
@@ -69,6 +100,11 @@ pub(super) async fn carry_out(
     let reviewed = care.plan.as_deref().map(read_plan).transpose()?;
     if let Some(reviewed) = &reviewed {
         reviewed.same(&saved)?;
+    }
+    let reboots = planned.plan.reboots.clone().unwrap_or_default();
+    if !reboots.is_empty() && matches!(mode, Way::NoReboot | Way::Try) {
+        return Err(Error::refused(format!("this would reboot {}", reboots.join(", ")))
+            .hint("--mode auto lets nodes reboot; --mode staged leaves it to their next boot"));
     }
     confirm(&planned.plan, care.yes || reviewed.is_some(), global.verbose)?;
     if planned.plan.steps.is_empty() {
@@ -89,8 +125,12 @@ pub(super) async fn carry_out(
             again
         };
         let mut journal = Journal::begin(&state, verb, saved, &key)?;
-        let world =
-            World { talos: planned.talos, cluster: planned.cluster, lost: lease.as_ref().map(Lease::lost) };
+        let world = World {
+            talos: planned.talos,
+            cluster: planned.cluster,
+            mode: mode.into(),
+            lost: lease.as_ref().map(Lease::lost),
+        };
         apply::run(verb, &planned.plan, &world, &events, &mut journal, interrupted).await
     };
     let done = done.await;

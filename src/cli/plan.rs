@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use super::Global;
 use super::global::{Output, observe};
+use crate::apply;
 use crate::cluster::Cluster;
 use crate::error::{Error, Kind, Result};
 use crate::intent::Intent;
@@ -119,6 +120,9 @@ async fn plan_nodes(
     for node in observe(&client, &addresses).await? {
         plan.simulated |= node.simulated();
         plan.extend(plan::machine::plan(intent, &node, passphrases)?);
+    }
+    if !plan.is_empty() {
+        plan.reboots = Some(apply::reboots(&client, &plan).await?);
     }
     Ok((plan, Some(client)))
 }

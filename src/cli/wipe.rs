@@ -10,6 +10,7 @@ use crate::apply::{self, Journal, Lock, World};
 use crate::error::{Error, Kind, Result};
 use crate::plan::{Plan, Saved};
 use crate::plan::wipe::{Asked, Wipe, find, plan};
+use crate::talos::client::Mode;
 use crate::{report, talos};
 
 #[derive(Debug, clap::Args)]
@@ -106,6 +107,6 @@ pub(super) async fn carry_out(
     }
     let key = state.key()?;
     let mut journal = Journal::begin(&state, verb, Saved::of(&cluster, &plan, &key), &key)?;
-    let world = World { talos: Some(client), cluster: None, lost: None };
+    let world = World { talos: Some(client), cluster: None, mode: Mode::NoReboot, lost: None };
     apply::run(verb, &plan, &world, &global.events(), &mut journal, super::interrupted()).await
 }

@@ -184,6 +184,11 @@ impl ConfigDoc {
         self.replace(text, &expected)
     }
 
+    /// Whether both hold the same documents with the same contents, however they are written.
+    pub fn means(&self, other: &Self) -> bool {
+        self.values() == other.values()
+    }
+
     fn values(&self) -> Vec<Value> {
         self.stream.documents().iter().map(|document| document.root.value()).collect()
     }

@@ -31,6 +31,8 @@ pub struct Plan {
     pub steps: Vec<Step>,
     pub skipped: Vec<Skipped>,
     pub warnings: Vec<String>,
+    /// The nodes that say they will reboot; nothing when none was asked.
+    pub reboots: Option<Vec<String>>,
     /// It is for a sandbox.
     pub simulated: bool,
 }

@@ -35,10 +35,16 @@ pub fn text(plan: &Plan, verbose: bool) -> String {
     }
     let changes = plan.changes();
     match changes {
-        0 => text.push_str("Nothing to change.\n"),
-        1 => text.push_str("1 change.\n"),
-        _ => text.push_str(&format!("{changes} changes.\n")),
+        0 => text.push_str("Nothing to change."),
+        1 => text.push_str("1 change."),
+        _ => text.push_str(&format!("{changes} changes.")),
     }
+    match plan.reboots.as_deref() {
+        None => {}
+        Some([]) => text.push_str(" No node reboots."),
+        Some(nodes) => text.push_str(&format!(" Reboots: {}.", nodes.join(", "))),
+    }
+    text.push('\n');
     text
 }
 
@@ -66,6 +72,7 @@ pub fn json(cluster: &str, plan: &Plan) -> Value {
         "simulated": plan.simulated,
         "changes": plan.changes(),
         "steps": steps,
+        "reboots": plan.reboots,
         "skipped": plan.skipped,
         "warnings": plan.warnings,
     })

@@ -10,7 +10,8 @@ use nodeprep::observe::nodes::observe_all;
 use nodeprep::plan::wipe::{Asked, find, plan};
 use nodeprep::plan::{Action, AwaitVolume, Plan, Risk, Saved, Step};
 use nodeprep::state::State;
-use nodeprep::talos::{Client, client::Options};
+use nodeprep::talos::Client;
+use nodeprep::talos::client::{Mode, Options};
 
 use super::pki::{Ca, context, now};
 use super::server::{Machine, Server, WipeFault};
@@ -76,7 +77,7 @@ async fn run(before: Machine, then: Machine, zeroes: bool) -> Ran {
 
 async fn carried_out(plan: &Plan, machine: Machine) -> Ran {
     let wipes = machine.wipes.clone();
-    let world = World { talos: Some(client(machine).await), cluster: None, lost: None };
+    let world = World { talos: Some(client(machine).await), cluster: None, mode: Mode::NoReboot, lost: None };
     let seen = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&seen);
     let events = Events::new(String::new, move |event| sink.lock().unwrap().push(event));

@@ -190,6 +190,11 @@ impl Machine {
         if self.active.is_none() {
             return self.apply_first(asked, timers, now);
         }
+        if asked.mode != Mode::Try {
+            // A dry run, or one that is refused, does so too: what was tried stays.
+            timers.forget(&format!("machine/{}/try", self.address));
+            self.before_try = None;
+        }
         let new = parse(asked.config, &self.version).map_err(Refusal::Invalid)?;
         if self.applying {
             return Err(Refusal::Precondition("another apply configuration is already in progress".into()));
@@ -233,12 +238,12 @@ impl Machine {
     fn take(&mut self, asked: &Apply<'_>, mode: Mode, timers: &mut Timers, now: Timestamp) {
         let key = |what: &str| format!("machine/{}/{what}", self.address);
         let (applying, trying) = (key("apply"), key("try"));
-        timers.forget(&trying);
-        let back = self.before_try.take();
         match mode {
             Mode::Staged => self.persistent = Some(asked.config.to_owned()),
             Mode::Try => {
-                self.before_try = back.or_else(|| self.active.clone());
+                // A second try goes back to the first one's config.
+                timers.forget(&trying);
+                self.before_try = self.active.clone();
                 self.active = Some(asked.config.to_owned());
                 timers.done(&trying, asked.try_timeout.unwrap_or(TRY), now);
             }

@@ -1,0 +1,236 @@
+//! Applying a machine config: look again, dry run, apply, look at what came of it.
+//!
+//! Talos keeps one timer for a config that is being tried. Every ApplyConfiguration that is not a try stops it, a dry run
+//! too, and the config that was tried stays (internal/app/machined, ApplyConfiguration); so dry runs are tries, and
+//! nothing is applied while the config in force is not the one that the node would boot with.
+
+use std::time::Duration;
+
+use futures::stream::{self, StreamExt, TryStreamExt};
+use secrecy::ExposeSecret;
+use tokio::time::Instant;
+
+use super::engine::STEP_DEADLINE;
+use super::node::{RECHECK, await_labels, await_volumes};
+use crate::config_doc::ConfigDoc;
+use crate::error::{Error, Kind, Result};
+use crate::event::Events;
+use crate::observe::nodes;
+use crate::plan::{Action, ApplyConfig, Plan, disks};
+use crate::talos::client::Mode;
+use crate::talos::resources::{Item, MachineConfig, id};
+use crate::talos::{Client, Node};
+
+/// A try lasts longer than what it is to show is waited for.
+const TRY: Duration = Duration::from_secs(STEP_DEADLINE.as_secs() + 60);
+/// How Talos before 1.14 says that a config would need a reboot.
+const NEEDS_REBOOT: &str = "can't be applied in immediate mode";
+/// How many nodes are asked at the same time.
+const AT_ONCE: usize = 32;
+
+/// Applies a machine config; true when the node's config was changed.
+pub(super) async fn apply_config(
+    client: &Client,
+    work: &ApplyConfig,
+    mode: Mode,
+    events: &Events,
+) -> Result<bool> {
+    let node = client.node(&work.address)?;
+    let configs = Configs::read(&node).await?;
+    if mode == Mode::Staged && configs.boots_with(work) && !configs.runs(work) {
+        events.warn("staged already: it takes effect at the node's next boot");
+        return Ok(false);
+    }
+    configs.refuse_pending(&node)?;
+    let changed = !configs.runs(work);
+    if changed {
+        configs.same_base(&node, work)?;
+        same_disks(&node, work).await?;
+        for warning in dry_run(&node, work, mode).await? {
+            events.warn(format!("the node warns: {warning}"));
+        }
+        // Once more, right before the write: somebody else may have applied meanwhile.
+        let configs = Configs::read(&node).await?;
+        configs.refuse_pending(&node)?;
+        configs.same_base(&node, work)?;
+        if mode == Mode::Try {
+            return tried(client, &node, work, &configs, events).await.map(|()| true);
+        }
+        send(&node, work, mode).await?;
+    }
+    if mode == Mode::Staged {
+        events.warn("staged: it takes effect at the node's next boot");
+        return Ok(changed);
+    }
+    seen(client, &node, work, events).await?;
+    Ok(changed)
+}
+
+/// The nodes that a plan reboots, as they say themselves; only Talos before 1.14 ever does.
+///
+/// # Errors
+/// A node refuses its config, or can't be asked.
+pub async fn reboots(client: &Client, plan: &Plan) -> Result<Vec<String>> {
+    let configs = plan.steps.iter().filter_map(|step| match &step.action {
+        Action::ApplyConfig(work) => Some(work),
+        _ => None,
+    });
+    let ask = |work| async move {
+        let node = client.node(&work.address)?;
+        Configs::read(&node).await?.refuse_pending(&node)?;
+        match node.apply(work.config.expose_secret().as_bytes(), Mode::Try, true, None).await {
+            Ok(_) => Ok(None),
+            Err(error) if needs_reboot(&error) => Ok(Some(work.address.clone())),
+            Err(error) => Err(error),
+        }
+    };
+    let asked: Vec<Option<String>> = stream::iter(configs).map(ask).buffered(AT_ONCE).try_collect().await?;
+    Ok(asked.into_iter().flatten().collect())
+}
+
+/// The configs of a node.
+struct Configs {
+    active: Item<MachineConfig>,
+    /// The one that it boots with next, where Talos tells it.
+    persistent: Option<Item<MachineConfig>>,
+}
+
+impl Configs {
+    async fn read(node: &Node) -> Result<Self> {
+        let mut all = node.specs::<MachineConfig>().await?;
+        let mut take = |id| all.iter().position(|config| config.id == id).map(|at| all.swap_remove(at));
+        let active = take(id::ACTIVE_CONFIG).ok_or_else(|| {
+            Error::failed(format!("{}: has no machine config", node.address()))
+                .hint("a node in maintenance mode is to be configured first: talosctl apply-config --insecure")
+        })?;
+        Ok(Self { active, persistent: take(id::PERSISTENT_CONFIG) })
+    }
+
+    fn runs(&self, work: &ApplyConfig) -> bool {
+        text(&self.active) == work.config.expose_secret()
+    }
+
+    fn boots_with(&self, work: &ApplyConfig) -> bool {
+        self.persistent.as_ref().is_some_and(|config| text(config) == work.config.expose_secret())
+    }
+
+    /// A config that is staged or being tried would be lost, or made permanent, by another one.
+    fn refuse_pending(&self, node: &Node) -> Result<()> {
+        let meaning = |config| ConfigDoc::parse(text(config)).ok();
+        let same = |persistent| {
+            text(persistent) == text(&self.active)
+                || meaning(persistent).zip(meaning(&self.active)).is_some_and(|(a, b)| a.means(&b))
+        };
+        if self.persistent.as_ref().is_none_or(same) {
+            return Ok(());
+        }
+        Err(Error::refused(format!(
+            "{}: the machine config in force is not the one that it boots with: one is staged, or being tried",
+            node.address()
+        ))
+        .hint("a try ends by itself, and a staged config takes effect when the node reboots; run this again then"))
+    }
+
+    /// The plan was made from this version of the config; a newer one would be overwritten.
+    fn same_base(&self, node: &Node, work: &ApplyConfig) -> Result<()> {
+        let version = &self.active.version;
+        if *version == work.base_version {
+            return Ok(());
+        }
+        Err(Error::refused(format!(
+            "{}: its machine config changed since the plan was made (version {} then, {version} now)",
+            node.address(),
+            work.base_version
+        ))
+        .hint("run it again, to plan from what is there now"))
+    }
+}
+
+fn text(config: &Item<MachineConfig>) -> &str {
+    config.spec.0.expose_secret()
+}
+
+/// The approved disks are found again by serial and WWID, and are still what the plan saw.
+async fn same_disks(node: &Node, work: &ApplyConfig) -> Result<()> {
+    if work.disks.is_empty() {
+        return Ok(());
+    }
+    let now = nodes::disks(node).await?;
+    for approved in &work.disks {
+        disks::still(approved, &now).map_err(|e| e.at(&work.address))?;
+    }
+    Ok(())
+}
+
+fn needs_reboot(error: &Error) -> bool {
+    error.what.contains(NEEDS_REBOOT)
+}
+
+/// The node's own judgement, and its warnings.
+async fn dry_run(node: &Node, work: &ApplyConfig, mode: Mode) -> Result<Vec<String>> {
+    let bytes = work.config.expose_secret().as_bytes();
+    match node.apply(bytes, Mode::Try, true, None).await {
+        Ok(dry) => Ok(dry.warnings),
+        Err(error) if needs_reboot(&error) && matches!(mode, Mode::Auto | Mode::Staged) => Ok(Vec::new()),
+        Err(error) if needs_reboot(&error) => Err(error
+            .hint("--mode auto lets the node reboot; --mode staged leaves it to the node's next boot")),
+        Err(error) => Err(error),
+    }
+}
+
+/// Sends the config. A lost reply is settled by looking whether the node has it.
+async fn send(node: &Node, work: &ApplyConfig, mode: Mode) -> Result<()> {
+    let timeout = (mode == Mode::Try).then_some(TRY);
+    let Err(error) = node.apply(work.config.expose_secret().as_bytes(), mode, false, timeout).await else {
+        return Ok(());
+    };
+    if error.kind != Kind::Unavailable {
+        return Err(error);
+    }
+    let has = |configs: &Configs| match mode {
+        Mode::Staged => configs.boots_with(work),
+        Mode::Auto | Mode::NoReboot | Mode::Try => configs.runs(work),
+    };
+    let deadline = Instant::now() + STEP_DEADLINE;
+    while Instant::now() < deadline {
+        tokio::time::sleep(RECHECK).await;
+        match Configs::read(node).await {
+            Ok(configs) if has(&configs) => return Ok(()),
+            Ok(_) => return Err(error),
+            Err(_) => {}
+        }
+    }
+    Err(error)
+}
+
+/// Waits until what the config asks for is there.
+async fn seen(client: &Client, node: &Node, work: &ApplyConfig, events: &Events) -> Result<()> {
+    await_volumes(client, &work.address, &work.volumes, events).await?;
+    await_labels(node, &work.labels, events).await
+}
+
+/// Tries the config, and makes it permanent when everything that it asks for is there; else the node takes it back.
+async fn tried(
+    client: &Client,
+    node: &Node,
+    work: &ApplyConfig,
+    before: &Configs,
+    events: &Events,
+) -> Result<()> {
+    send(node, work, Mode::Try).await?;
+    let Err(error) = seen(client, node, work, events).await else {
+        return send(node, work, Mode::NoReboot).await;
+    };
+    let deadline = Instant::now() + TRY;
+    while Instant::now() < deadline {
+        events.waiting("the node to take the tried config back", &error.what);
+        let now = Configs::read(node).await;
+        if now.is_ok_and(|now| text(&now.active) == text(&before.active)) {
+            return Err(error.hint(
+                "the node took the config back by itself; what it wrote to the disk meanwhile is still there",
+            ));
+        }
+        tokio::time::sleep(RECHECK).await;
+    }
+    Err(error.hint("the node did not take the tried config back yet: talosctl get machineconfig"))
+}
