@@ -76,7 +76,7 @@ fn text(nodes: &[Node], tried: &[Option<Result<String>>]) -> String {
     for (node, tried) in nodes.iter().zip(tried) {
         text.push_str(&headline(node));
         if let Some(tried) = tried {
-            let found = tried.as_ref().map_or_else(|error| &error.what, |found| found);
+            let found = tried.as_ref().unwrap_or_else(|error| &error.what);
             text.push_str(&format!("  selector: {found}\n"));
         }
         if let Ok(disks) = &node.disks
