@@ -73,8 +73,8 @@ impl Rules<'_> {
     }
 
     fn labels(&self, intent: &Intent) -> Result<()> {
-        let labels = intent.labels.iter();
-        labels.map(|(key, value)| self.label(&["labels".into(), key.as_str().into()], key, value)).collect()
+        let mut labels = intent.labels.iter();
+        labels.try_for_each(|(key, value)| self.label(&["labels".into(), key.as_str().into()], key, value))
     }
 
     fn label(&self, path: Path<'_>, key: &str, value: &str) -> Result<()> {

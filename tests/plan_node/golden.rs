@@ -1,12 +1,10 @@
-//! Whole machine configs as the planner writes them, a folder per release: `e2e/oracle` gives them to Talos' own code.
-//! With `GOLDEN=write` in the environment they are written anew.
-
-use std::fs;
-use std::path::Path;
+//! Whole machine configs as the planner writes them, for each release: `e2e/oracle` gives them to Talos' own code.
 
 use nodeprep::intent::Passphrase;
 use nodeprep::plan::{Passphrases, machine};
 use secrecy::{ExposeSecret, SecretString};
+
+use crate::merge::{self, assert_golden};
 
 use super::bench::{BASE, GIB, Holds, Machine, applied, disk, intent, partitions};
 
@@ -65,13 +63,7 @@ fn golden(minor: u64, name: &str, machine: &Machine, file: &str) -> String {
     let passphrases: Passphrases = [(from, SecretString::from("it's a \"secret\""))].into();
     let plan = machine::plan(&intent(file), &machine.node(), &passphrases).unwrap_or_else(|e| panic!("{e}"));
     let config = applied(&plan).unwrap().config.expose_secret().to_owned();
-    let path =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/patches/1.{minor}/{name}.yaml"));
-    if std::env::var_os("GOLDEN").is_some() {
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, &config).unwrap();
-    }
-    assert_eq!(config, fs::read_to_string(&path).unwrap(), "{}", path.display());
+    assert_golden(&merge::golden(&format!("validate/1.{minor}-{name}.yaml")), &config);
     config
 }
 

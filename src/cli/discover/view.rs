@@ -37,7 +37,7 @@ pub(super) fn text(shown: &[Shown<'_>], wide: bool) -> String {
             text.push_str(&details(node, about));
         }
         if let Some(tried) = tried {
-            let found = tried.as_ref().map_or_else(|error| &error.what, |found| found);
+            let found = tried.as_ref().unwrap_or_else(|error| &error.what);
             text.push_str(&format!("  selector: {found}\n"));
         }
         if let Ok(disks) = &node.disks

@@ -123,4 +123,5 @@ fn evaluate(expression: &str, disks: &[Disk]) -> Result<Vec<usize>> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used)]
 mod tests;

@@ -251,9 +251,7 @@ impl<'a> Checker<'a> {
             return Err(self.function(id, plain, "came with Talos 1.9"));
         }
         match look_up(&name, &types) {
-            Found::Result(found) if found == Type::Open => {
-                Err(self.mistake(id, "is empty, so it has no elements"))
-            }
+            Found::Result(Type::Open) => Err(self.mistake(id, "is empty, so it has no elements")),
             Found::Result(found) => {
                 if plain == "matches" {
                     self.pattern(call)?;

@@ -79,17 +79,19 @@ impl<'e> Meter<'e> {
             Expr::Literal(LiteralValue::Bytes(bytes)) => Size::text(bytes.inner().len() as u64),
             Expr::Ident(name) => {
                 let variable = self.variables.iter().rev().find(|(known, _)| known == name);
-                let global = if name.trim_start_matches('.') == "disk" { DISK } else { ONE };
+                let global = if self.is_disk(it) { DISK } else { ONE };
                 variable.map_or(global, |(_, size)| *size)
             }
             Expr::Select(select) => {
                 let operand = self.size(&select.operand);
-                let field = FIELDS.iter().find(|field| field.name == select.field).map(|field| field.read);
-                operand.element().or(match field {
+                if !self.is_disk(&select.operand) {
+                    return operand.element();
+                }
+                match FIELDS.iter().find(|field| field.name == select.field).map(|field| field.read) {
                     Some(Read::Text(_)) => Size::text(TEXT),
                     Some(Read::Texts(_)) => Size { length: TEXTS, each: TEXT, whole: TEXTS * (TEXT + 1) },
                     _ => ONE,
-                })
+                }
             }
             Expr::Call(call) => {
                 let operands: Vec<Size> =
@@ -106,6 +108,12 @@ impl<'e> Meter<'e> {
             Expr::Comprehension(it) => self.comprehension(it),
             Expr::Literal(_) | Expr::Struct(_) | Expr::Unspecified => ONE,
         }
+    }
+
+    /// Whether it is the disk itself, and no variable of a macro.
+    fn is_disk(&self, it: &IdedExpr) -> bool {
+        matches!(&it.expr, Expr::Ident(name) if name.trim_start_matches('.') == "disk"
+            && self.variables.iter().all(|(known, _)| known != name))
     }
 
     fn all(&mut self, parts: impl Iterator<Item = &'e IdedExpr>) -> Size {

@@ -12,7 +12,9 @@ fn names(disks: &[Disk], chosen: Vec<usize>) -> Vec<&str> {
 fn chosen(disks: &[Disk], text: &str, volume: Option<&str>) -> Vec<usize> {
     let selector = Selector::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
     selector.check(NEWEST).unwrap_or_else(|error| panic!("{text}: {error}"));
-    selector.choose(disks, |disk| volume.is_some_and(|name| disk.holder == Holder::UserVolume(name.into()))).unwrap_or_else(|error| panic!("{text}: {error}"))
+    selector
+        .choose(disks, |disk| volume.is_some_and(|name| disk.holder == Holder::UserVolume(name.into())))
+        .unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
 #[test]
