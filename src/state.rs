@@ -32,15 +32,15 @@ impl State {
     }
 
     /// The key of this folder's digests, made when it is first asked for.
-    pub fn key(&self) -> Result<[u8; 32]> {
+    pub fn key(&self) -> Result<[u8; 64]> {
         let path = self.dir.join("digest.key");
         let failed = |why: &dyn std::fmt::Display| Error::failed(format!("{}: {why}", path.display()));
         match std::fs::read(&path) {
             Ok(bytes) => {
-                bytes.try_into().map_err(|_| failed(&"not 32 bytes long").hint("remove it, and plan again"))
+                bytes.try_into().map_err(|_| failed(&"not 64 bytes long").hint("remove it, and plan again"))
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let key: [u8; 32] = rand::random();
+                let key: [u8; 64] = rand::random();
                 let file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&path);
                 let written = file.and_then(|mut file| {
                     std::io::Write::write_all(&mut file, &key).and_then(|()| file.sync_all())

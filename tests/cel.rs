@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use nodeprep::observe::disks::{Disk, Holder, NEWEST, accept, select};
+use nodeprep::observe::disks::{Disk, Holder, NEWEST, Uses, accept, select};
 use nodeprep::talos::resources::DiskSpec;
 use serde::Deserialize;
 
@@ -92,6 +92,7 @@ fn disks() -> Vec<Disk> {
         spec: serde_json::from_value::<DiskSpec>(raw).unwrap(),
         holder: Holder::Nothing,
         partitions: Vec::new(),
+        uses: Uses::default(),
         eligible: Ok(()),
     };
     raw.into_iter().map(disk).collect()

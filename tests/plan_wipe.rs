@@ -397,7 +397,7 @@ fn a_volume_is_unmounted_then_gone_and_only_then_wiped() {
     assert_eq!((apply.config.expose_secret(), apply.base_version.as_str()), (CONFIG, "7"));
     assert!(config.diff.contains("-name: openebs"), "{}", config.diff);
     let Action::AwaitGone { volume, .. } = &gone.action else { panic!("{gone:?}") };
-    assert_eq!((volume.id.as_str(), volume.mount.as_str()), ("u-openebs", "/var/mnt/openebs"));
+    assert_eq!((volume.id.as_str(), volume.mount.as_deref()), ("u-openebs", Some("/var/mnt/openebs")));
     let Action::Wipe(wipe) = &wipe.action else { panic!("{wipe:?}") };
     assert_eq!((wipe.partition.as_deref(), wipe.token.as_str()), (Some("u-openebs"), "OLD"));
 

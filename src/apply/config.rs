@@ -75,17 +75,20 @@ pub async fn reboots(client: &Client, plan: &Plan) -> Result<Vec<String>> {
         Action::ApplyConfig(work) => Some(work),
         _ => None,
     });
-    let ask = |work| async move {
-        let node = client.node(&work.address)?;
-        Configs::read(&node).await?.refuse_pending(&node)?;
-        match node.apply(work.config.expose_secret().as_bytes(), Mode::Try, true, None).await {
-            Ok(_) => Ok(None),
-            Err(error) if needs_reboot(&error) => Ok(Some(work.address.clone())),
-            Err(error) => Err(error),
-        }
-    };
-    let asked: Vec<Option<String>> = stream::iter(configs).map(ask).buffered(AT_ONCE).try_collect().await?;
+    let asked = stream::iter(configs).map(|work| reboot(client, work)).buffered(AT_ONCE);
+    let asked: Vec<Option<String>> = asked.try_collect().await?;
     Ok(asked.into_iter().flatten().collect())
+}
+
+/// The node, if applying this reboots it.
+async fn reboot(client: &Client, work: &ApplyConfig) -> Result<Option<String>> {
+    let node = client.node(&work.address)?;
+    Configs::read(&node).await?.refuse_pending(&node)?;
+    match node.apply(work.config.expose_secret().as_bytes(), Mode::Try, true, None).await {
+        Ok(_) => Ok(None),
+        Err(error) if needs_reboot(&error) => Ok(Some(work.address.clone())),
+        Err(error) => Err(error),
+    }
 }
 
 /// The configs of a node.
@@ -100,8 +103,9 @@ impl Configs {
         let mut all = node.specs::<MachineConfig>().await?;
         let mut take = |id| all.iter().position(|config| config.id == id).map(|at| all.swap_remove(at));
         let active = take(id::ACTIVE_CONFIG).ok_or_else(|| {
-            Error::failed(format!("{}: has no machine config", node.address()))
-                .hint("a node in maintenance mode is to be configured first: talosctl apply-config --insecure")
+            Error::failed(format!("{}: has no machine config", node.address())).hint(
+                "a node in maintenance mode is to be configured first: talosctl apply-config --insecure",
+            )
         })?;
         Ok(Self { active, persistent: take(id::PERSISTENT_CONFIG) })
     }
@@ -172,8 +176,10 @@ async fn dry_run(node: &Node, work: &ApplyConfig, mode: Mode) -> Result<Vec<Stri
     match node.apply(bytes, Mode::Try, true, None).await {
         Ok(dry) => Ok(dry.warnings),
         Err(error) if needs_reboot(&error) && matches!(mode, Mode::Auto | Mode::Staged) => Ok(Vec::new()),
-        Err(error) if needs_reboot(&error) => Err(error
-            .hint("--mode auto lets the node reboot; --mode staged leaves it to the node's next boot")),
+        Err(error) if needs_reboot(&error) => {
+            Err(error
+                .hint("--mode auto lets the node reboot; --mode staged leaves it to the node's next boot"))
+        }
         Err(error) => Err(error),
     }
 }

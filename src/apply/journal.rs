@@ -182,7 +182,7 @@ mod tests {
     use crate::plan::Plan;
 
     fn saved() -> Saved {
-        Saved::of("home", &Plan::default(), &[0; 32])
+        Saved::of("home", &Plan::default(), &[0; 64])
     }
 
     #[test]
@@ -206,7 +206,9 @@ mod tests {
         let started = |id: &str| Entry::Started { at: at.clone(), id: id.into() };
         let done = |id: &str| Entry::Done { at: at.clone(), id: id.into(), changed: true };
         let end = Entry::End { at: at.clone(), ok: false, summary: String::new() };
-        let says = |rest: &[Entry]| CutOff::of(&[&[begin.clone()], rest].concat()).map(|cut| cut.to_string());
+        let says = |rest: &[Entry]| {
+            CutOff::of(&[std::slice::from_ref(&begin), rest].concat()).map(|cut| cut.to_string())
+        };
         assert_eq!(CutOff::of(&[]), None);
         assert_eq!(
             says(&[started("a"), done("a")]).unwrap(),
@@ -224,14 +226,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let state = State::open(dir.path(), "home").unwrap();
         assert_eq!(last_run(&state).unwrap(), []);
-        let mut journal = Journal::begin(&state, "apply", saved(), &[0; 32]).unwrap();
+        let mut journal = Journal::begin(&state, "apply", saved(), &[0; 64]).unwrap();
         journal.started("a").unwrap();
         let mut file = File::options().append(true).open(state.journal()).unwrap();
         file.write_all(b"{\"entry\":\"done\",\"at\":\"2026").unwrap();
         let entries = last_run(&state).unwrap();
         assert!(matches!(&entries[..], [Entry::Begin { .. }, Entry::Started { id, .. }] if id == "a"));
         assert_eq!(std::fs::metadata(state.journal()).unwrap().permissions().mode() & 0o777, 0o600);
-        Journal::begin(&state, "apply", saved(), &[0; 32]).unwrap();
+        Journal::begin(&state, "apply", saved(), &[0; 64]).unwrap();
         assert_eq!(last_run(&state).unwrap().len(), 1);
     }
 

@@ -1,6 +1,5 @@
 //! One run at a time on a cluster, from whatever machine: a Kubernetes Lease, renewed while the run goes on.
 
-use std::fmt::Display;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -186,13 +185,13 @@ fn may_take(there: &Object, holder: &Holder, now: Timestamp, take_over: bool) ->
     let stale = age.is_none_or(|age| age > lasts);
     let ago =
         age.map_or_else(|| "never renewed".to_owned(), |age| format!("renewed {} s ago", age.as_secs()));
-    let held = |hint: &dyn Display| {
+    let held = |hint: &str| {
         Error::new(Kind::Unavailable, format!("another run holds the cluster's lock: {by}, {ago}")).hint(hint)
     };
     match (stale, take_over) {
         (true, true) => Ok(()),
-        (true, false) => Err(held(&"its run may have died: look there, then add --take-over")),
-        (false, _) => Err(held(&"wait until it ends, then run this again")),
+        (true, false) => Err(held("its run may have died: look there, then add --take-over")),
+        (false, _) => Err(held("wait until it ends, then run this again")),
     }
 }
 

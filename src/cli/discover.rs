@@ -50,8 +50,12 @@ pub async fn run(global: &Global, args: &Args) -> Result<()> {
     };
     drop(busy);
     let tried: Vec<_> = nodes.iter_mut().map(|node| Some(keep(selector.as_ref()?, node))).collect();
-    let shown: Vec<view::Shown<'_>> =
-        nodes.iter().zip(&about).zip(&tried).map(|((node, about), tried)| view::Shown { node, about, tried }).collect();
+    let shown: Vec<view::Shown<'_>> = nodes
+        .iter()
+        .zip(&about)
+        .zip(&tried)
+        .map(|((node, about), tried)| view::Shown { node, about, tried })
+        .collect();
     let selector = selector.map(|selector| selector.to_string());
     report::stdout(&match args.output {
         Listing::Table => view::text(&shown, false),

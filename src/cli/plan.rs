@@ -73,8 +73,10 @@ pub(super) async fn make(
     let passphrases = if part == Part::All { global.passphrases(intent)? } else { Passphrases::new() };
     let what = if part == Part::All { "reading the nodes and the cluster" } else { "reading the cluster" };
     let _busy = report::busy(global.progress, what);
-    let ((mut plan, talos), (stack, cluster)) =
-        tokio::try_join!(plan_nodes(global, intent, part, &passphrases), plan_stack(global, intent, &items, connected))?;
+    let ((mut plan, talos), (stack, cluster)) = tokio::try_join!(
+        plan_nodes(global, intent, part, &passphrases),
+        plan_stack(global, intent, &items, connected)
+    )?;
     plan.simulated |= stack.simulated;
     plan.extend(stack);
     Ok(Planned { plan, talos, cluster })

@@ -8,8 +8,8 @@ use super::global::observe;
 use super::plan::confirm;
 use crate::apply::{self, Journal, Lock, World};
 use crate::error::{Error, Kind, Result};
-use crate::plan::{Plan, Saved};
 use crate::plan::wipe::{Asked, Wipe, find, plan};
+use crate::plan::{Plan, Saved};
 use crate::talos::client::Mode;
 use crate::{report, talos};
 

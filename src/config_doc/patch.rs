@@ -53,7 +53,7 @@ impl ConfigDoc {
                 ));
             }
             let index = self.find(id).map(|(index, _)| index);
-            return index.map_or(Ok(()), |index| self.remove_document(index));
+            return index.map_or(Ok(()), |index| self.remove_at(index));
         }
         for deletion in &deletions {
             let Some(rule) = rule else { return Err(unknown(id)) };
@@ -104,15 +104,6 @@ impl ConfigDoc {
         let mut expected = self.values();
         expected.push(document.value());
         self.replace(layout::append_document(self.text(), text), &expected).map(drop)
-    }
-
-    fn remove_document(&mut self, index: usize) -> Result<()> {
-        let Some(document) = self.stream.documents().get(index) else { return Ok(()) };
-        let mut text = self.text().to_owned();
-        text.replace_range(document.span.clone(), "");
-        let mut expected = self.values();
-        expected.remove(index);
-        self.replace(text, &expected).map(drop)
     }
 }
 

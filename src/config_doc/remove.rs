@@ -9,18 +9,17 @@ impl ConfigDoc {
     /// # Errors
     /// The rest would not mean what it meant before: [`crate::error::Kind::Failed`], and nothing is changed.
     pub fn remove_document(&mut self, kind: &str, name: &str) -> Result<bool> {
-        let Some(index) = self.documents().find(|document| document.id.is(kind, name)).map(|it| it.index)
-        else {
-            return Ok(false);
-        };
-        let Some(span) = self.stream.documents().get(index).map(|document| document.span.clone()) else {
-            return Ok(false);
-        };
-        let (before, after) = (self.text().get(..span.start), self.text().get(span.end..));
-        let text = [before.unwrap_or_default(), after.unwrap_or_default()].concat();
+        let index = self.documents().find(|document| document.id.is(kind, name)).map(|found| found.index);
+        index.map_or(Ok(false), |index| self.remove_at(index).map(|()| true))
+    }
+
+    pub(super) fn remove_at(&mut self, index: usize) -> Result<()> {
+        let Some(document) = self.stream.documents().get(index) else { return Ok(()) };
+        let mut text = self.text().to_owned();
+        text.replace_range(document.span.clone(), "");
         let mut expected = self.values();
         expected.remove(index);
-        self.replace(text, &expected)
+        self.replace(text, &expected).map(drop)
     }
 }
 

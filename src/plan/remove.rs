@@ -31,8 +31,9 @@ pub struct Removal {
 pub fn find(node: &Node, volume: &str, keep_data: bool, cluster: &[LocalVolume]) -> Result<Removal> {
     let address = &node.address;
     wipe::usable(node)?;
-    let gone = AwaitVolume { id: format!("{USER_VOLUME}{volume}"), mount: format!("/var/mnt/{volume}") };
-    refuse_residents(node, &gone.mount, cluster)?;
+    let folder = format!("/var/mnt/{volume}");
+    refuse_residents(node, &folder, cluster)?;
+    let gone = AwaitVolume { id: format!("{USER_VOLUME}{volume}"), mount: Some(folder) };
     let config = node.config.as_ref().map_err(|e| Error::new(e.kind, e.what.clone()).at(address))?;
     let config =
         config.as_ref().ok_or_else(|| Error::refused(format!("{address}: has no machine config")))?;
@@ -83,7 +84,7 @@ fn config_step(address: &str, volume: &AwaitVolume, diff: String, config: ApplyC
     Step {
         id: format!("node/{address}/config"),
         target: address.to_owned(),
-        title: format!("take volume {} out of the config, which unmounts {}", volume.id, volume.mount),
+        title: format!("take volume {volume} out of the config"),
         why: String::new(),
         risk: Risk::Low,
         diff,

@@ -13,8 +13,8 @@ use crate::error::{Error, Result};
 const API_VERSION: &str = "nodeprep.dev/v1alpha1";
 const KIND: &str = "SavedPlan";
 
-/// The key of the digests, in bytes.
-pub type Key = [u8; 32];
+/// The key of the digests: a block of SHA-256.
+pub type Key = [u8; 64];
 
 /// A reviewed plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -202,7 +202,7 @@ mod tests {
     }
 
     fn saved(steps: Vec<Step>) -> Saved {
-        Saved::of("home", &Plan { steps, ..Plan::default() }, &[7; 32])
+        Saved::of("home", &Plan { steps, ..Plan::default() }, &[7; 64])
     }
 
     #[test]
@@ -236,10 +236,10 @@ mod tests {
     #[test]
     fn the_file_holds_no_secret_and_another_key_gives_other_digests() {
         let plan = || Plan { steps: vec![step("b", object("hush"))], ..Plan::default() };
-        let text = serde_json::to_string(&Saved::of("home", &plan(), &[7; 32])).unwrap();
+        let text = serde_json::to_string(&Saved::of("home", &plan(), &[7; 64])).unwrap();
         assert!(!text.contains("hush"));
-        assert_eq!(Saved::parse("p", &text).unwrap(), Saved::of("home", &plan(), &[7; 32]));
-        assert!(Saved::parse("p", &text).unwrap().same(&Saved::of("home", &plan(), &[8; 32])).is_err());
+        assert_eq!(Saved::parse("p", &text).unwrap(), Saved::of("home", &plan(), &[7; 64]));
+        assert!(Saved::parse("p", &text).unwrap().same(&Saved::of("home", &plan(), &[8; 64])).is_err());
         for wrong in ["", "{}", "[]", &text.replace("SavedPlan", "Plan")] {
             assert_eq!(Saved::parse("p", wrong).unwrap_err().kind.exit_code(), 2);
         }

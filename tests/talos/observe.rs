@@ -132,10 +132,10 @@ async fn a_disk_is_free_only_when_udev_found_nothing_on_it_either() {
 
 /// A client whose connections all go to one server, whatever they are made to.
 fn client_of(address: std::net::SocketAddr, ca: &Ca) -> Client {
-    let dial: nodeprep::talos::connect::Dial = std::sync::Arc::new(move |_, _| {
+    let dial: nodeprep::dial::Dial = std::sync::Arc::new(move |_, _| {
         Box::pin(async move {
             let stream = tokio::net::TcpStream::connect(address).await?;
-            Ok(Box::new(stream) as Box<dyn nodeprep::talos::connect::Io>)
+            Ok(Box::new(stream) as Box<dyn nodeprep::dial::Io>)
         })
     });
     let options = Options { dial, ..Options::default() };

@@ -82,7 +82,7 @@ async fn carried_out(plan: &Plan, machine: Machine) -> Ran {
     let sink = Arc::clone(&seen);
     let events = Events::new(String::new, move |event| sink.lock().unwrap().push(event));
     let dir = tempfile::tempdir().unwrap();
-    let key = [0; 32];
+    let key = [0; 64];
     let state = State::open(dir.path(), "test").unwrap();
     let mut journal = Journal::begin(&state, "wipe", Saved::of("test", plan, &key), &key).unwrap();
     let (_stop, interrupted) = tokio::sync::watch::channel(false);
@@ -169,7 +169,7 @@ async fn a_disk_that_is_not_what_the_plan_saw_is_not_touched() {
 
 #[tokio::test]
 async fn a_volume_is_gone_when_neither_its_status_nor_its_mount_is_left() {
-    let volume = AwaitVolume { id: "u-old".into(), mount: "/var/mnt/old".into() };
+    let volume = AwaitVolume { id: "u-old".into(), mount: Some("/var/mnt/old".into()) };
     let action = Action::AwaitGone { address: "10.0.0.7".into(), volume };
     let step = Step {
         id: "gone".into(),
