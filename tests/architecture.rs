@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// What each module may use of the crate; `error` and `event` may be used by all.
 const ALLOWED: &[(&str, &[&str])] = &[
-    ("apply", &["cluster", "observe", "plan", "state", "talos"]),
+    ("apply", &["cluster", "config_doc", "observe", "plan", "state", "talos"]),
     ("check", &["cluster", "intent", "observe", "plan", "state", "talos"]),
     ("cluster", &["dial", "plan"]),
     ("config_doc", &["yaml"]),

@@ -10,7 +10,7 @@ use super::{Global, validate};
 use crate::apply::{self, CutOff, Holder, Journal, Lease, Lock, World, last_run};
 use crate::error::{Error, Result};
 use crate::intent::Intent;
-use crate::plan::Saved;
+use crate::plan::{Action, Plan, Saved, Skipped, Step};
 use crate::report;
 use crate::talos::client::Mode;
 
@@ -95,7 +95,8 @@ pub(super) async fn carry_out(
         report::stderr(&format!("{cut}; going on from what is there now\n"));
     }
     let key = state.key()?;
-    let planned = make(global, intent, part, None).await?;
+    let mut planned = make(global, intent, part, None).await?;
+    planned.plan = in_mode(mode, planned.plan);
     let saved = Saved::of(name, &planned.plan, &key);
     let reviewed = care.plan.as_deref().map(read_plan).transpose()?;
     if let Some(reviewed) = &reviewed {
@@ -120,7 +121,8 @@ pub(super) async fn carry_out(
             planned
         } else {
             // Somebody thought about it: what was agreed to must still be what is to be done.
-            let again = make(global, intent, part, planned.cluster).await?;
+            let mut again = make(global, intent, part, planned.cluster).await?;
+            again.plan = in_mode(mode, again.plan);
             saved.same(&Saved::of(name, &again.plan, &key))?;
             again
         };
@@ -138,6 +140,17 @@ pub(super) async fn carry_out(
         lease.release().await;
     }
     done
+}
+
+/// What is staged is not there before the nodes reboot, and the stack needs it.
+fn in_mode(mode: Way, mut plan: Plan) -> Plan {
+    let config = |step: &Step| matches!(step.action, Action::ApplyConfig(_));
+    if mode == Way::Staged && plan.steps.iter().any(config) {
+        plan.steps.retain(config);
+        let why = "it needs what is staged; apply again once the nodes have rebooted".into();
+        plan.skipped.push(Skipped { what: "stack".into(), why });
+    }
+    plan
 }
 
 fn read_plan(path: &Path) -> Result<Saved> {
