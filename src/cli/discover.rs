@@ -45,8 +45,10 @@ pub async fn run(global: &Global, args: &Args) -> Result<()> {
         return answered;
     }
     let about = match args.output {
-        Listing::Name => nodes.iter().map(|_| None).collect(),
-        _ => about_all(&client, &nodes).await.into_iter().map(Result::ok).collect::<Vec<_>>(),
+        Listing::Table | Listing::Json | Listing::Yaml | Listing::Name => {
+            nodes.iter().map(|_| None).collect()
+        }
+        Listing::Wide => about_all(&client, &nodes).await.into_iter().map(Result::ok).collect::<Vec<_>>(),
     };
     drop(busy);
     let tried: Vec<_> = nodes.iter_mut().map(|node| Some(keep(selector.as_ref()?, node))).collect();
