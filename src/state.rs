@@ -95,9 +95,18 @@ impl Lines {
         Ok(Self { file: open().map_err(failed)? })
     }
 
-    /// Goes on with a file that is there.
+    /// Goes on with a file that is there; a last line that a crash cut short goes.
     pub fn append(path: &Path) -> Result<Self> {
-        Ok(Self { file: OpenOptions::new().append(true).open(path).map_err(failed)? })
+        let open = || -> std::io::Result<File> {
+            let bytes = std::fs::read(path)?;
+            let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+            let file = OpenOptions::new().append(true).open(path)?;
+            if whole < bytes.len() {
+                file.set_len(whole as u64)?;
+            }
+            Ok(file)
+        };
+        Ok(Self { file: open().map_err(failed)? })
     }
 
     pub fn write(&mut self, line: &impl Serialize) -> Result<()> {

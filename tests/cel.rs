@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use nodeprep::observe::disks::{Disk, Holder, NEWEST, Uses, accept, select};
 use nodeprep::talos::resources::DiskSpec;
 use serde::Deserialize;
+
+use crate::common::{golden, nodeprep};
 
 /// What Talos takes and nodeprep refuses, and why. The reverse is never right.
 const CAUTIOUS: &[(&str, &[&str])] = &[
@@ -76,16 +77,12 @@ struct Answer {
     failed: BTreeMap<String, String>,
 }
 
-fn golden() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/cel")
-}
-
 fn read<T: serde::de::DeserializeOwned>(path: &Path) -> T {
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
 }
 
 fn disks() -> Vec<Disk> {
-    let raw: Vec<serde_json::Value> = read(&golden().join("disks.json"));
+    let raw: Vec<serde_json::Value> = read(&golden("cel/disks.json"));
     let disk = |raw: serde_json::Value| Disk {
         id: raw["id"].as_str().unwrap().to_owned(),
         system: raw["system_disk"].as_bool().unwrap(),
@@ -116,10 +113,10 @@ fn ours(expression: &str, disks: &[Disk]) -> (Vec<String>, Vec<String>) {
 
 #[test]
 fn every_selector_is_answered_as_each_talos_answers_it() {
-    let cases: Vec<Case> = read(&golden().join("cases.json"));
+    let cases: Vec<Case> = read(&golden("cel/cases.json"));
     let disks = disks();
     let mut answers: Vec<((u64, u64), BTreeMap<String, Answer>)> = Vec::new();
-    for entry in fs::read_dir(golden()).unwrap() {
+    for entry in fs::read_dir(golden("cel")).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
         if let Some((major, minor)) = name.strip_prefix('v').and_then(|version| version.split_once('.')) {
@@ -163,14 +160,9 @@ fn every_selector_is_answered_as_each_talos_answers_it() {
     }
 }
 
-fn nodeprep(folder: &Path, arguments: &[&str]) -> (Option<i32>, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_nodeprep"))
-        .args(arguments)
-        .current_dir(folder)
-        .env_clear()
-        .env("HOME", folder)
-        .output()
-        .unwrap();
+/// The exit code, and all that was said.
+fn run(folder: &Path, arguments: &[&str]) -> (Option<i32>, String) {
+    let output = nodeprep(folder).args(arguments).output().unwrap();
     let said = [output.stdout, output.stderr].concat();
     (output.status.code(), String::from_utf8(said).unwrap())
 }
@@ -188,7 +180,7 @@ fn a_selector_is_tried_from_the_command_line() {
     ];
     for (selector, code, words) in table {
         let arguments = ["discover", "--select", selector, "--sandbox"];
-        let (found, said) = nodeprep(folder.path(), &arguments);
+        let (found, said) = run(folder.path(), &arguments);
         assert_eq!(found, Some(code), "{selector}: {said}");
         assert!(!said.contains("panicked"), "{selector}: {said}");
         for word in words {
@@ -214,7 +206,7 @@ fn a_selector_that_is_wrong_is_told_at_its_line_and_column_in_the_file() {
     ];
     for (selector, words) in table {
         fs::write(folder.path().join("nodeprep.yaml"), file(selector)).unwrap();
-        let (code, said) = nodeprep(folder.path(), &["plan"]);
+        let (code, said) = run(folder.path(), &["plan"]);
         assert_eq!(code, Some(2), "{selector}: {said}");
         for word in words {
             assert!(said.contains(word), "{selector}: no `{word}` in: {said}");

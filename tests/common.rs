@@ -1,6 +1,6 @@
 //! What several tests need.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use nodeprep::stack::StackSecret;
@@ -11,6 +11,24 @@ pub fn nodeprep(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_nodeprep"));
     command.current_dir(folder).env_clear().env("HOME", folder);
     command
+}
+
+/// A golden file, or a folder of them.
+pub fn golden(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(path)
+}
+
+/// Whether the golden files are renewed.
+pub fn renews() -> bool {
+    std::env::var_os("UPDATE_GOLDEN").is_some()
+}
+
+/// Compares a text with the golden file, or writes the file when the golden files are renewed.
+pub fn assert_golden(path: &Path, text: &str) {
+    if renews() {
+        std::fs::write(path, text).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(path).unwrap_or_default(), text, "{}", path.display());
 }
 
 pub fn secret(name: &str, data: &[(&str, &str)]) -> StackSecret {

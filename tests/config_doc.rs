@@ -235,7 +235,7 @@ fn golden(case: &Path) -> Result<()> {
     let config = read(&case.join("config.yaml"))?;
     let edited = edited(case, &config)?;
     let expected = case.join("expected.yaml");
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+    if crate::common::renews() {
         std::fs::write(&expected, &edited).map_err(|error| Error::failed(error.to_string()))?;
     }
     assert_eq!(edited, read(&expected)?, "{}", case.display());

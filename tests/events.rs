@@ -2,7 +2,6 @@
 //! of a real one. Recorded anew with a KUBECONFIG of the lab: `cargo test --test all events::record -- --ignored`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Event, Namespace};
@@ -14,6 +13,7 @@ use regex::Regex;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::conformance::folder;
 use crate::fleet::{Session, paused};
 
 #[derive(Debug, Deserialize)]
@@ -34,10 +34,6 @@ fn privileged() -> String {
 
 /// By case: what was told, each thing once.
 type Told = BTreeMap<String, BTreeSet<String>>;
-
-fn folder() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/conformance")
-}
 
 fn read<T: serde::de::DeserializeOwned>(name: &str) -> T {
     serde_yaml::from_str(&std::fs::read_to_string(folder().join(name)).unwrap()).unwrap()

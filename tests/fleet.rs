@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
-use nodeprep::apply::{self, Journal, World};
+use nodeprep::apply::{self, Journal, Parallel, World};
 use nodeprep::check::{self, Outcome};
 use nodeprep::cluster::Cluster;
 use nodeprep::error::Result;
@@ -89,7 +89,15 @@ impl Session {
             &items,
             &observe::cluster::observe(&cluster, &items).await?,
         )?);
-        Ok((plan, World { talos: Some(talos), cluster: Some(cluster), mode: Mode::NoReboot, lost: None }))
+        let world = World {
+            talos: Some(talos),
+            cluster: Some(cluster),
+            mode: Mode::NoReboot,
+            lost: None,
+            parallel: Parallel::default(),
+            keep_going: false,
+        };
+        Ok((plan, world))
     }
 
     pub async fn cluster(&self) -> Result<Cluster> {
@@ -99,10 +107,14 @@ impl Session {
     /// Plans and carries the plan out.
     pub async fn apply(&self) -> Result<()> {
         let (plan, world) = self.plan().await?;
+        self.carry_out(&plan, &world).await
+    }
+
+    pub async fn carry_out(&self, plan: &Plan, world: &World) -> Result<()> {
         let state = State::open(self.state.path(), "sandbox")?;
         let key = state.key()?;
-        let mut journal = Journal::begin(&state, "apply", Saved::of("sandbox", &plan, &key), &key)?;
-        apply::run("apply", &plan, &world, &self.events, &mut journal, self.stop.subscribe()).await
+        let mut journal = Journal::begin(&state, "apply", Saved::of("sandbox", plan, &key), &key)?;
+        apply::run("apply", plan, world, &self.events, &mut journal, self.stop.subscribe()).await
     }
 
     /// Runs all checks.

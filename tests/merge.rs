@@ -4,11 +4,11 @@ mod against;
 mod laws;
 mod written;
 
-use std::path::{Path, PathBuf};
-
 use nodeprep::config_doc::ConfigDoc;
 use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
+
+use crate::common::{assert_golden, golden, renews};
 
 /// The versions of Talos whose answers are recorded.
 pub const VERSIONS: [&str; 4] = ["v1.10.9", "v1.11.5", "v1.12.6", "v1.13.9"];
@@ -36,22 +36,10 @@ const DIFFERENT: [(&str, &[&str], &str); 16] = [
 /// How a version says that it has not got what a case is about.
 const NOT_THERE_YET: [&str; 3] = ["not registered", "unknown keys found", "unhandled size name"];
 
-pub fn golden(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(path)
-}
-
 /// What one version of Talos answered, by case.
 pub fn recorded(folder: &str, version: &str) -> Json {
     let text = std::fs::read_to_string(golden(&format!("{folder}/{version}.json"))).unwrap();
     serde_json::from_str(&text).unwrap()
-}
-
-/// Compares a text with the golden file, or writes the file when the golden files are renewed.
-pub fn assert_golden(path: &Path, text: &str) {
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(path, text).unwrap();
-    }
-    assert_eq!(std::fs::read_to_string(path).unwrap_or_default(), text, "{}", path.display());
 }
 
 /// Every folder with a config and a patch.
@@ -87,7 +75,7 @@ fn every_case_gives_the_text_or_the_refusal_beside_it() {
             Err(why) => ("refused", "result.yaml", why + "\n"),
         };
         assert_golden(&folder.join(file), &text);
-        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        if renews() {
             let _ = std::fs::remove_file(folder.join(other));
         }
         assert!(!folder.join(other).exists(), "{name}: there is a stale {other}");

@@ -1,18 +1,19 @@
-//! Random schedules of faults: whatever goes wrong, a run ends converged or stopped with a true reason, no disk that was not
-//! approved is written, and once nothing goes wrong any more the next run converges. One that fails is repeated by
+//! Random schedules of faults: whatever goes wrong, a run ends converged or stopped with a true reason and keeps the laws,
+//! and once nothing goes wrong any more the next run converges. One that fails is repeated by
 //! `NODEPREP_SEED=N cargo test --test all nemesis`; `NODEPREP_SEEDS=N` runs so many.
 
-use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use nodeprep::error::{Error, Kind};
-use nodeprep::sandbox::machine::disks::{Contents, Disk};
+use nodeprep::sandbox::machine::Mode;
 use nodeprep::sandbox::scenario::Scenario;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 
 use crate::fleet::{Session, paused};
+use crate::laws::{CONFIGS, Laws, Meddling, changes, meddle};
 
 /// How many schedules a plain `cargo test` runs; they take seconds each without optimization.
 const SEEDS: u64 = 10;
@@ -63,31 +64,6 @@ fn schedule(random: &mut StdRng) -> String {
     text
 }
 
-type Disks = BTreeMap<String, Vec<Disk>>;
-
-fn disks(session: &Session) -> Disks {
-    let world = session.fleet.look();
-    world.machines.iter().map(|(address, machine)| (address.clone(), machine.disks.clone())).collect()
-}
-
-/// Laws 3 and 4: only the disk that was approved has changed, and it was empty.
-fn only_the_approved_disks_are_written(before: &Disks, after: &Disks) -> Result<(), String> {
-    for (address, disks) in before {
-        for disk in disks {
-            let now = after[address].iter().find(|now| now.serial == disk.serial);
-            let now = now.ok_or_else(|| format!("{address}: {} is gone", disk.serial))?;
-            let empty = matches!(disk.contents, Contents::Nothing);
-            if now.contents != disk.contents && !(disk.serial.starts_with("FREE") && empty) {
-                return Err(format!(
-                    "{address}: {} holds {:?} now, was {:?}",
-                    disk.serial, now.contents, disk.contents
-                ));
-            }
-        }
-    }
-    Ok(())
-}
-
 /// A run that stopped must say what stood in its way, and something must have stood there.
 fn is_a_true_reason(error: &Error, faulty: bool) -> Result<(), String> {
     let known = matches!(error.kind, Kind::Unavailable | Kind::Failed | Kind::Refused);
@@ -101,15 +77,23 @@ async fn survives(seed: u64) -> Result<(), String> {
     let mut random = StdRng::seed_from_u64(seed);
     let text = schedule(&mut random);
     let session = Session::start(&Scenario::parse("schedule.yaml", &text).map_err(|e| e.to_string())?).await;
-    let before = disks(&session);
+    let laws = Laws::of(&session.fleet, false, |disk| disk.serial.starts_with("FREE"));
+    // Now and then somebody else changes the first machine's config, or tries one, while a run looks at it.
+    let others = random.random_bool(0.4).then(|| {
+        let mode = if random.random_bool(0.5) { Mode::NoReboot } else { Mode::Try };
+        let after = random.random_range(0..4);
+        (after, meddle(&session.fleet, "10.5.0.2", CONFIGS, after, Meddling::Config(mode)))
+    });
     let (mut faulty, mut ends) = (false, Vec::new());
     for _ in 0..RUNS {
         // Now and then the run is killed: what it would have done next is never done.
         let patience =
             if random.random_bool(0.3) { Duration::from_secs(random.random_range(1..30)) } else { LONGEST };
         let ended = tokio::time::timeout(patience, session.apply()).await;
-        only_the_approved_disks_are_written(&before, &disks(&session))?;
-        faulty |= session.fleet.calls().iter().any(|call| call.faulty);
+        let calls = session.fleet.calls();
+        laws.kept(&calls, &session.fleet)?;
+        let moved = others.as_ref().is_some_and(|(after, count)| count.load(Ordering::Relaxed) > *after);
+        faulty |= moved || calls.iter().any(|call| call.faulty);
         match ended {
             Ok(Ok(())) => return law_1(&session).await,
             Ok(Err(error)) => {
@@ -125,13 +109,19 @@ async fn survives(seed: u64) -> Result<(), String> {
     Err(format!("{RUNS} runs did not converge: {ends:#?}"))
 }
 
-/// After `apply`, nothing is left to do, and looking changes nothing.
+/// After `apply`, nothing is left to do, and doing it again changes nothing.
 async fn law_1(session: &Session) -> Result<(), String> {
     session.fleet.look().faults.0.clear();
+    session.fleet.set_gate(None);
     tokio::time::sleep(Duration::from_secs(60)).await;
     let (plan, _) = session.plan().await.map_err(|error| format!("the plan after it: {error}"))?;
     let steps: Vec<&str> = plan.steps.iter().map(|step| step.title.as_str()).collect();
-    if plan.is_empty() { Ok(()) } else { Err(format!("after apply there is still: {steps:?}")) }
+    if !plan.is_empty() {
+        return Err(format!("after apply there is still: {steps:?}"));
+    }
+    session.apply().await.map_err(|error| format!("the run after it: {error}"))?;
+    let changed = changes(&session.fleet.calls());
+    if changed.is_empty() { Ok(()) } else { Err(format!("applying twice changes: {changed:?}")) }
 }
 
 #[test]

@@ -220,7 +220,7 @@ fn what_must_not_be_wiped_is_refused_with_its_token_too() {
         ),
         ("a mounted disk", change(&mounted), "XFS", "mounted at /var/mnt/legacy"),
         ("a volume in use", node("10.0.0.1", &with_volume()), "OLD", "volume u-openebs lies on it"),
-        ("a volume that Talos is about to adopt", change(&wanted), "XFS", "asks for volume data"),
+        ("a volume that Talos is about to adopt", change(&wanted), "XFS", "asks for user volume data"),
         ("a disk below another device", change(&on_top), "XFS", "dm-0 lies on it"),
         ("a read-only disk", change(&|facts| spec(facts, &|it| it.readonly = true)), "XFS", "is read-only"),
         ("a CD-ROM", change(&|facts| spec(facts, &|it| it.cdrom = true)), "XFS", "is a CD-ROM"),
@@ -407,6 +407,59 @@ fn a_volume_is_unmounted_then_gone_and_only_then_wiped() {
 }
 
 #[test]
+fn a_raw_volume_goes_as_one_with_a_file_system_does() {
+    let raw = |facts: &mut Facts| {
+        let label = |found: &mut Item<DiscoveredVolume>| {
+            if found.spec.partition_label == "u-openebs" {
+                found.spec.partition_label = "r-openebs".into();
+            }
+        };
+        facts.discovered.iter_mut().for_each(label);
+        facts.mounts.clear();
+    };
+    let mut facts = with_volume();
+    raw(&mut facts);
+    facts.volumes.iter_mut().flatten().for_each(|volume| volume.id = "r-openebs".into());
+    let mut own = node("10.0.0.1", &facts);
+    let text = format!("{CONFIG}{}", VOLUME.replace("UserVolumeConfig", "RawVolumeConfig"));
+    own.config = Ok(Some(MachineConfig { text: text.into(), version: "7".into() }));
+    let plan = removed(&own, false, &[], &named("OLD")).expect("a plan");
+    let [config, gone, wipe] = &plan.steps[..] else { panic!("{:?}", plan.steps) };
+    let Action::ApplyConfig(apply) = &config.action else { panic!("{config:?}") };
+    assert_eq!(apply.config.expose_secret(), CONFIG);
+    let Action::AwaitGone { volume, .. } = &gone.action else { panic!("{gone:?}") };
+    assert_eq!((volume.id.as_str(), volume.mount.as_deref()), ("r-openebs", None));
+    let Action::Wipe(wipe) = &wipe.action else { panic!("{wipe:?}") };
+    assert_eq!(wipe.partition.as_deref(), Some("r-openebs"));
+    let block = [resident("/dev/disk/by-partlabel/r-openebs", None)];
+    assert_eq!(removed(&own, false, &block, &named("OLD")).expect_err("a claim on it").0, Kind::Refused);
+    let tokens = named("OLD");
+    let asked = Asked { volume: Some("openebs"), tokens: &tokens, ..Asked::default() };
+    assert_eq!(planned(&[own], asked).expect_err("it is in use").0, Kind::Refused);
+
+    // What is left of one that no config asks for.
+    facts.volumes = Some(Vec::new());
+    let mut left = node("10.0.0.1", &facts);
+    let old = left.disks.iter().flatten().find(|disk| disk.spec.serial == "OLD").expect("it is there");
+    assert_eq!(old.holds(), "leftover raw volume openebs");
+    left.config = Ok(Some(MachineConfig { text: CONFIG.into(), version: "8".into() }));
+    let plan = planned(&[left], asked).expect("a plan");
+    assert_eq!(wipes(&plan)[0].partition.as_deref(), Some("r-openebs"));
+}
+
+#[test]
+fn an_existing_volume_is_only_let_go_of() {
+    let mut node = node("10.0.0.1", &facts());
+    let text = format!("{CONFIG}{}", VOLUME.replace("UserVolumeConfig", "ExistingVolumeConfig"));
+    node.config = Ok(Some(MachineConfig { text: text.into(), version: "7".into() }));
+    let plan = removed(&node, false, &[], &[]).expect("no token is needed: nothing is wiped");
+    assert!(plan.steps.iter().all(|step| !matches!(step.action, Action::Wipe(_))), "{:?}", plan.steps);
+    let both = format!("{CONFIG}{VOLUME}{}", VOLUME.replace("UserVolumeConfig", "ExistingVolumeConfig"));
+    node.config = Ok(Some(MachineConfig { text: both.into(), version: "7".into() }));
+    assert_eq!(removed(&node, false, &[], &named("OLD")).expect_err("which one").0, Kind::Refused);
+}
+
+#[test]
 fn a_removal_that_was_cut_short_goes_on_and_one_that_is_done_has_nothing_to_do() {
     let without = MachineConfig { text: CONFIG.into(), version: "8".into() };
     let mut half = node("10.0.0.1", &facts());
@@ -464,7 +517,7 @@ fn a_volume_whose_disk_holds_another_or_is_the_systems_is_not_wiped() {
     for (name, facts, words) in [
         ("another volume beside it", beside, "volume u-data lies on it"),
         ("the system disk", system, "Talos is installed on it"),
-        ("two disks with such a partition", twice, "more than one disk holds a volume openebs"),
+        ("two disks with such a partition", twice, "more than one disk holds user volume openebs"),
     ] {
         let (kind, what) = removed(&node("10.0.0.1", &facts), false, &[], &named("OLD")).expect_err(name);
         assert!(kind == Kind::Refused && what.contains(words), "{name}: {what}");

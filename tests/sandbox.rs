@@ -17,7 +17,7 @@ use nodeprep::sandbox::serve::pki::Authority;
 use nodeprep::sandbox::world::World;
 use nodeprep::stack::{self, Item};
 use nodeprep::{intent, observe};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::common::secret;
 
@@ -123,4 +123,54 @@ async fn a_client_without_a_certificate_of_the_sandboxs_authority_is_turned_away
         Err(_) => true,
     };
     assert!(refused);
+}
+
+const MACHINE: &str = "
+machines:
+  - extensions: [{name: iscsi-tools, version: v0.2.0}]
+    clock: -1m
+    disks:
+      - {name: nvme0n1, size: 1TB, serial: DATA1, holds: xfs}
+      - {name: nvme1n1, size: 1TB, serial: OLD1, holds: u-old}
+      - {name: sda, size: 250GB, serial: SYS1, holds: talos}
+";
+
+#[test]
+fn all_of_a_machine_can_be_read_and_a_disk_is_free_once_it_was_wiped_by_its_token() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("scenario.yaml"), MACHINE).unwrap();
+    let run = |args: &[&str], code: i32| -> String {
+        let mut command = crate::common::nodeprep(folder.path());
+        command.args(args).args(["--sandbox=scenario.yaml", "--sandbox-state=fleet"]);
+        let output = command.output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {stderr}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let node = || -> Value {
+        let told: Value = serde_json::from_str(&run(&["discover", "-o", "json"], 0)).unwrap();
+        told["nodes"][0].clone()
+    };
+    let first = node();
+    assert_eq!(first["unreadable"], json!({}));
+    assert_eq!(first["extensions"], json!({"iscsi-tools": "v0.2.0"}));
+    assert_eq!(first["clock"]["secondsAheadOfServer"], -60.0);
+    assert!(first["clock"]["secondsAheadOfHere"].as_f64().unwrap() < -30.0, "{}", first["clock"]);
+    let table = run(&["discover"], 0);
+    assert!(table.contains("s behind this machine's"), "{table}");
+
+    for (wipe, code, free) in [
+        (&["--disk", "nvme0n1"][..], 5, [false, false, false]),
+        (&["--wipe-disk", "DATA1"][..], 0, [true, false, false]),
+        (&["--volume", "old"][..], 5, [true, false, false]),
+        (&["--volume", "old", "--wipe-disk", "OLD1"][..], 0, [true, true, false]),
+    ] {
+        run(&[&["wipe", "--yes"], wipe].concat(), code);
+        let node = node();
+        assert_eq!(
+            [0_usize, 1, 2].map(|disk| node["disks"][disk]["free"] == true),
+            free,
+            "{wipe:?}: {node:#}"
+        );
+    }
 }

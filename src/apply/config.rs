@@ -25,8 +25,6 @@ use crate::talos::{Client, Node};
 const TRY: Duration = Duration::from_secs(STEP_DEADLINE.as_secs() + 60);
 /// How Talos before 1.14 says that a config would need a reboot.
 const NEEDS_REBOOT: &str = "can't be applied in immediate mode";
-/// How many nodes are asked at the same time.
-const AT_ONCE: usize = 32;
 
 /// Applies a machine config; true when the node's config was changed.
 pub(super) async fn apply_config(
@@ -75,7 +73,7 @@ pub async fn reboots(client: &Client, plan: &Plan) -> Result<Vec<String>> {
         Action::ApplyConfig(work) => Some(work),
         _ => None,
     });
-    let asked = stream::iter(configs).map(|work| reboot(client, work)).buffered(AT_ONCE);
+    let asked = stream::iter(configs).map(|work| reboot(client, work)).buffered(nodes::AT_ONCE);
     let asked: Vec<Option<String>> = asked.try_collect().await?;
     Ok(asked.into_iter().flatten().collect())
 }
@@ -84,10 +82,9 @@ pub async fn reboots(client: &Client, plan: &Plan) -> Result<Vec<String>> {
 async fn reboot(client: &Client, work: &ApplyConfig) -> Result<Option<String>> {
     let node = client.node(&work.address)?;
     Configs::read(&node).await?.refuse_pending(&node)?;
-    match node.apply(work.config.expose_secret().as_bytes(), Mode::Try, true, None).await {
-        Ok(_) => Ok(None),
-        Err(error) if needs_reboot(&error) => Ok(Some(work.address.clone())),
-        Err(error) => Err(error),
+    match judged(&node, work).await? {
+        Judged::Taken(_) => Ok(None),
+        Judged::NeedsReboot(_) => Ok(Some(work.address.clone())),
     }
 }
 
@@ -166,28 +163,46 @@ async fn same_disks(node: &Node, work: &ApplyConfig) -> Result<()> {
     Ok(())
 }
 
-fn needs_reboot(error: &Error) -> bool {
-    error.what.contains(NEEDS_REBOOT)
+/// What a node says of a config in a dry run.
+enum Judged {
+    /// It takes it at once, with these warnings.
+    Taken(Vec<String>),
+    /// It would have to reboot, and says so in this error.
+    NeedsReboot(Error),
 }
 
-/// The node's own judgement, and its warnings.
+/// The node's own judgement.
+///
+/// # Errors
+/// It refuses the config, or can't be asked.
+async fn judged(node: &Node, work: &ApplyConfig) -> Result<Judged> {
+    match node.apply(bytes(work), Mode::Try, true, None).await {
+        Ok(dry) => Ok(Judged::Taken(dry.warnings)),
+        Err(error) if error.what.contains(NEEDS_REBOOT) => Ok(Judged::NeedsReboot(error)),
+        Err(error) => Err(error),
+    }
+}
+
+/// The node's warnings, if it takes the config in this mode.
 async fn dry_run(node: &Node, work: &ApplyConfig, mode: Mode) -> Result<Vec<String>> {
-    let bytes = work.config.expose_secret().as_bytes();
-    match node.apply(bytes, Mode::Try, true, None).await {
-        Ok(dry) => Ok(dry.warnings),
-        Err(error) if needs_reboot(&error) && matches!(mode, Mode::Auto | Mode::Staged) => Ok(Vec::new()),
-        Err(error) if needs_reboot(&error) => {
+    match judged(node, work).await? {
+        Judged::Taken(warnings) => Ok(warnings),
+        Judged::NeedsReboot(_) if matches!(mode, Mode::Auto | Mode::Staged) => Ok(Vec::new()),
+        Judged::NeedsReboot(error) => {
             Err(error
                 .hint("--mode auto lets the node reboot; --mode staged leaves it to the node's next boot"))
         }
-        Err(error) => Err(error),
     }
+}
+
+fn bytes(work: &ApplyConfig) -> &[u8] {
+    work.config.expose_secret().as_bytes()
 }
 
 /// Sends the config. A lost reply is settled by looking whether the node has it.
 async fn send(node: &Node, work: &ApplyConfig, mode: Mode) -> Result<()> {
     let timeout = (mode == Mode::Try).then_some(TRY);
-    let Err(error) = node.apply(work.config.expose_secret().as_bytes(), mode, false, timeout).await else {
+    let Err(error) = node.apply(bytes(work), mode, false, timeout).await else {
         return Ok(());
     };
     if error.kind != Kind::Unavailable {

@@ -1,10 +1,13 @@
-//! Executes a plan step by step: journal first, then the deed, then the look at what came of it.
+//! Executes a plan: of each step, the journal first, then the deed, then the look at what came of it.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::stream::{self, StreamExt};
 use tokio::sync::watch;
 
-use super::{Journal, config, node, wipe};
+use super::waves::{Lane, waves};
+use super::{Journal, Parallel, config, node, wipe};
 use crate::cluster::{Cluster, Outcome};
 use crate::error::{Error, Kind, Result};
 use crate::event::{Events, PROTOCOL, What};
@@ -24,6 +27,9 @@ pub struct World {
     pub mode: Mode,
     /// Says when somebody else took the cluster's lock.
     pub lost: Option<watch::Receiver<Option<String>>>,
+    pub parallel: Parallel,
+    /// A node that fails does not keep the others from their turn.
+    pub keep_going: bool,
 }
 
 impl World {
@@ -38,7 +44,8 @@ impl World {
     }
 }
 
-/// Carries out every step in order and stops at the first that fails.
+/// Carries out every step, in waves of nodes and at last for the cluster. The first that fails ends the run when the steps
+/// that are under way have ended; or, where that is asked for, only keeps the cluster's own steps from being done.
 pub async fn run(
     verb: &str,
     plan: &Plan,
@@ -54,56 +61,101 @@ pub async fn run(
         steps,
         simulated: plan.simulated,
     });
-    let mut changed = 0;
-    for (index, step) in plan.steps.iter().enumerate() {
-        let result = if *interrupted.borrow() {
-            Err(Error::new(Kind::Interrupted, format!("interrupted before step {}", step.id)))
-        } else if let Err(error) = world.still_ours() {
-            Err(error)
-        } else {
-            one(step, world, events, journal, interrupted.clone()).await
-        };
-        match result {
-            Ok(did) => changed += usize::from(did),
-            Err(error) => {
-                let summary = format!("{verb}: stopped at step {} of {steps}", index + 1);
-                journal.end(false, &format!("{summary} ({}): {}", step.id, error.what))?;
-                events.send(What::RunFinished { ok: false, summary });
-                return Err(error);
+    let run = Run { world, events, journal: Mutex::new(journal), interrupted, ended: Mutex::default() };
+    for wave in waves(&plan.steps, world.parallel) {
+        if run.goes_on(wave.nodes) {
+            let lanes = stream::iter(&wave.lanes);
+            lanes.for_each_concurrent(wave.at_once, |lane| run.lane(lane, wave.nodes)).await;
+        }
+    }
+    let Ended { changed, failed } = run.ended.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let journal = run.journal.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let others = failed.len().saturating_sub(1);
+    let Some((index, id, error)) = failed.into_iter().next() else {
+        let summary = format!("{verb}: done, {changed} {}", if changed == 1 { "change" } else { "changes" });
+        journal.end(true, &summary)?;
+        events.send(What::RunFinished { ok: true, summary });
+        return Ok(());
+    };
+    let more = if others == 0 { String::new() } else { format!(", and {others} more failed") };
+    let summary = format!("{verb}: stopped at step {} of {steps}{more}", index + 1);
+    journal.end(false, &format!("{summary} ({id}): {}", error.what))?;
+    events.send(What::RunFinished { ok: false, summary });
+    Err(error)
+}
+
+/// A run that is under way.
+struct Run<'a> {
+    world: &'a World,
+    events: &'a Events,
+    journal: Mutex<&'a mut Journal>,
+    interrupted: watch::Receiver<bool>,
+    ended: Mutex<Ended>,
+}
+
+/// What became of steps.
+#[derive(Default)]
+struct Ended {
+    changed: usize,
+    /// Place in the plan, id and error, in the order in which they failed.
+    failed: Vec<(usize, String, Error)>,
+}
+
+impl Run<'_> {
+    /// Whether a further step is begun: of a node, or of the cluster, which needs all nodes.
+    fn goes_on(&self, of_node: bool) -> bool {
+        self.ended().failed.is_empty() || of_node && self.world.keep_going
+    }
+
+    fn ended(&self) -> MutexGuard<'_, Ended> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn lane(&self, lane: &Lane<'_>, of_node: bool) {
+        for (index, step) in lane {
+            if !self.goes_on(of_node) {
+                return;
+            }
+            let result = self.one(step).await;
+            let mut ended = self.ended();
+            match result {
+                Ok(changed) => ended.changed += usize::from(changed),
+                Err(error) => {
+                    ended.failed.push((*index, step.id.clone(), error));
+                    return;
+                }
             }
         }
     }
-    let summary = format!("{verb}: done, {changed} {}", if changed == 1 { "change" } else { "changes" });
-    journal.end(true, &summary)?;
-    events.send(What::RunFinished { ok: true, summary });
-    Ok(())
-}
 
-async fn one(
-    step: &Step,
-    world: &World,
-    events: &Events,
-    journal: &mut Journal,
-    interrupted: watch::Receiver<bool>,
-) -> Result<bool> {
-    let events = events.of(&step.target, &step.id);
-    journal.started(&step.id)?;
-    events.send(What::StepStarted { title: step.title.clone() });
-    let result = tokio::select! {
-        result = execute(step, world, &events) => result,
-        error = stop_waiting(step, interrupted) => Err(error),
-    };
-    match result {
-        Ok(changed) => {
-            journal.done(&step.id, changed)?;
-            events.send(What::StepDone { changed });
-            Ok(changed)
+    async fn one(&self, step: &Step) -> Result<bool> {
+        if *self.interrupted.borrow() {
+            return Err(Error::new(Kind::Interrupted, format!("interrupted before step {}", step.id)));
         }
-        Err(error) => {
-            journal.failed(&step.id, &error.what)?;
-            events.send(What::StepFailed { error: error.what.clone(), hint: error.hint.clone() });
-            Err(error)
+        self.world.still_ours()?;
+        let events = self.events.of(&step.target, &step.id);
+        self.journal(|journal| journal.started(&step.id))?;
+        events.send(What::StepStarted { title: step.title.clone() });
+        let result = tokio::select! {
+            result = execute(step, self.world, &events) => result,
+            error = stop_waiting(step, self.interrupted.clone()) => Err(error),
+        };
+        match result {
+            Ok(changed) => {
+                self.journal(|journal| journal.done(&step.id, changed))?;
+                events.send(What::StepDone { changed });
+                Ok(changed)
+            }
+            Err(error) => {
+                self.journal(|journal| journal.failed(&step.id, &error.what))?;
+                events.send(What::StepFailed { error: error.what.clone(), hint: error.hint.clone() });
+                Err(error)
+            }
         }
+    }
+
+    fn journal<T>(&self, write: impl FnOnce(&mut Journal) -> T) -> T {
+        write(&mut self.journal.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

@@ -233,6 +233,8 @@ mod tests {
         let entries = last_run(&state).unwrap();
         assert!(matches!(&entries[..], [Entry::Begin { .. }, Entry::Started { id, .. }] if id == "a"));
         assert_eq!(std::fs::metadata(state.journal()).unwrap().permissions().mode() & 0o777, 0o600);
+        Journal::reopen(&state).unwrap().end(false, "given up").unwrap();
+        assert!(matches!(last_run(&state).unwrap()[..], [_, Entry::Started { .. }, Entry::End { .. }]));
         Journal::begin(&state, "apply", saved(), &[0; 64]).unwrap();
         assert_eq!(last_run(&state).unwrap().len(), 1);
     }

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::cluster::{Cluster, MANAGER, from_kube};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 
 /// Where the Lease is kept: a namespace that every cluster has, and that is not deleted.
 const NAMESPACE: &str = "kube-system";
@@ -62,7 +62,6 @@ impl Lease {
     /// `Kind::Unavailable` (exit 75) with the holder and the Lease's age, and whatever the API server refuses.
     pub async fn take(cluster: &Cluster, holder: &Holder, take_over: bool) -> Result<Self> {
         let leases: Api<Object> = Api::namespaced(cluster.client(), NAMESPACE);
-        let failed = |error| from_kube("the cluster's lock (Lease kube-system/nodeprep)", error);
         let now = Timestamp::now();
         let there = leases.get_opt(NAME).await.map_err(failed)?;
         let made = match there {
@@ -108,7 +107,6 @@ impl Lease {
 /// Whatever the API server refuses.
 pub async fn give_up(cluster: &Cluster, holder: &Holder) -> Result<bool> {
     let leases: Api<Object> = Api::namespaced(cluster.client(), NAMESPACE);
-    let failed = |error| from_kube("the cluster's lock (Lease kube-system/nodeprep)", error);
     match leases.get_opt(NAME).await.map_err(failed)? {
         Some(there) if of_place(&there, holder) => {
             leases.delete(NAME, &DeleteParams::default()).await.map_err(failed)?;
@@ -143,6 +141,10 @@ async fn renew(leases: Api<Object>, mut held: Object, lose: watch::Sender<Option
             Err(_) => {}
         }
     }
+}
+
+fn failed(error: kube::Error) -> Error {
+    from_kube("the cluster's lock (Lease kube-system/nodeprep)", error)
 }
 
 fn params() -> PostParams {
@@ -186,7 +188,7 @@ fn may_take(there: &Object, holder: &Holder, now: Timestamp, take_over: bool) ->
     let ago =
         age.map_or_else(|| "never renewed".to_owned(), |age| format!("renewed {} s ago", age.as_secs()));
     let held = |hint: &str| {
-        Error::new(Kind::Unavailable, format!("another run holds the cluster's lock: {by}, {ago}")).hint(hint)
+        Error::unavailable(format!("another run holds the cluster's lock: {by}, {ago}")).hint(hint)
     };
     match (stale, take_over) {
         (true, true) => Ok(()),

@@ -6,6 +6,7 @@ mod journal;
 mod lease;
 mod lock;
 mod node;
+mod waves;
 mod wipe;
 
 pub use config::reboots;
@@ -13,3 +14,4 @@ pub use engine::{World, run};
 pub use journal::{CutOff, Entry, Journal, last_run};
 pub use lease::{Holder, Lease, give_up};
 pub use lock::Lock;
+pub use waves::Parallel;

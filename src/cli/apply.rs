@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 use tokio::sync::watch;
 
 use super::global::Output;
-use super::plan::{Part, confirm, make};
+use super::plan::{Part, Planned, confirm, make};
 use super::{Global, validate};
-use crate::apply::{self, CutOff, Holder, Journal, Lease, Lock, World, last_run};
+use crate::apply::{self, CutOff, Holder, Journal, Lease, Lock, Parallel, World, give_up, last_run};
+use crate::cluster::Cluster;
 use crate::error::{Error, Result};
 use crate::intent::Intent;
 use crate::plan::{Action, Plan, Saved, Skipped, Step};
 use crate::report;
+use crate::state::State;
 use crate::talos::client::Mode;
 
 #[derive(Debug, clap::Args)]
@@ -20,9 +22,8 @@ pub struct Args {
     output: Output,
     #[command(flatten)]
     care: Care,
-    /// How machine configs are applied.
-    #[arg(long, value_enum, default_value_t, value_name = "HOW")]
-    mode: Way,
+    #[command(flatten)]
+    pace: Pace,
     /// Do not prove the storage afterwards.
     #[arg(long)]
     no_validate: bool,
@@ -40,6 +41,20 @@ pub(super) struct Care {
     /// Take the cluster's lock over from a run on another machine that died.
     #[arg(long)]
     take_over: bool,
+}
+
+/// How nodes have their turn.
+#[derive(Debug, Default, clap::Args)]
+pub(super) struct Pace {
+    /// How machine configs are applied.
+    #[arg(long, value_enum, default_value_t, value_name = "HOW")]
+    mode: Way,
+    /// So many workers at the same time, or such a part of them. Control planes have their turn one by one, before them.
+    #[arg(long, value_name = "N|P%", default_value_t)]
+    parallel: Parallel,
+    /// When a node fails, go on with the other nodes; the cluster's own steps still wait for all of them.
+    #[arg(long)]
+    keep_going: bool,
 }
 
 /// How machine configs are applied.
@@ -70,9 +85,9 @@ impl From<Way> for Mode {
 pub async fn run(global: &Global, args: &Args) -> Result<()> {
     let intent = global.intent()?;
     let interrupted = super::interrupted();
-    carry_out(global, &intent, "apply", Part::All, &args.care, args.mode, interrupted.clone()).await?;
+    carry_out(global, &intent, "apply", Part::All, &args.care, &args.pace, interrupted.clone()).await?;
     // What is staged is not there yet.
-    if args.no_validate || args.mode == Way::Staged || intent.classes.is_empty() {
+    if args.no_validate || args.pace.mode == Way::Staged || intent.classes.is_empty() {
         return Ok(());
     }
     validate::checked(global, &intent, &validate::Selection::default(), args.output, interrupted).await
@@ -85,33 +100,37 @@ pub(super) async fn carry_out(
     verb: &str,
     part: Part,
     care: &Care,
-    mode: Way,
+    pace: &Pace,
     interrupted: watch::Receiver<bool>,
 ) -> Result<()> {
     let name = &intent.metadata.name;
     let (state, events) = (global.state(name)?, global.events());
     let _lock = Lock::take(&state, verb)?;
-    if let Some(cut) = CutOff::of(&last_run(&state)?) {
+    let cut = CutOff::of(&last_run(&state)?);
+    if let Some(cut) = &cut {
         report::stderr(&format!("{cut}; going on from what is there now\n"));
     }
     let key = state.key()?;
-    let mut planned = make(global, intent, part, None).await?;
-    planned.plan = in_mode(mode, planned.plan);
+    let make = async |connected| {
+        let planned = make(global, intent, part, connected).await?;
+        Ok::<_, Error>(Planned { plan: in_mode(pace.mode, planned.plan), ..planned })
+    };
+    let planned = make(None).await?;
     let saved = Saved::of(name, &planned.plan, &key);
     let reviewed = care.plan.as_deref().map(read_plan).transpose()?;
     if let Some(reviewed) = &reviewed {
         reviewed.same(&saved)?;
     }
     let reboots = planned.plan.reboots.clone().unwrap_or_default();
-    if !reboots.is_empty() && matches!(mode, Way::NoReboot | Way::Try) {
+    if !reboots.is_empty() && matches!(pace.mode, Way::NoReboot | Way::Try) {
         return Err(Error::refused(format!("this would reboot {}", reboots.join(", ")))
             .hint("--mode auto lets nodes reboot; --mode staged leaves it to their next boot"));
     }
     confirm(&planned.plan, care.yes || reviewed.is_some(), global.verbose)?;
-    if planned.plan.steps.is_empty() {
-        return Ok(());
-    }
     let holder = Holder::this(verb, state.dir());
+    if planned.plan.steps.is_empty() {
+        return settle(&state, cut.as_ref(), planned.cluster.as_ref(), &holder).await;
+    }
     let lease = match &planned.cluster {
         Some(cluster) => Some(Lease::take(cluster, &holder, care.take_over).await?),
         None => None,
@@ -121,8 +140,7 @@ pub(super) async fn carry_out(
             planned
         } else {
             // Somebody thought about it: what was agreed to must still be what is to be done.
-            let mut again = make(global, intent, part, planned.cluster).await?;
-            again.plan = in_mode(mode, again.plan);
+            let again = make(planned.cluster).await?;
             saved.same(&Saved::of(name, &again.plan, &key))?;
             again
         };
@@ -130,8 +148,10 @@ pub(super) async fn carry_out(
         let world = World {
             talos: planned.talos,
             cluster: planned.cluster,
-            mode: mode.into(),
+            mode: pace.mode.into(),
             lost: lease.as_ref().map(Lease::lost),
+            parallel: pace.parallel,
+            keep_going: pace.keep_going,
         };
         apply::run(verb, &planned.plan, &world, &events, &mut journal, interrupted).await
     };
@@ -140,6 +160,24 @@ pub(super) async fn carry_out(
         lease.release().await;
     }
     done
+}
+
+/// Nothing is left to do: ends what a run that was killed at its very end left open, its lock and its journal.
+async fn settle(
+    state: &State,
+    cut: Option<&CutOff>,
+    cluster: Option<&Cluster>,
+    holder: &Holder,
+) -> Result<()> {
+    if let Some(cluster) = cluster
+        && let Err(error) = give_up(cluster, holder).await
+    {
+        report::stderr(&format!("the cluster's lock was left as it is: {}\n", error.what));
+    }
+    match cut {
+        Some(cut) => Journal::reopen(state)?.end(true, &format!("nothing was left to do; {cut}")),
+        None => Ok(()),
+    }
 }
 
 /// What is staged is not there before the nodes reboot, and the stack needs it.

@@ -45,18 +45,16 @@ pub async fn run(global: &Global, args: &Args) -> Result<()> {
         return answered;
     }
     let about = match args.output {
-        Listing::Table | Listing::Json | Listing::Yaml | Listing::Name => {
-            nodes.iter().map(|_| None).collect()
-        }
-        Listing::Wide => about_all(&client, &nodes).await.into_iter().map(Result::ok).collect::<Vec<_>>(),
+        Listing::Name => Vec::new(),
+        _ => about_all(&client, &nodes).await,
     };
     drop(busy);
     let tried: Vec<_> = nodes.iter_mut().map(|node| Some(keep(selector.as_ref()?, node))).collect();
+    let mut about = about.iter().map(|about| about.as_ref().ok());
     let shown: Vec<view::Shown<'_>> = nodes
         .iter()
-        .zip(&about)
         .zip(&tried)
-        .map(|((node, about), tried)| view::Shown { node, about, tried })
+        .map(|(node, tried)| view::Shown { node, about: about.next().flatten(), tried })
         .collect();
     let selector = selector.map(|selector| selector.to_string());
     report::stdout(&match args.output {

@@ -1,7 +1,7 @@
 //! `install`: the stack alone.
 
 use super::Global;
-use super::apply::{Care, Way, carry_out};
+use super::apply::{Care, Pace, carry_out};
 use super::plan::Part;
 use crate::error::Result;
 
@@ -13,5 +13,6 @@ pub struct Args {
 
 pub async fn run(global: &Global, args: &Args) -> Result<()> {
     let intent = global.intent()?;
-    carry_out(global, &intent, "install", Part::Stack, &args.care, Way::default(), super::interrupted()).await
+    carry_out(global, &intent, "install", Part::Stack, &args.care, &Pace::default(), super::interrupted())
+        .await
 }

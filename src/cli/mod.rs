@@ -5,7 +5,9 @@ mod apply;
 mod cleanup;
 mod discover;
 mod global;
+mod init;
 mod install;
+mod patches;
 mod plan;
 mod remove;
 mod sandbox;
@@ -36,12 +38,16 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Write a first nodeprep.yaml: from topf.yaml, talconfig.yaml or the cluster itself.
+    Init(init::Args),
     /// Show every node's disks and who owns their bytes.
     Discover(discover::Args),
     /// Show what apply would change, and change nothing.
     Plan(plan::Args),
     /// Make it so: volumes, labels, the stack; then prove it.
     Apply(apply::Args),
+    /// Write the machine config part as patches for talosctl, topf, talhelper or talm.
+    Patches(patches::Args),
     /// Install the stack alone: provisioner, classes, Velero.
     Install(install::Args),
     /// Wipe a disk, or a leftover volume's partition; only by its serial.
@@ -93,8 +99,11 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Secrets(args) => secrets::run(args)?,
         Verb::Sandbox(args) => on_runtime(sandbox::run(&global, &args))?,
         verb => {
+            let file = global.file.clone();
             return on_runtime(in_sandbox(global, async |global| {
                 match verb {
+                    Verb::Init(args) => init::run(global, &args, &file).await?,
+                    Verb::Patches(args) => patches::run(global, &args).await?,
                     Verb::Status(args) => status::run(global, &args)?,
                     Verb::Abort(args) => abort::run(global, &args).await?,
                     Verb::Discover(args) => discover::run(global, &args).await?,

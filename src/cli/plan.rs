@@ -131,12 +131,11 @@ async fn plan_nodes(
 
 /// Asks before a plan is carried out; `--yes` answers, and without a terminal it is required.
 pub(super) fn confirm(plan: &Plan, yes: bool, verbose: bool) -> Result<()> {
-    use std::io::IsTerminal;
     report::stderr(&report::plan_text(plan, verbose));
     if yes || plan.is_empty() {
         return Ok(());
     }
-    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+    if !report::somebody() {
         return Err(
             Error::invalid("there is nobody to confirm the plan").hint("add --yes to carry it out unasked")
         );

@@ -1,4 +1,4 @@
-//! `remove`: takes a user volume away from nodes, and its data with it.
+//! `remove`: takes a volume away from nodes, and its data with it.
 
 use super::Global;
 use super::global::observe;
@@ -11,7 +11,7 @@ use crate::plan::remove::{find, plan};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The user volume; --nodes says of which nodes.
+    /// The volume; --nodes says of which nodes.
     #[arg(long, value_name = "NAME")]
     volume: String,
     #[command(flatten)]

@@ -1,7 +1,7 @@
 //! `sandbox up`: a simulated fleet for nodeprep, talosctl and kubectl.
 
 use super::Global;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::report;
 
 #[derive(Debug, clap::Args)]
@@ -20,7 +20,7 @@ pub async fn run(global: &Global, args: &Args) -> Result<()> {
     let What::Up = args.what;
     let sandbox = global.start_sandbox().await?;
     let Some(fleet) = sandbox.fleet() else {
-        return Err(Error::new(Kind::Unavailable, format!("{} is served already", sandbox.folder.display()))
+        return Err(Error::unavailable(format!("{} is served already", sandbox.folder.display()))
             .hint("use it with --sandbox-state, or name another folder"));
     };
     let machines = fleet.look().machines.len();

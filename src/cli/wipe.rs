@@ -1,12 +1,10 @@
 //! `wipe`: a disk, or a leftover volume's partition, by the token that names its serial.
 
-use std::io::IsTerminal;
-
 use super::Global;
 use super::discover::targets;
 use super::global::observe;
 use super::plan::confirm;
-use crate::apply::{self, Journal, Lock, World};
+use crate::apply::{self, Journal, Lock, Parallel, World};
 use crate::error::{Error, Kind, Result};
 use crate::plan::wipe::{Asked, Wipe, find, plan};
 use crate::plan::{Plan, Saved};
@@ -18,7 +16,7 @@ pub struct Args {
     /// A disk by its name of today, such as nvme1n1, of the one node that --nodes names.
     #[arg(long, value_name = "NAME", conflicts_with = "volume")]
     disk: Vec<String>,
-    /// The partitions of a user volume that the nodes' configs do not ask for, such as a former cluster's.
+    /// The partitions of a volume that the nodes' configs do not ask for, such as a former cluster's.
     #[arg(long, value_name = "NAME")]
     volume: Option<String>,
     #[command(flatten)]
@@ -60,7 +58,7 @@ impl Tokens {
     /// The tokens given, and those that are typed now where somebody is there to type.
     pub(super) fn with_typed(&self, wipes: &[Wipe]) -> Result<Vec<String>> {
         let mut tokens = self.wipe_disk.clone();
-        let somebody = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+        let somebody = report::somebody();
         for wipe in wipes.iter().filter(|wipe| !self.wipe_disk.contains(&wipe.token)) {
             if somebody {
                 tokens.push(typed(wipe)?);
@@ -107,6 +105,13 @@ pub(super) async fn carry_out(
     }
     let key = state.key()?;
     let mut journal = Journal::begin(&state, verb, Saved::of(&cluster, &plan, &key), &key)?;
-    let world = World { talos: Some(client), cluster: None, mode: Mode::NoReboot, lost: None };
+    let world = World {
+        talos: Some(client),
+        cluster: None,
+        mode: Mode::NoReboot,
+        lost: None,
+        parallel: Parallel::Nodes(1),
+        keep_going: false,
+    };
     apply::run(verb, &plan, &world, &global.events(), &mut journal, super::interrupted()).await
 }

@@ -3,7 +3,7 @@
 use super::change::{Path, cannot};
 use super::fields::{FIELDS, Rule};
 use super::shape::wrong;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::yaml::{Kind, Node};
 
 /// A patch's document, divided.
@@ -110,7 +110,7 @@ impl Finder<'_> {
         Ok(())
     }
 
-    fn wrong(&self, node: &Node, what: &str) -> crate::error::Error {
+    fn wrong(&self, node: &Node, what: &str) -> Error {
         wrong(self.text, node, what, "is nothing that Talos can do")
     }
 }

@@ -152,9 +152,7 @@ impl<'a> Merge<'_, 'a> {
     }
 
     fn list(&mut self, have: &Node, want: &'a Node) -> Result<()> {
-        if !matches!(have.kind, Kind::Seq { .. }) {
-            return Err(self.cannot(have, "is no list"));
-        }
+        self.is_list(have)?;
         let list = &self.path;
         self.changes.extend(want.items().iter().map(|item| Change::Append { list: list.clone(), item }));
         Ok(())
@@ -168,9 +166,7 @@ impl<'a> Merge<'_, 'a> {
         have: &Node,
         want: &'a Node,
     ) -> Result<()> {
-        if !matches!(have.kind, Kind::Seq { .. }) {
-            return Err(self.cannot(have, "is no list"));
-        }
+        self.is_list(have)?;
         let mut seen: Vec<usize> = Vec::new();
         for item in want.items() {
             let found = have.items().iter().position(|have| scalar::same_key(keys, have, item));
@@ -264,6 +260,13 @@ impl<'a> Merge<'_, 'a> {
                 Rule::Struct(name) => merge.not_named(name, have, &nothing()),
                 _ => Ok(()),
             })?;
+        }
+        Ok(())
+    }
+
+    fn is_list(&self, have: &Node) -> Result<()> {
+        if !matches!(have.kind, Kind::Seq { .. }) {
+            return Err(self.cannot(have, "is no list"));
         }
         Ok(())
     }

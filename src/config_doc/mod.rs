@@ -24,6 +24,9 @@ pub use redact::{REDACTED, diff, redact};
 use crate::error::{Error, Result};
 use crate::yaml::{self, Node, Stream, Value};
 
+/// The kind of document that holds node labels from Talos 1.14 on.
+pub const KUBE_NODE_CONFIG: &str = "KubeNodeConfig";
+
 /// A machine config: its text and what the text means.
 #[derive(Clone)]
 pub struct ConfigDoc {
@@ -108,8 +111,8 @@ impl ConfigDoc {
     }
 
     /// The `KubeNodeConfig` document (Talos 1.14+), which has no name.
-    fn kube_node_config(&self) -> Option<ConfigDocument<'_>> {
-        self.documents().find(|document| document.id.kind.as_deref() == Some("KubeNodeConfig"))
+    pub fn kube_node_config(&self) -> Option<ConfigDocument<'_>> {
+        self.documents().find(|document| document.id.kind.as_deref() == Some(KUBE_NODE_CONFIG))
     }
 
     /// The legacy v1alpha1 document, the one without `kind`.

@@ -45,20 +45,17 @@ fn bool(node: &Node) -> Option<bool> {
 /// Whether two items of a keyed list are merged. Of several keys the first that `want` has decides, and an item with none
 /// of them is always new.
 pub(super) fn same_key(keys: &[String], have: &Node, want: &Node) -> bool {
-    let text = |node: &Node, key: &str| {
-        node.get(&[key]).filter(|value| !is_empty(value)).and_then(Node::text).map(str::to_owned)
-    };
     if let [key] = keys {
-        let (have_value, want_value) = (text(have, key), text(want, key));
-        let values = (have.get(&[key]).and_then(Node::scalar), want.get(&[key]).and_then(Node::scalar));
-        return have_value == want_value || (values.0.is_some() && values.0 == values.1);
+        let value = |node: &Node| node.get(&[key]).and_then(Node::scalar);
+        return key_text(have, key) == key_text(want, key)
+            || value(want).is_some_and(|wanted| value(have) == Some(wanted));
     }
     for key in keys {
         match want.get(&[key]) {
             None => {}
             Some(value) if value.text().is_some() => {
-                if let Some(wanted) = text(want, key) {
-                    return text(have, key) == Some(wanted);
+                if let Some(wanted) = key_text(want, key) {
+                    return key_text(have, key) == Some(wanted);
                 }
             }
             Some(selector) => return have.get(&[key]).is_some_and(|have| same_selector(have, selector)),
@@ -67,21 +64,24 @@ pub(super) fn same_key(keys: &[String], have: &Node, want: &Node) -> bool {
     false
 }
 
+/// The text of an item's key that is not empty.
+fn key_text<'n>(item: &'n Node, key: &str) -> Option<&'n str> {
+    item.get(&[key]).filter(|value| !is_empty(value)).and_then(Node::text)
+}
+
 /// Two selectors are the same if all their texts are; Talos never finds two with a bool the same.
 fn same_selector(have: &Node, want: &Node) -> bool {
-    let fields = |node: &Node| {
-        let mut fields: Vec<_> = node
-            .entries()
-            .iter()
-            .filter(|(_, value)| !is_empty(value))
-            .map(|(key, value)| (key.text().map(str::to_owned), value.text().map(str::to_owned)))
-            .collect();
-        fields.sort();
-        fields
-    };
     let has_bool =
         |node: &Node| node.entries().iter().any(|(_, value)| matches!(value.value(), Value::Bool(_)));
     !has_bool(have) && !has_bool(want) && have.text().is_none() && fields(have) == fields(want)
+}
+
+/// The fields of a selector that are not empty.
+fn fields(selector: &Node) -> Vec<(Option<&str>, Option<&str>)> {
+    let set = selector.entries().iter().filter(|(_, value)| !is_empty(value));
+    let mut fields: Vec<_> = set.map(|(key, value)| (key.text(), value.text())).collect();
+    fields.sort_unstable();
+    fields
 }
 
 /// Whether merging two URLs part by part gives the wanted one.

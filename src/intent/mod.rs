@@ -1,5 +1,7 @@
-//! What was asked for: `nodeprep.yaml`, typed and validated, its errors pointing at the line.
+//! What was asked for: `nodeprep.yaml`, typed and validated, its errors pointing at the line; and how a first one is made.
 
+pub mod import;
+pub mod init;
 mod node;
 mod parse;
 mod size;

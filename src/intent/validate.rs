@@ -188,7 +188,7 @@ impl Rules<'_> {
 
 const DNS_LABEL: &str = "use 1 to 63 small letters, digits and dashes, a letter or digit first and last";
 
-fn dns_label(text: &str) -> bool {
+pub(super) fn dns_label(text: &str) -> bool {
     let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     (1..=63).contains(&text.len())
         && text.chars().all(inner)
@@ -196,7 +196,7 @@ fn dns_label(text: &str) -> bool {
         && !text.ends_with('-')
 }
 
-fn dns_name(text: &str) -> bool {
+pub(super) fn dns_name(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(dns_label)
 }
 

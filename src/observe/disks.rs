@@ -68,13 +68,31 @@ pub struct Uses {
     pub mounts: Vec<String>,
     /// Devices on top of it, such as `dm-0`.
     pub uppers: Vec<String>,
-    /// Names of user volumes that lie on it and are none of this machine's: it has no such volume, or has it elsewhere.
-    /// Talos adopts such a partition, with its old data, as soon as a volume of this name is asked for.
+    /// Ids of volumes that lie on it and are none of this machine's: it has no such volume, or has it elsewhere.
+    /// Talos adopts such a partition, with its old data, as soon as a volume of this id is asked for.
     pub strays: Vec<String>,
 }
 
-/// What the label of a user volume's partition or file system begins with.
+/// What the id of a user volume begins with, which is the label of its partition or file system too.
 pub const USER_VOLUME: &str = "u-";
+/// What the id of a raw volume begins with, and the label of its partition.
+pub const RAW_VOLUME: &str = "r-";
+/// What the id of an existing volume begins with; nothing on a disk is labelled so.
+pub const EXISTING_VOLUME: &str = "e-";
+
+/// Whether a label is the id of a volume.
+pub fn is_volume(label: &str) -> bool {
+    label.starts_with(USER_VOLUME) || label.starts_with(RAW_VOLUME)
+}
+
+/// The volume of this id, for people: `user volume openebs`.
+pub fn volume_named(id: &str) -> String {
+    match (id.strip_prefix(USER_VOLUME), id.strip_prefix(RAW_VOLUME)) {
+        (Some(name), _) => format!("user volume {name}"),
+        (_, Some(name)) => format!("raw volume {name}"),
+        _ => format!("volume {id}"),
+    }
+}
 
 /// What the kernel names devices that are no disks of their own.
 const VIRTUAL: [(&str, &str); 9] = [
@@ -104,15 +122,15 @@ impl Disk {
     /// Who owns its bytes, for people.
     pub fn holds(&self) -> String {
         match &self.holder {
-            Holder::UserVolume(name) if self.uses.strays.contains(name) => format!("leftover volume {name}"),
+            Holder::Volume(id) if self.uses.strays.contains(id) => format!("leftover {}", volume_named(id)),
             holder => holder.to_string(),
         }
     }
 
-    /// Whether a user volume's bytes are on it, on the whole of it or on a partition.
-    pub fn has_volume(&self, name: &str) -> bool {
-        matches!(&self.holder, Holder::UserVolume(held) if held == name)
-            || self.partitions.iter().any(|partition| partition.label.strip_prefix(USER_VOLUME) == Some(name))
+    /// Whether the bytes of the volume of this id are on it, on the whole of it or on a partition.
+    pub fn has_volume(&self, id: &str) -> bool {
+        matches!(&self.holder, Holder::Volume(held) if held == id)
+            || self.partitions.iter().any(|partition| partition.label == id)
     }
 
     /// Why it is no disk whose bytes could ever be changed, if so: memory, another device's face, or read-only.
@@ -206,23 +224,22 @@ fn uses(facts: &Facts, disk: &Item<DiskSpec>, holder: &Holder, partitions: &[Par
     }
 }
 
-/// The user volumes on a disk that the machine does not have, or has elsewhere.
+/// The volumes on a disk that the machine does not have, or has elsewhere.
 fn strays(facts: &Facts, disk: &Item<DiskSpec>, holder: &Holder, partitions: &[Partition]) -> Vec<String> {
     let Some(volumes) = &facts.volumes else { return Vec::new() };
     let parts = partitions
         .iter()
-        .filter_map(|part| Some((part.label.strip_prefix(USER_VOLUME)?, format!("/dev/{}", part.id))));
+        .filter(|part| is_volume(&part.label))
+        .map(|part| (part.label.as_str(), format!("/dev/{}", part.id)));
     let whole = match holder {
-        Holder::UserVolume(name) if partitions.is_empty() => {
-            Some((name.as_str(), disk.spec.dev_path.clone()))
-        }
+        Holder::Volume(id) if partitions.is_empty() => Some((id.as_str(), disk.spec.dev_path.clone())),
         _ => None,
     };
-    let stray = |(name, place): &(&str, String)| {
-        let known = volumes.iter().find(|volume| volume.id.strip_prefix(USER_VOLUME) == Some(*name));
+    let stray = |(id, place): &(&str, String)| {
+        let known = volumes.iter().find(|volume| volume.id == *id);
         known.is_none_or(|volume| !volume.spec.location.is_empty() && volume.spec.location != *place)
     };
-    parts.chain(whole).filter(stray).map(|(name, _)| name.to_owned()).collect()
+    parts.chain(whole).filter(stray).map(|(id, _)| id.to_owned()).collect()
 }
 
 fn is_raid(id: &str) -> bool {
@@ -257,9 +274,10 @@ fn is_twin((id, ours): (&str, &DiskSpec), (other, theirs): (&str, &DiskSpec)) ->
 fn held(holder: &Holder, uses: &Uses) -> String {
     match holder {
         Holder::Unknown(why) => format!("may hold something: {why}"),
-        Holder::UserVolume(name) if uses.strays.contains(name) => {
+        Holder::Volume(id) if uses.strays.contains(id) => {
             format!(
-                "holds user volume {name} of another cluster or time: this node's config has no such volume there"
+                "holds {} of another cluster or time: this node's config has no such volume there",
+                volume_named(id)
             )
         }
         holder => format!("holds {holder}"),

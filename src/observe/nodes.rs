@@ -19,7 +19,7 @@ use crate::talos::{self, Client};
 pub type Part<T> = Result<T>;
 
 /// How many machines are read at the same time.
-pub(super) const AT_ONCE: usize = 32;
+pub const AT_ONCE: usize = 32;
 
 /// The stage of a machine that waits for its first configuration.
 const MAINTENANCE: &str = "maintenance";
@@ -110,6 +110,14 @@ impl Node {
     /// Whether it is of a sandbox.
     pub fn simulated(&self) -> bool {
         self.version.as_ref().is_ok_and(|version| version.simulated)
+    }
+
+    /// Whether it has a control plane; it may have one where that could not be read.
+    pub fn is_control_plane(&self) -> bool {
+        match &self.machine_type {
+            Ok(kind) => kind.as_deref().is_some_and(is_control_plane),
+            Err(_) => true,
+        }
     }
 
     /// Whether anything answers at its address. In maintenance mode an older Talos does not tell its version.
@@ -220,6 +228,11 @@ fn parse_version(tag: &str) -> Option<(u64, u64, u64)> {
 async fn hostname(node: &talos::Node) -> Part<Option<String>> {
     let found = node.spec::<Nodename>(id::NODENAME).await?;
     Ok(found.map(|found| found.spec.nodename).filter(|name| !name.is_empty()))
+}
+
+/// Whether machines of this type have a control plane.
+pub fn is_control_plane(machine_type: &str) -> bool {
+    ["controlplane", "init"].iter().any(|kind| machine_type.eq_ignore_ascii_case(kind))
 }
 
 async fn machine_type(node: &talos::Node) -> Part<Option<String>> {

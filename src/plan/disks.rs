@@ -3,7 +3,9 @@
 
 use crate::error::{Error, Result};
 use crate::intent::{Volume, VolumeType};
-use crate::observe::disks::{Disk, Holder, Partition, Selector, select};
+use crate::observe::disks::{
+    Disk, EXISTING_VOLUME, Holder, Partition, RAW_VOLUME, Selector, USER_VOLUME, select,
+};
 use crate::plan::ApprovedDisk;
 
 /// What a partition table and the alignment of partitions take at most, in bytes.
@@ -52,9 +54,9 @@ pub enum How {
 /// The label of a volume's partition, and the id of the volume; a directory's id alone.
 pub fn id(volume: &Volume) -> String {
     let prefix = match volume.kind {
-        VolumeType::Raw => "r-",
-        VolumeType::Existing => "e-",
-        VolumeType::Partition | VolumeType::Disk | VolumeType::Directory => "u-",
+        VolumeType::Raw => RAW_VOLUME,
+        VolumeType::Existing => EXISTING_VOLUME,
+        VolumeType::Partition | VolumeType::Disk | VolumeType::Directory => USER_VOLUME,
     };
     format!("{prefix}{}", volume.name)
 }
@@ -131,9 +133,7 @@ pub(super) fn holds(disk: &Disk, volume: &Volume) -> bool {
             let label = id(volume);
             disk.partitions.iter().any(|partition| partition.label == label)
         }
-        VolumeType::Disk => {
-            disk.partitions.is_empty() && disk.holder == Holder::UserVolume(volume.name.clone())
-        }
+        VolumeType::Disk => disk.partitions.is_empty() && disk.holder == Holder::Volume(id(volume)),
         VolumeType::Directory | VolumeType::Existing => false,
     }
 }
@@ -292,7 +292,7 @@ pub fn still(approved: &ApprovedDisk, disks: &[Disk]) -> Result<()> {
     };
     let ours = |label: &String| *label == approved.label || approved.beside.contains(label);
     let known = if disk.partitions.is_empty() {
-        disk.holder == Holder::UserVolume(approved.volume.clone())
+        disk.holder == Holder::Volume(approved.label.clone())
     } else {
         disk.is_held() && disk.partitions.iter().all(|partition| ours(&partition.label))
     };

@@ -9,8 +9,8 @@ use crate::observe::nodes::Version;
 use crate::plan::versions::release;
 use crate::yaml::{Node, Stream};
 
-const KIND: &str = "VolumeConfig";
-const NAME: &str = "EPHEMERAL";
+pub(super) const KIND: &str = "VolumeConfig";
+pub(super) const NAME: &str = "EPHEMERAL";
 
 /// Caps `EPHEMERAL`, if it is not made yet; true when that changed the config.
 ///
@@ -37,9 +37,12 @@ pub(super) fn cap(doc: &mut ConfigDoc, disks: &[Disk], version: &Version, most: 
         ))
         .hint("its size is settled at the first boot; take `ephemeral` out of the file, or wipe the partition with a reset of the node"));
     }
-    let text =
-        format!("apiVersion: v1alpha1\nkind: {KIND}\nname: {NAME}\nprovisioning:\n  maxSize: {most}\n");
-    doc.upsert_document(KIND, NAME, &text)
+    doc.upsert_document(KIND, NAME, &document(most))
+}
+
+/// The document that caps it.
+pub(super) fn document(most: MaxSize) -> String {
+    format!("apiVersion: v1alpha1\nkind: {KIND}\nname: {NAME}\nprovisioning:\n  maxSize: {most}\n")
 }
 
 /// The cap in the config.

@@ -4,7 +4,7 @@ use super::machine::{Work, need};
 use crate::config_doc::ConfigDoc;
 use crate::error::{Error, Result};
 use crate::intent::OnNode;
-use crate::observe::nodes::Node;
+use crate::observe::nodes::{Node, is_control_plane};
 
 /// Namespaces that a kubelet may write, their sub-domains included (k8s.io/kubelet `well_known_labels.go`).
 const KUBELET_NAMESPACES: [&str; 2] = ["kubelet.kubernetes.io", "node.kubernetes.io"];
@@ -63,8 +63,7 @@ pub(super) fn allowed(key: &str, machine_type: &str) -> Result<()> {
     let within = |domain: &str| namespace == domain || namespace.ends_with(&format!(".{domain}"));
     let kubernetes = within("kubernetes.io") || within("k8s.io");
     let open = KUBELET_NAMESPACES.iter().any(|domain| within(domain)) || KUBELET_KEYS.contains(&key);
-    let control_plane = ["controlplane", "init"].iter().any(|kind| machine_type.eq_ignore_ascii_case(kind));
-    if control_plane || !kubernetes || open {
+    if is_control_plane(machine_type) || !kubernetes || open {
         return Ok(());
     }
     Err(Error::refused(format!("a worker may not set the label {key} on itself"))

@@ -2,7 +2,8 @@
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::disks::{Choice, How, choose, holds, id};
+use super::disks::{Choice, How, choose, id};
+use super::patches::{Asked, Document};
 use super::{
     Action, ApplyConfig, ApprovedDisk, AwaitVolume, Passphrases, Plan, Risk, Step, ephemeral, labels,
     versions, volume_state, volumes,
@@ -18,15 +19,66 @@ pub fn plan(intent: &Intent, node: &Node, passphrases: &Passphrases) -> Result<P
     steps(intent.on(&node.address), node, passphrases).map_err(|e| e.at(&node.address))
 }
 
-fn steps(mut on: OnNode, node: &Node, passphrases: &Passphrases) -> Result<Plan> {
+fn steps(on: OnNode, node: &Node, passphrases: &Passphrases) -> Result<Plan> {
     let mut plan = Plan::default();
-    let address = &node.address;
-    if on.volumes.is_empty() && on.labels.is_empty() && on.ephemeral.is_none() {
+    let Some(Written { config, doc, work, warnings }) = write(on, node, passphrases)? else {
         return Ok(plan);
+    };
+    let address = &node.address;
+    let before = config.text.expose_secret();
+    plan.warnings = warnings;
+    if doc.text() == before {
+        plan.warnings
+            .extend(work.unready.iter().map(|(v, why)| format!("{address}: {} is not ready: {why}", v.id)));
+        plan.steps.extend(await_step(address, work));
+    } else {
+        plan.steps.push(apply_step(node, config, before, &doc, work));
+    }
+    Ok(plan)
+}
+
+/// All that the file asks of one node's machine config, whether it is there already or not; refused as a plan is.
+pub fn asked(intent: &Intent, node: &Node, passphrases: &Passphrases) -> Result<Asked> {
+    whole(intent.on(&node.address), node, passphrases).map_err(|e| e.at(&node.address))
+}
+
+fn whole(on: OnNode, node: &Node, passphrases: &Passphrases) -> Result<Asked> {
+    let mut asked = Asked::new(node);
+    let Some(Written { doc, work, warnings, .. }) = write(on, node, passphrases)? else {
+        return Ok(asked);
+    };
+    if let Some(document) = work.documents.iter().find(|document| !document.pinned) {
+        let name = &document.name;
+        return Err(Error::refused(format!("volume {name}: no serial or WWID tells its disk from the others"))
+            .hint("a patch can't name that disk; leave the volume out for this node: nodes: [{address: …, volumes: {<name>: null}}]"));
+    }
+    asked.kube_node_config = doc.kube_node_config().is_some();
+    asked.documents = work.documents;
+    asked.labels = work.labels;
+    asked.warnings = warnings;
+    asked.warnings.extend(work.notes.into_iter().map(|note| format!("{}: {note}", node.address)));
+    Ok(asked)
+}
+
+/// One node's config with all that is asked of it.
+struct Written<'a> {
+    /// The one that is there.
+    config: &'a MachineConfig,
+    doc: ConfigDoc,
+    work: Work,
+    warnings: Vec<String>,
+}
+
+/// Writes what is asked into the node's config; nothing when nothing is asked.
+fn write<'a>(mut on: OnNode, node: &'a Node, passphrases: &Passphrases) -> Result<Option<Written<'a>>> {
+    if on.volumes.is_empty() && on.labels.is_empty() && on.ephemeral.is_none() {
+        return Ok(None);
     }
     let version = need("Talos version", &node.version)?;
+    let mut warnings = Vec::new();
     if version.container {
-        plan.warnings.extend(in_container(&mut on)?.into_iter().map(|said| format!("{address}: {said}")));
+        let address = &node.address;
+        warnings.extend(in_container(&mut on)?.into_iter().map(|said| format!("{address}: {said}")));
     }
     for volume in &on.volumes {
         versions::supported(volume, version)?;
@@ -43,15 +95,10 @@ fn steps(mut on: OnNode, node: &Node, passphrases: &Passphrases) -> Result<Plan>
         add_volumes(&mut doc, &mut work, &world, &on)?;
     }
     labels::add(&mut doc, &mut work, node, &on)?;
-    if doc.text() == before {
-        plan.warnings
-            .extend(work.unready.iter().map(|(v, why)| format!("{address}: {} is not ready: {why}", v.id)));
-        plan.steps.extend(await_step(address, work));
-    } else {
+    if doc.text() != before {
         versions::writable(version)?;
-        plan.steps.push(apply_step(address, config, before, &doc, work));
     }
-    Ok(plan)
+    Ok(Some(Written { config, doc, work, warnings }))
 }
 
 /// What one node's new config asks for.
@@ -63,6 +110,8 @@ pub(super) struct Work {
     /// What will be made: the worst of it.
     risk: Option<Risk>,
     pub(super) labels: Vec<(String, String)>,
+    /// Whole, whether they are in the config already or not.
+    documents: Vec<Document>,
     pub(super) titles: Vec<String>,
     notes: Vec<String>,
 }
@@ -120,10 +169,12 @@ fn in_container(on: &mut OnNode) -> Result<Vec<String>> {
 }
 
 fn add_volumes(doc: &mut ConfigDoc, work: &mut Work, world: &World<'_>, on: &OnNode) -> Result<()> {
-    if let Some(ephemeral) = on.ephemeral
-        && ephemeral::cap(doc, world.disks, world.version, ephemeral.max_size)?
-    {
-        work.titles.push(format!("EPHEMERAL of at most {}", ephemeral.max_size));
+    if let Some(ephemeral) = on.ephemeral {
+        let most = ephemeral.max_size;
+        if ephemeral::cap(doc, world.disks, world.version, most)? {
+            work.titles.push(format!("EPHEMERAL of at most {most}"));
+        }
+        work.documents.push(Document::new(ephemeral::KIND, ephemeral::NAME, &ephemeral::document(most)));
     }
     on.volumes.iter().try_for_each(|volume| add_volume(doc, work, world, volume, &on.volumes))
 }
@@ -153,6 +204,12 @@ fn add_volume(
     if let Some(there) = &there {
         volumes::same(volume, there, &wanted)?;
     }
+    work.documents.push(Document {
+        there: there.is_some(),
+        pinned: !selector.is_empty() || volume.kind == VolumeType::Directory,
+        secret: volumes::has_passphrase(volume),
+        ..Document::new(volumes::document_kind(volume), &volume.name, &wanted)
+    });
     let how = choice.as_ref().map(|choice| choice.how);
     let stays = there.is_some() && matches!(how, None | Some(How::Holds));
     let text = if stays { volumes::changes(volume)? } else { wanted };
@@ -213,10 +270,9 @@ impl Work {
 
 /// A volume of this name that no document of this node explains: Talos would adopt it as it is.
 fn refuse_leftover(volume: &Volume, disks: &[Disk]) -> Result<()> {
-    let formatted = matches!(volume.kind, VolumeType::Partition | VolumeType::Disk);
-    let left = |disk: &&Disk| holds(disk, volume) || formatted && disk.has_volume(&volume.name);
-    let Some(disk) = disks.iter().find(left) else { return Ok(()) };
     let id = id(volume);
+    let placed = !matches!(volume.kind, VolumeType::Directory | VolumeType::Existing);
+    let Some(disk) = disks.iter().find(|disk| placed && disk.has_volume(&id)) else { return Ok(()) };
     Err(Error::refused(format!(
         "volume {}: {} already has a partition {id} that this node's config does not know",
         volume.name, disk.id
@@ -234,17 +290,19 @@ fn not_ready(node: &Node, wait: &AwaitVolume) -> Result<Option<String>> {
     Ok(volume_state(wait, status, mounted).err())
 }
 
-fn apply_step(address: &str, config: &MachineConfig, before: &str, doc: &ConfigDoc, work: Work) -> Step {
+fn apply_step(node: &Node, config: &MachineConfig, before: &str, doc: &ConfigDoc, work: Work) -> Step {
+    let address = &node.address;
     Step {
         id: format!("node/{address}/config"),
-        target: address.to_owned(),
+        target: address.clone(),
         title: work.titles.join(", "),
         why: work.notes.join("; "),
         risk: work.risk.unwrap_or(Risk::Low),
         diff: diff(before, doc.text()),
         creates: false,
         action: Action::ApplyConfig(ApplyConfig {
-            address: address.to_owned(),
+            address: address.clone(),
+            control_plane: node.is_control_plane(),
             base_version: config.version.clone(),
             config: SecretString::from(doc.text()),
             volumes: work.volumes,

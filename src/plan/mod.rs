@@ -6,6 +6,7 @@ pub mod disks;
 mod ephemeral;
 mod labels;
 pub mod machine;
+pub mod patches;
 pub mod remove;
 mod saved;
 pub mod stack;
@@ -115,12 +116,19 @@ impl Action {
     pub const fn changes(&self) -> bool {
         matches!(self, Self::ApplyConfig(_) | Self::ApplyObject(_) | Self::Wipe(_))
     }
+
+    /// It concerns one node; else the cluster as a whole.
+    pub const fn is_of_node(&self) -> bool {
+        !matches!(self, Self::ApplyObject(_) | Self::AwaitReady(_))
+    }
 }
 
 /// A whole machine config for one node, and what must be seen before the step is done.
 #[derive(Debug)]
 pub struct ApplyConfig {
     pub address: String,
+    /// The node has a control plane, or it is not known that it has none.
+    pub control_plane: bool,
     /// The resource version of the config that this one was made from; it must still be the same.
     pub base_version: String,
     pub config: SecretString,

@@ -1,16 +1,18 @@
-//! Removing a user volume from nodes: out of the config, gone from the node, and only then its partition wiped.
+//! Removing a volume from nodes: out of the config, gone from the node, and only then its partition wiped.
 
 use secrecy::{ExposeSecret, SecretString};
 
 use super::wipe::{self, Wipe};
-use super::{Action, ApplyConfig, AwaitVolume, Plan, Risk, Skipped, Step};
+use super::{Action, ApplyConfig, AwaitVolume, Plan, Risk, Skipped, Step, volumes};
 use crate::config_doc::{ConfigDoc, diff};
 use crate::error::{Error, Result};
 use crate::observe::claims::LocalVolume;
-use crate::observe::disks::{Disk, USER_VOLUME};
+use crate::observe::disks::{Disk, EXISTING_VOLUME, RAW_VOLUME, USER_VOLUME, volume_named};
 use crate::observe::nodes::Node;
 
-const KIND: &str = "UserVolumeConfig";
+/// What asks for volumes, and what their ids begin with.
+const KINDS: [(&str, &str); 3] =
+    [(volumes::USER, USER_VOLUME), (volumes::RAW, RAW_VOLUME), (volumes::EXISTING, EXISTING_VOLUME)];
 const HOSTNAME: &str = "kubernetes.io/hostname";
 
 /// What is left of a volume on one node.
@@ -31,17 +33,21 @@ pub struct Removal {
 pub fn find(node: &Node, volume: &str, keep_data: bool, cluster: &[LocalVolume]) -> Result<Removal> {
     let address = &node.address;
     wipe::usable(node)?;
-    let folder = format!("/var/mnt/{volume}");
-    refuse_residents(node, &folder, cluster)?;
-    let gone = AwaitVolume { id: format!("{USER_VOLUME}{volume}"), mount: Some(folder) };
     let config = node.config.as_ref().map_err(|e| Error::new(e.kind, e.what.clone()).at(address))?;
     let config =
         config.as_ref().ok_or_else(|| Error::refused(format!("{address}: has no machine config")))?;
     let before = config.text.expose_secret();
     let mut doc = ConfigDoc::parse(before).map_err(|e| e.at(address))?;
-    let there = doc.remove_document(KIND, volume).map_err(|e| e.at(address))?;
+    let (kind, id) = identity(node, &doc, volume)?;
+    let mount = (!id.starts_with(RAW_VOLUME)).then(|| format!("/var/mnt/{volume}"));
+    // A raw volume is reached by the link that udev makes for its partition.
+    let place = mount.clone().unwrap_or_else(|| format!("/dev/disk/by-partlabel/{id}"));
+    refuse_residents(node, &place, cluster)?;
+    let gone = AwaitVolume { id, mount };
+    let there = doc.remove_document(kind, volume).map_err(|e| e.at(address))?;
     let apply = there.then(|| ApplyConfig {
         address: address.clone(),
+        control_plane: node.is_control_plane(),
         base_version: config.version.clone(),
         config: SecretString::from(doc.text()),
         volumes: Vec::new(),
@@ -53,9 +59,26 @@ pub fn find(node: &Node, volume: &str, keep_data: bool, cluster: &[LocalVolume])
         diff: if there { diff(before, doc.text()) } else { String::new() },
         config: apply,
         known: node.volumes.iter().flatten().any(|status| status.id == gone.id),
+        wipe: if keep_data { None } else { partition(node, &gone.id)? },
         volume: gone,
-        wipe: if keep_data { None } else { partition(node, volume)? },
     })
+}
+
+/// The kind of document that asks for the volume, and the volume's id: as the config says, else as what is left of it.
+fn identity(node: &Node, doc: &ConfigDoc, volume: &str) -> Result<(&'static str, String)> {
+    let ids = KINDS.map(|(kind, prefix)| (kind, format!("{prefix}{volume}")));
+    let asked: Vec<_> = ids.iter().filter(|(kind, _)| doc.get_document(kind, volume).is_some()).collect();
+    if let [_, _, ..] = asked[..] {
+        return Err(Error::refused(format!("{}: its config has several volumes {volume}", node.address))
+            .hint("take out all but one of them with `talosctl edit machineconfig`"));
+    }
+    let left = |(_, id): &&(&str, String)| {
+        node.volumes.iter().flatten().any(|status| status.id == *id)
+            || node.disks.iter().flatten().any(|disk| disk.has_volume(id))
+    };
+    let [user, ..] = &ids;
+    let (kind, id) = asked.first().copied().or_else(|| ids.iter().find(left)).unwrap_or(user);
+    Ok((kind, id.clone()))
 }
 
 /// The steps, in the order that loses nothing when one fails; each wipe needs its token.
@@ -132,26 +155,27 @@ fn refuse_residents(node: &Node, folder: &str, cluster: &[LocalVolume]) -> Resul
 }
 
 /// The partition that holds the volume: where Talos has it, or the only one when it has it no more.
-fn partition(node: &Node, volume: &str) -> Result<Option<Wipe>> {
+fn partition(node: &Node, id: &str) -> Result<Option<Wipe>> {
     let disks = node
         .disks
         .as_deref()
         .map_err(|e| Error::new(e.kind, format!("{}: could not read its disks: {}", node.address, e.what)))?;
-    let holding: Vec<&Disk> = disks.iter().filter(|disk| disk.has_volume(volume)).collect();
-    let stray = |disk: &&&Disk| disk.uses.strays.iter().any(|stray| stray == volume);
+    let holding: Vec<&Disk> = disks.iter().filter(|disk| disk.has_volume(id)).collect();
+    let stray = |disk: &&&Disk| disk.uses.strays.iter().any(|stray| stray == id);
     let own: Vec<&Disk> = holding.iter().filter(|disk| !stray(disk)).copied().collect();
     let disk = match (own.as_slice(), holding.as_slice()) {
         ([], []) => return Ok(None),
         ([only], _) | ([], [only]) => only,
         _ => {
             return Err(Error::refused(format!(
-                "{}: more than one disk holds a volume {volume}",
-                node.address
+                "{}: more than one disk holds {}",
+                node.address,
+                volume_named(id)
             ))
             .hint("`nodeprep wipe --volume` wipes them, once the config asks for it no more: --keep-data"));
         }
     };
-    let wipe = wipe::wipe(node, disks, disk, Some(volume), false)?;
-    wipe::refuse_used(node, disk, Some(volume))?;
+    let wipe = wipe::wipe(node, disks, disk, Some(id), false)?;
+    wipe::refuse_used(node, disk, Some(id))?;
     Ok(Some(wipe))
 }

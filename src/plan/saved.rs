@@ -188,6 +188,7 @@ mod tests {
     fn config(base: &str, text: &str) -> Action {
         Action::ApplyConfig(ApplyConfig {
             address: "10.0.0.1".into(),
+            control_plane: false,
             base_version: base.into(),
             config: SecretString::from(text.to_owned()),
             volumes: Vec::new(),

@@ -9,9 +9,9 @@ use crate::error::{Error, Result};
 use crate::intent::{Encryption, EncryptionKey, MaxSize, Volume, VolumeType};
 use crate::yaml::{Kind, Node, Stream, quote, string};
 
-const USER: &str = "UserVolumeConfig";
-const RAW: &str = "RawVolumeConfig";
-const EXISTING: &str = "ExistingVolumeConfig";
+pub(super) const USER: &str = "UserVolumeConfig";
+pub(super) const RAW: &str = "RawVolumeConfig";
+pub(super) const EXISTING: &str = "ExistingVolumeConfig";
 
 const TEMPLATES: [(&str, &str); 5] = [
     (USER, include_str!("../../talos-patches/user-volume.yaml.j2")),
@@ -27,6 +27,12 @@ pub(super) const fn document_kind(volume: &Volume) -> &'static str {
         VolumeType::Raw => RAW,
         VolumeType::Existing => EXISTING,
     }
+}
+
+/// Whether its document holds a passphrase.
+pub(super) fn has_passphrase(volume: &Volume) -> bool {
+    let keys = volume.encryption.iter().flat_map(|encryption| &encryption.keys);
+    keys.into_iter().any(|key| matches!(key, EncryptionKey::Static(_)))
 }
 
 /// The whole document of a volume on what `selector` finds.

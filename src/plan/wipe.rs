@@ -1,10 +1,10 @@
-//! Wiping a disk, or the partition of a user volume that its machine does not have: only with the token that names the
+//! Wiping a disk, or the partition of a volume that its machine does not have: only with the token that names the
 //! disk, which is its serial, or its WWID where the serial does not tell it from others.
 
 use super::disks::human;
 use super::{Action, Plan, Risk, Skipped, Step};
 use crate::error::{Error, Result};
-use crate::observe::disks::{Disk, Holder, USER_VOLUME};
+use crate::observe::disks::{Disk, Holder, RAW_VOLUME, USER_VOLUME, is_volume, volume_named};
 use crate::observe::nodes::Node;
 
 /// The machine API takes a wiped partition out of the table from this version on.
@@ -15,7 +15,7 @@ const FIRST_VERSION: (u64, u64) = (1, 10);
 pub struct Asked<'a> {
     /// Kernel names at this boot, of the one node.
     pub disks: &'a [String],
-    /// The user volume whose partitions are to go, wherever they are.
+    /// The name of the volume whose partitions are to go, wherever they are.
     pub volume: Option<&'a str>,
     pub tokens: &'a [String],
     /// Overwrite every byte, instead of signatures and tables.
@@ -215,14 +215,17 @@ fn by_token<'a>(nodes: &'a [Node], token: &str) -> Result<(&'a Node, &'a Disk)> 
 /// The partitions of a volume that the machine does not have.
 fn find_volume(found: &mut Found, node: &Node, volume: &str, zeroes: bool) -> Result<()> {
     let all = disks(node)?;
-    let on: Vec<&Disk> = all.iter().filter(|disk| disk.has_volume(volume)).collect();
+    let ids = [USER_VOLUME, RAW_VOLUME].map(|prefix| format!("{prefix}{volume}"));
+    let on =
+        all.iter().flat_map(|disk| ids.iter().filter(|id| disk.has_volume(id)).map(move |id| (disk, id)));
+    let on: Vec<(&Disk, &String)> = on.collect();
     if on.is_empty() {
         let what = format!("{}: volume {volume}", node.address);
         found.skipped.push(Skipped { what, why: "no disk holds it".into() });
     }
-    for disk in on {
+    for (disk, id) in on {
         usable(node)?;
-        let wipe = wipe(node, all, disk, Some(volume), zeroes)?;
+        let wipe = wipe(node, all, disk, Some(id), zeroes)?;
         refuse_used(node, disk, None)?;
         found.wipes.push(wipe);
     }
@@ -253,7 +256,7 @@ pub(super) fn usable(node: &Node) -> Result<()> {
     Ok(())
 }
 
-/// Refuses what the machine uses, but for one volume that was taken out of use before.
+/// Refuses what the machine uses, but for the volume of one id that was taken out of use before.
 pub(super) fn refuse_used(node: &Node, disk: &Disk, released: Option<&str>) -> Result<()> {
     let Some(use_of) = use_of(disk, released) else { return Ok(()) };
     let hint = match disk.uses.uppers.first() {
@@ -268,30 +271,29 @@ pub(super) fn refuse_used(node: &Node, disk: &Disk, released: Option<&str>) -> R
 /// What uses a disk, besides one volume.
 fn use_of(disk: &Disk, released: Option<&str>) -> Option<String> {
     let uses = &disk.uses;
-    let path = released.map(|name| format!("/var/mnt/{name}"));
-    let is_released = |id: &str| released.is_some() && id.strip_prefix(USER_VOLUME) == released;
-    if let Some((id, _)) = uses.volumes.iter().find(|(id, _)| !is_released(id)) {
+    let path = released.and_then(|id| id.strip_prefix(USER_VOLUME)).map(|name| format!("/var/mnt/{name}"));
+    if let Some((id, _)) = uses.volumes.iter().find(|(id, _)| Some(id.as_str()) != released) {
         return Some(format!("volume {id} lies on it"));
     }
     if let Some(mount) = uses.mounts.iter().find(|mount| path.as_ref() != Some(*mount)) {
         return Some(format!("it is mounted at {mount}"));
     }
     // A volume that the config asks for, and that Talos has not placed: it would be adopted at any moment.
-    let labels = disk.partitions.iter().filter_map(|part| part.label.strip_prefix(USER_VOLUME));
+    let labels = disk.partitions.iter().map(|part| &part.label).filter(|label| is_volume(label));
     let whole = match &disk.holder {
-        Holder::UserVolume(name) => Some(name.as_str()),
+        Holder::Volume(id) => Some(id),
         _ => None,
     };
-    let mut wanted = labels.chain(whole).filter(|name| Some(*name) != released);
-    if let Some(name) = wanted.find(|name| !uses.strays.iter().any(|stray| stray == name)) {
-        return Some(format!("the node's config asks for volume {name}"));
+    let mut wanted = labels.chain(whole).filter(|id| Some(id.as_str()) != released);
+    if let Some(id) = wanted.find(|id| !uses.strays.contains(id)) {
+        return Some(format!("the node's config asks for {}", volume_named(id)));
     }
     // An encrypted volume lies under a device of its own for as long as it is open.
     let upper = uses.uppers.first().filter(|_| released.is_none());
     upper.map(|upper| format!("{upper} lies on it"))
 }
 
-/// A wipe of the disk, or of one volume's partition of it.
+/// A wipe of the disk, or of its partition that is the volume of this id.
 pub(super) fn wipe(
     node: &Node,
     disks: &[Disk],
@@ -325,15 +327,14 @@ pub(super) fn wipe(
             "its name may mean another disk after a reboot, so nodeprep does not touch it",
         )
     })?;
-    let label = volume.map(|name| format!("{USER_VOLUME}{name}"));
-    let partition = label.filter(|label| disk.partitions.iter().any(|part| part.label == *label));
+    let partition = volume.filter(|id| disk.partitions.iter().any(|part| part.label == **id));
     Ok(Wipe {
         address: node.address.clone(),
         serial,
         wwid,
         token,
         what: describe(disk),
-        partition,
+        partition: partition.map(str::to_owned),
         zeroes,
         contents: contents(disk),
     })

@@ -39,6 +39,11 @@ pub trait Reader: Send {
     fn read(&mut self, event: &Event);
 }
 
+/// Whether somebody is there to be asked.
+pub fn somebody() -> bool {
+    std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+}
+
 /// A stream whose events are shown on stderr in the wanted way.
 pub fn events(progress: Progress, verbose: bool) -> Events {
     let terminal = std::io::stderr().is_terminal();

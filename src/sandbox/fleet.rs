@@ -8,6 +8,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::faults::Fault;
+use super::machine::{Machine, Mode};
+use super::scenario::fingerprint;
 use super::serve::network::Network;
 use super::world::World;
 
@@ -22,6 +24,7 @@ pub struct Fleet {
     network: Network,
     /// What was called, when that is kept.
     calls: Mutex<Option<Vec<Call>>>,
+    gate: Mutex<Option<Gate>>,
 }
 
 /// A call that a server took.
@@ -33,6 +36,70 @@ pub struct Call {
     pub call: String,
     /// Something was staged to go wrong with it.
     pub faulty: bool,
+    /// What it asks to change; nothing when it only reads.
+    pub change: Option<Change>,
+    /// How the machine's configurations stood when it came; kept for calls of a machine only.
+    pub config: Option<Standing>,
+}
+
+/// What a call asks to change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// To be judged, and not done.
+    pub dry: bool,
+    /// How a machine's configuration is to be applied.
+    pub mode: Option<Mode>,
+    pub body: String,
+}
+
+/// How a machine's configurations stand, by their fingerprints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    pub active: u64,
+    /// Of the one that it boots with next.
+    pub persistent: u64,
+    /// The active one is only tried.
+    pub tried: bool,
+}
+
+/// When a gate sees a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// It came, and nothing was done yet.
+    Comes,
+    /// What it asks for is done, and it is not answered yet.
+    Acted,
+}
+
+/// What sees every call at both moments, for tests that need to stop a client, or to change the world, at exactly one
+/// of them. A call that it holds goes no further, and is never answered.
+#[derive(Clone)]
+pub struct Gate(Arc<Holds>);
+
+type Holds = dyn Fn(&Call, Moment) -> bool + Send + Sync;
+
+impl Gate {
+    /// `holds` says whether a call is held.
+    pub fn new(holds: impl Fn(&Call, Moment) -> bool + Send + Sync + 'static) -> Self {
+        Self(Arc::new(holds))
+    }
+}
+
+impl std::fmt::Debug for Gate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Gate")
+    }
+}
+
+impl Standing {
+    fn of(machine: &Machine) -> Self {
+        let print = |config: &Option<String>| fingerprint(config.as_deref().unwrap_or_default());
+        Self {
+            active: print(&machine.active),
+            persistent: print(&machine.persistent),
+            tried: machine.before_try.is_some(),
+        }
+    }
 }
 
 impl Fleet {
@@ -45,6 +112,7 @@ impl Fleet {
             started: (now, Instant::now()),
             network,
             calls: Mutex::default(),
+            gate: Mutex::default(),
         });
         let held = Arc::downgrade(&fleet);
         let mut changed = fleet.changed.subscribe();
@@ -101,14 +169,45 @@ impl Fleet {
         self.changed.subscribe()
     }
 
-    /// The fault that is staged for this call, if there is one.
-    pub fn fault(&self, place: &str, call: &str) -> Option<Fault> {
-        let fault = self.look().faults.at(place, call);
-        if let Some(calls) = self.calls.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
-            let (place, call) = (place.to_owned(), call.to_owned());
-            calls.push(Call { at: self.now(), place, call, faulty: fault.is_some() });
+    /// Lets a call in: keeps it, and says what is staged to go wrong with it. Never returns for one that is held.
+    pub async fn admit(&self, place: &str, name: &str, change: Option<Change>) -> (Call, Option<Fault>) {
+        let (place, name) = (place.to_owned(), name.to_owned());
+        let mut call = Call { at: self.now(), place, call: name, faulty: false, change, config: None };
+        let (held, fault) = self.take(&mut call);
+        if held {
+            std::future::pending::<()>().await;
         }
-        fault
+        (call, fault)
+    }
+
+    /// Whether the call is held, and its fault. Whoever is told of it by the gate finds it among the calls.
+    fn take(&self, call: &mut Call) -> (bool, Option<Fault>) {
+        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = self.holds(call, Moment::Comes);
+        let fault = self.look().faults.at(&call.place, &call.call);
+        call.faulty = fault.is_some();
+        if let Some(calls) = calls.as_mut() {
+            call.config = self.look().machines.get(&call.place).map(Standing::of);
+            calls.push(call.clone());
+        }
+        (held, fault)
+    }
+
+    /// What a call asks for is done. Never returns for one that is held.
+    pub async fn acted(&self, call: &Call) {
+        if self.holds(call, Moment::Acted) {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    fn holds(&self, call: &Call, moment: Moment) -> bool {
+        let gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        gate.is_some_and(|Gate(holds)| holds(call, moment))
+    }
+
+    /// From now on this gate sees every call, or none does.
+    pub fn set_gate(&self, gate: Option<Gate>) {
+        *self.gate.lock().unwrap_or_else(PoisonError::into_inner) = gate;
     }
 
     /// The calls since this was asked before; they are kept from the first time on.

@@ -169,6 +169,7 @@ mod tests {
         let empty = ObjectStore::default().refusal(&Key::default(), "velero", "7");
         assert!(empty.is_some_and(|why| why.contains("static credentials are empty")));
     }
+
     #[test]
     fn an_answer_without_a_text_says_less() {
         let key = Key { id: "id".into(), secret: "secret".into() };

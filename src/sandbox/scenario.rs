@@ -1,9 +1,13 @@
 //! Scenarios: which machines there are, what is on their disks, and what goes wrong.
 
+use std::collections::BTreeMap;
+
+use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
 use super::faults::Fault;
 use super::host::Speed;
+use super::machine::Extension;
 use super::machine::disks::{Contents, Disk, Partition};
 use super::object_store::ObjectStore;
 use crate::error::{Error, Result};
@@ -66,6 +70,12 @@ pub struct Machine {
     /// The Node object has this taint, such as `key=value:NoSchedule`.
     #[serde(default)]
     pub taint: Option<String>,
+    /// The system extensions of its image.
+    #[serde(default)]
+    pub extensions: Vec<Extension>,
+    /// How far its clock is ahead of its time server's, such as `-7s`.
+    #[serde(default)]
+    pub clock: SignedDuration,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,6 +138,8 @@ impl Scenario {
             names_swap: false,
             hidden: Vec::new(),
             taint: None,
+            extensions: Vec::new(),
+            clock: SignedDuration::ZERO,
         };
         Self {
             seed: 0,
@@ -227,11 +239,11 @@ impl ScenarioDisk {
             "" => Contents::Nothing,
             "talos" => Contents::Talos,
             "mbr" => Contents::Mbr(1),
-            label if label.starts_with("u-") => Contents::Gpt(vec![Partition {
-                label: label.to_owned(),
-                format: "xfs".to_owned(),
-                size: self.size.0 / 2,
-            }]),
+            label if label.starts_with("u-") => {
+                let (label, format) = (label.to_owned(), "xfs".to_owned());
+                let partition = Partition { label, format, size: self.size.0 / 2 };
+                Contents::Gpt(BTreeMap::from([(1, partition)]))
+            }
             format => Contents::Whole(format.to_owned()),
         };
         Disk {
@@ -267,6 +279,10 @@ mod tests {
         assert!(made_up(1).len() == 3 && made_up(1) == made_up(1) && made_up(1) != made_up(2));
         assert!(scenario.faults[0].drop_after_acting);
         assert_eq!(Scenario::parse("s.yaml", "{}").unwrap().machines.len(), 3);
+        let text = "machines: [{clock: -7s, extensions: [{name: iscsi-tools, version: v0.2.0}]}, {clock: 1m 30s}, {}]";
+        let told = Scenario::parse("s.yaml", text).unwrap().machines;
+        assert_eq!([0, 1, 2].map(|at| told[at].clock.as_secs()), [-7, 90, 0]);
+        assert_eq!((told[0].extensions[0].name.as_str(), told[1].extensions.len()), ("iscsi-tools", 0));
         let text = "machines: [{maintenance: true}, {maintenance: true, disks: [{name: sda, size: 1TB, holds: xfs}]}]";
         let new = Scenario::parse("s.yaml", text).unwrap().machines;
         assert!(new[0].disks(0, 0).iter().all(|disk| disk.contents == Contents::Nothing));
@@ -291,6 +307,10 @@ mod tests {
             ("machines: [{address: a}, {address: a}]", "two machines"),
             ("machines: [{container: true, maintenance: true}]", "with disks"),
             ("speed: fast\n", "s.yaml"),
+            ("machines:\n  - {}\n  - clock: 7\n", "s.yaml"),
+            ("machines: [{clock: late}]", "s.yaml"),
+            ("machines:\n  - extensions: [{name: a, version: b, author: c}]\n", "author"),
+            ("machines: [{extensions: [{name: a}]}]", "version"),
         ] {
             let error = Scenario::parse("s.yaml", text).unwrap_err();
             assert!(error.what.contains(word), "{}", error.what);

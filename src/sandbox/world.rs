@@ -58,6 +58,8 @@ impl World {
             let mut machine = Machine::new(&address, &wanted.version, controlplane, disks, config);
             machine.names_swap = wanted.names_swap;
             machine.taint.clone_from(&wanted.taint);
+            machine.extensions.clone_from(&wanted.extensions);
+            machine.clock = wanted.clock;
             machine.host.name = name;
             machine.host.hidden = wanted.hidden.iter().cloned().collect();
             if machine.active.is_some() {

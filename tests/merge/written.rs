@@ -4,7 +4,8 @@ use std::path::Path;
 
 use serde_json::Value as Json;
 
-use super::{VERSIONS, assert_golden, golden, recorded};
+use super::{VERSIONS, recorded};
+use crate::common::{assert_golden, golden};
 use crate::plan_node::bench::{Disk, Holds, Machine, disk};
 
 /// (name, base config, the file's volumes and labels)

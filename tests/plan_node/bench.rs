@@ -100,6 +100,11 @@ impl Machine {
         machine::plan(&intent(file), &self.node(), &Passphrases::new())
     }
 
+    /// Whether there is nothing left to do for the file.
+    pub fn is_done(&self, file: &str) -> bool {
+        self.plan(file).unwrap_or_else(|e| panic!("{e}")).steps.is_empty()
+    }
+
     /// The words of the refusal.
     pub fn refuses(&self, file: &str) -> String {
         match self.plan(file) {

@@ -50,7 +50,7 @@ fn a_talos_that_names_volumes_by_device_is_read_and_never_written_to() {
     }
     let mut labelled = blank(9);
     labelled.apply(&blank(10).config_of("labels: {storage: fast}\n"));
-    assert!(labelled.plan("labels: {storage: fast}\n").unwrap().steps.is_empty(), "what is there is adopted");
+    assert!(labelled.is_done("labels: {storage: fast}\n"), "what is there is adopted");
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn what_can_change_without_making_a_volume_anew_is_changed_and_the_rest_is_refus
     let mut machine = blank(14);
     let first = file(VOLUME, "maxSize: 20GiB");
     machine.apply(&machine.config_of(&first));
-    assert!(machine.plan(&first).unwrap().steps.is_empty());
+    assert!(machine.is_done(&first));
     for (more, lines) in [
         ("maxSize: 20GiB, mount: {secure: false}", "secure: false"),
         ("maxSize: 20GiB, trim: 168h", "interval: 168h0m0s"),
@@ -83,7 +83,7 @@ fn what_can_change_without_making_a_volume_anew_is_changed_and_the_rest_is_refus
         let config = machine.config_of(&file(VOLUME, more));
         assert!(config.contains(lines), "{more}: {config}");
         assert!(machine.apply(&config).is_empty());
-        assert!(machine.plan(&file(VOLUME, more)).unwrap().steps.is_empty(), "{more}");
+        assert!(machine.is_done(&file(VOLUME, more)), "{more}");
     }
     for (wish, words) in [
         (file(VOLUME, "maxSize: 30GiB"), "maxSize 20GiB, the file says 30GiB"),
@@ -108,7 +108,7 @@ fn a_document_that_people_wrote_is_left_as_it_is() {
         "---\napiVersion: v1alpha1\nkind: UserVolumeConfig\nname: openebs # ours\nprovisioning:\n  minSize: \"10737418240\"\n  \
          grow: true\n  diskSelector: {match: '!system_disk'}\n",
     );
-    assert!(machine.plan(&file(VOLUME, "")).unwrap().steps.is_empty());
+    assert!(machine.is_done(&file(VOLUME, "")));
 }
 
 #[test]
@@ -145,7 +145,7 @@ fn a_container_gets_directories_and_is_told_what_they_are_not() {
     let config = machine.config_of(&wish);
     assert!(config.ends_with("kind: UserVolumeConfig\nname: openebs\nvolumeType: directory\n"), "{config}");
     machine.apply(&config);
-    assert!(machine.plan(&wish).unwrap().steps.is_empty());
+    assert!(machine.is_done(&wish));
     for more in ["type: raw", "encryption: {keys: [nodeID]}"] {
         assert!(machine.refuses(&file(VOLUME, more)).contains("in a container"), "{more}");
     }
@@ -161,7 +161,7 @@ fn the_ephemeral_partition_is_not_capped_once_it_is_made() {
     let made = std::mem::replace(&mut machine.disks[1].holds, Holds::Nothing);
     machine.apply(&machine.config_of(cap));
     machine.disks[1].holds = made;
-    assert!(machine.plan(cap).unwrap().steps.is_empty(), "the config says so since before the first boot");
+    assert!(machine.is_done(cap), "the config says so since before the first boot");
     assert!(machine.refuses("ephemeral: {maxSize: 60GiB}\n").contains("made already"));
     assert!(machine.refuses("ephemeral: {maxSize: 50%}\n").contains("in bytes"));
 }

@@ -10,6 +10,15 @@ fn refused(text: &str) -> String {
     format!("{} {}", error.what, error.hint.unwrap_or_default())
 }
 
+/// It is refused at this place of the file, in these words.
+fn refused_at(text: &str, place: &str, words: &str) {
+    let refusal = refused(text);
+    assert!(
+        refusal.contains(&format!("nodeprep.yaml{place}")) && refusal.contains(words),
+        "{text}: {refusal}"
+    );
+}
+
 #[test]
 fn a_volume_takes_only_what_its_type_knows() {
     let volume = |line: &str| format!("volumes:\n- name: a\n  disk: {{match: disk.rotational}}\n  {line}\n");
@@ -34,11 +43,7 @@ fn a_volume_takes_only_what_its_type_knows() {
         ("minSize: 1GiB\n  trim: 5s", ":8:9", "too often"),
         ("minSize: 1GiB\n  filesystem: {type: ext4, projectQuota: true}", ":8:", "needs an XFS"),
     ] {
-        let refusal = refused(&volume(lines));
-        assert!(
-            refusal.contains(&format!("nodeprep.yaml{place}")) && refusal.contains(words),
-            "{lines}: {refusal}"
-        );
+        refused_at(&volume(lines), place, words);
     }
     let shared = "volumes:\n- {name: a, disk: {match: disk.rotational, shared: true}, minSize: 1GiB}\n";
     assert!(refused(shared).contains("needs `maxSize`"));
@@ -64,11 +69,7 @@ fn what_a_node_has_differently_is_checked_where_it_says_so() {
         ("labels: {a: b c}", ":8:", "not a label value"),
         ("label: {a: b}", ":8:", "label"),
     ] {
-        let refusal = refused(&with(entry));
-        assert!(
-            refusal.contains(&format!("nodeprep.yaml{place}")) && refusal.contains(words),
-            "{entry}: {refusal}"
-        );
+        refused_at(&with(entry), place, words);
     }
 }
 

@@ -4,7 +4,7 @@ use nodeprep::intent::Passphrase;
 use nodeprep::plan::{Passphrases, machine};
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::merge::{self, assert_golden};
+use crate::common::{self, assert_golden};
 
 use super::bench::{BASE, GIB, Holds, Machine, applied, disk, intent, partitions};
 
@@ -63,7 +63,7 @@ fn golden(minor: u64, name: &str, machine: &Machine, file: &str) -> String {
     let passphrases: Passphrases = [(from, SecretString::from("it's a \"secret\""))].into();
     let plan = machine::plan(&intent(file), &machine.node(), &passphrases).unwrap_or_else(|e| panic!("{e}"));
     let config = applied(&plan).unwrap().config.expose_secret().to_owned();
-    assert_golden(&merge::golden(&format!("validate/1.{minor}-{name}.yaml")), &config);
+    assert_golden(&common::golden(&format!("validate/1.{minor}-{name}.yaml")), &config);
     config
 }
 

@@ -106,7 +106,7 @@ fn udev_is_asked_about_the_disks_on_which_talos_sees_nothing() {
 fn a_disk_that_was_given_away_is_the_volumes() {
     let disks = disks("applied/");
     let disk = disks.iter().find(|disk| disk.id == "nvme0n1").unwrap();
-    assert_eq!(disk.holder, Holder::UserVolume("openebs".into()));
+    assert_eq!(disk.holder, Holder::Volume("u-openebs".into()));
     assert!(disk.eligible.is_err() && disk.uses.strays.is_empty());
     assert_eq!(disk.uses.volumes, [("u-openebs".to_owned(), "ready".to_owned())]);
     assert_eq!(disk.uses.mounts, ["/var/mnt/openebs"]);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use nodeprep::apply::{self, Journal, World};
+use nodeprep::apply::{self, Journal, Parallel, World};
 use nodeprep::error::{Error, Kind};
 use nodeprep::event::{Event, Events, What};
 use nodeprep::observe::nodes::observe_all;
@@ -77,7 +77,14 @@ async fn run(before: Machine, then: Machine, zeroes: bool) -> Ran {
 
 async fn carried_out(plan: &Plan, machine: Machine) -> Ran {
     let wipes = machine.wipes.clone();
-    let world = World { talos: Some(client(machine).await), cluster: None, mode: Mode::NoReboot, lost: None };
+    let world = World {
+        talos: Some(client(machine).await),
+        cluster: None,
+        mode: Mode::NoReboot,
+        lost: None,
+        parallel: Parallel::default(),
+        keep_going: false,
+    };
     let seen = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&seen);
     let events = Events::new(String::new, move |event| sink.lock().unwrap().push(event));

@@ -3,7 +3,7 @@
 # no installer image is needed; Talos makes STATE and EPHEMERAL itself.
 set -euo pipefail
 mkdir -p "$1"; cd "$1"
-truncate -s 4G nvme0.img                                     # NVME-AAA0001: blank
+truncate -s 5G nvme0.img                                     # NVME-AAA0001: blank
 truncate -s 5G nvme1.img                                     # NVME-BBB0001: blank
 truncate -s 5G nvme2.img; mkfs.xfs -q -L old-data nvme2.img  # NVME-CCC0001: holds somebody's file system
 truncate -s 12G sys.tmp

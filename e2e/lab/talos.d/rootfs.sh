@@ -70,6 +70,27 @@ shape() {
   cp "$HERE/talos.d/cni.conflist" etc/cni/net.d/10-lab.conflist
 }
 
+# Talos has no shell. This one is a system extension's service, as Talos runs them: it ends at once unless an ExtensionServiceConfig
+# named `shell` brings a /script; that runs with the root's programs, devices and user volumes, and again after 5 s until it ends well.
+extension() {
+  local c=usr/local/lib/containers/shell
+  cd "$R"; mkdir -p usr/local/etc/containers $c/{dev,etc,proc,run,sys,usr,var/mnt}
+  ln -s usr/bin usr/lib usr/lib64 $c/
+  cat > usr/local/etc/containers/shell.yaml <<Y
+name: shell
+depends:
+  - path: /var/mnt
+restart: untilSuccess
+container:
+  entrypoint: /bin/sh
+  args: [-c, "[ ! -e /script ] || . /script"]
+  mounts:
+    - {source: /usr, destination: /usr, type: bind, options: [rbind, ro]}
+    - {source: /dev, destination: /dev, type: bind, options: [rbind, rw]}
+    - {source: /var/mnt, destination: /var/mnt, type: bind, options: [rbind, rw]}
+Y
+}
+
 modules() {
   local k; k=$(ls "$LAB/kernel")
   mkdir -p "$R/usr/lib/modules/$k"; cp -a "$LAB/kernel/$k"/{modules.builtin*,modules.order} "$R/usr/lib/modules/$k/"
@@ -97,5 +118,5 @@ initramfs() {
 }
 
 [ "$(cat "$D/list" 2>/dev/null)" = "$PACKAGES" ] || { (download); echo "$PACKAGES" > "$D/list"; }
-unpack; (shape); modules; initramfs
+unpack; (shape); (extension); modules; initramfs
 rm -rf "$R" "$I" "$S"

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};
 use crate::observe::about::{About, Clock};
-use crate::observe::disks::{Disk, USER_VOLUME};
+use crate::observe::disks::{Disk, USER_VOLUME, is_volume};
 use crate::observe::nodes::Node;
 use crate::plan::disks::human;
 use crate::report;
@@ -18,7 +18,7 @@ const APART: SignedDuration = SignedDuration::from_secs(2);
 /// A node, what else is known of it, and what a selector made of its disks: how many it kept, or why it could not.
 pub(super) struct Shown<'a> {
     pub(super) node: &'a Node,
-    pub(super) about: &'a Option<About>,
+    pub(super) about: Option<&'a About>,
     pub(super) tried: &'a Option<Result<String>>,
 }
 
@@ -26,15 +26,14 @@ pub(super) struct Shown<'a> {
 pub(super) fn text(shown: &[Shown<'_>], wide: bool) -> String {
     let mut text = String::new();
     for Shown { node, about, tried } in shown {
-        let about = about.as_ref();
         if !node.answers() {
             let why = node.version.as_ref().err().map_or("", |error| error.what.as_str());
             text.push_str(&format!("{}: could not be read: {why}\n", node.address));
             continue;
         }
-        text.push_str(&headline(node, about));
+        text.push_str(&headline(node, *about));
         if wide {
-            text.push_str(&details(node, about));
+            text.push_str(&details(node, *about));
         }
         if let Some(tried) = tried {
             let found = tried.as_ref().unwrap_or_else(|error| &error.what);
@@ -157,18 +156,19 @@ fn row(disk: &Disk, wide: bool) -> Vec<String> {
     row
 }
 
-/// The user volumes of a node, wherever they are.
+/// The user and raw volumes of a node, wherever they are.
 fn volumes(node: &Node) -> String {
     let (Ok(volumes), Ok(mounts)) = (&node.volumes, &node.mounts) else { return String::new() };
     let mut text = String::new();
-    for volume in volumes {
-        let Some(name) = volume.id.strip_prefix(USER_VOLUME) else { continue };
-        let path = format!("/var/mnt/{name}");
-        let mounted =
-            if mounts.iter().any(|mount| mount.target == path) { "mounted at" } else { "not mounted at" };
+    for volume in volumes.iter().filter(|volume| is_volume(&volume.id)) {
         let error = &volume.spec.error_message;
         let error = if error.is_empty() { String::new() } else { format!(": {error}") };
-        text.push_str(&format!("  volume {} {}, {mounted} {path}{error}\n", volume.id, volume.spec.phase));
+        let place = volume.id.strip_prefix(USER_VOLUME).map_or_else(String::new, |name| {
+            let path = format!("/var/mnt/{name}");
+            let mounted = mounts.iter().any(|mount| mount.target == path);
+            format!(", {} {path}", if mounted { "mounted at" } else { "not mounted at" })
+        });
+        text.push_str(&format!("  volume {} {}{place}{error}\n", volume.id, volume.spec.phase));
     }
     text
 }
@@ -198,7 +198,7 @@ pub(super) fn json(shown: &[Shown<'_>], selector: Option<&str>) -> Value {
 }
 
 fn node_json(Shown { node, about, tried }: &Shown<'_>) -> Value {
-    let about = about.as_ref();
+    let about = *about;
     let mut faults: Map<String, Value> =
         node.faults().into_iter().map(|(part, error)| (part.to_owned(), error.what.clone().into())).collect();
     if let Some(about) = about {

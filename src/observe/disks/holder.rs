@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Facts, Partition, USER_VOLUME, is_raid, udev};
+use super::{Facts, Partition, USER_VOLUME, is_raid, is_volume, udev, volume_named};
 use crate::talos::resources::{DiscoveredVolume, DiskSpec, Item};
 
 /// Who owns the bytes of a disk.
@@ -10,8 +10,8 @@ use crate::talos::resources::{DiscoveredVolume, DiskSpec, Item};
 pub enum Holder {
     /// Talos itself, of this or of an earlier installation.
     System,
-    /// The one user volume of this name, and nothing else.
-    UserVolume(String),
+    /// The one volume of this id, and nothing else.
+    Volume(String),
     Lvm,
     Zfs,
     Raid,
@@ -43,7 +43,7 @@ impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::System => f.write_str("Talos"),
-            Self::UserVolume(name) => write!(f, "user volume {name}"),
+            Self::Volume(id) => f.write_str(&volume_named(id)),
             Self::Lvm => f.write_str("LVM"),
             Self::Zfs => f.write_str("ZFS"),
             Self::Raid => f.write_str("a RAID array"),
@@ -85,13 +85,13 @@ pub(super) fn holder(facts: &Facts, disk: &Item<DiskSpec>, partitions: &[Partiti
         return Holder::System;
     }
     if let [only] = partitions
-        && let Some(name) = only.label.strip_prefix(USER_VOLUME)
+        && is_volume(&only.label)
     {
-        return Holder::UserVolume(name.to_owned());
+        return Holder::Volume(only.label.clone());
     }
     let whole = whole(facts, &disk.id);
-    if let Some(name) = whole_disk_volume(facts, disk, whole) {
-        return Holder::UserVolume(name);
+    if let Some(id) = whole_disk_volume(facts, disk, whole) {
+        return Holder::Volume(id);
     }
     let formats = partitions.iter().map(|partition| partition.format.as_str());
     let mut formats = formats.chain(whole.map(|whole| whole.name.as_str()));
@@ -140,8 +140,8 @@ fn whole_disk_volume(
 ) -> Option<String> {
     let mut placed = facts.volumes.iter().flatten().filter(|volume| !volume.spec.location.is_empty());
     let by_status = placed.find(|volume| volume.spec.location == disk.spec.dev_path);
-    let name = by_status.and_then(|volume| volume.id.strip_prefix(USER_VOLUME));
-    name.or_else(|| whole.and_then(|whole| whole.label.strip_prefix(USER_VOLUME))).map(str::to_owned)
+    let mut ids = by_status.map(|volume| &volume.id).into_iter().chain(whole.map(|whole| &whole.label));
+    ids.find(|id| id.starts_with(USER_VOLUME)).cloned()
 }
 
 /// Formats that put other devices on top of themselves.

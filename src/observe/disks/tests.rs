@@ -110,7 +110,7 @@ fn every_holder_is_told_and_only_empty_disks_are_eligible() {
         (
             "one user volume",
             facts(vec![whole(d, "gpt", ""), part(d, 1, "u-openebs", "xfs")], vec![listed(d, 1)]),
-            Holder::UserVolume("openebs".into()),
+            Holder::Volume("u-openebs".into()),
             Some("holds user volume openebs"),
         ),
         (
@@ -119,7 +119,7 @@ fn every_holder_is_told_and_only_empty_disks_are_eligible() {
                 vec![whole(d, "gpt", ""), part(d, 1, "u-openebs", "luks")],
                 vec![upper("dm-0", &["nvme0n1p1"])],
             ),
-            Holder::UserVolume("openebs".into()),
+            Holder::Volume("u-openebs".into()),
             Some("holds user volume openebs"),
         ),
         (
@@ -134,7 +134,7 @@ fn every_holder_is_told_and_only_empty_disks_are_eligible() {
         (
             "a user volume on the whole disk",
             facts(vec![whole(d, "xfs", "u-openebs")], vec![]),
-            Holder::UserVolume("openebs".into()),
+            Holder::Volume("u-openebs".into()),
             Some("holds user volume openebs"),
         ),
         ("LVM on the disk", facts(vec![whole(d, "lvm2-pv", "")], vec![]), Holder::Lvm, Some("holds LVM")),
@@ -305,13 +305,13 @@ fn a_volume_of_another_cluster_is_told_from_one_of_this_machine() {
     ];
     for (name, facts, stray) in table {
         let disk = join(&facts).remove(0);
-        assert_eq!(disk.uses.strays == ["openebs"], stray, "{name}: {:?}", disk.uses);
-        assert!(disk.has_volume("openebs") && !disk.has_volume("data"), "{name}");
+        assert_eq!(disk.uses.strays == ["u-openebs"], stray, "{name}: {:?}", disk.uses);
+        assert!(disk.has_volume("u-openebs") && !disk.has_volume("u-data"), "{name}");
         assert!(disk.eligible.is_err(), "{name}");
         if stray && !name.starts_with("beside") {
             let why = disk.eligible.clone().expect_err(name);
             assert!(why.contains("user volume openebs of another cluster"), "{name}: {why}");
-            assert_eq!(disk.holds(), "leftover volume openebs", "{name}");
+            assert_eq!(disk.holds(), "leftover user volume openebs", "{name}");
         }
     }
 }
@@ -407,7 +407,7 @@ fn a_volume_that_talos_placed_on_the_whole_disk_is_found_by_its_status() {
     let mut facts = facts(vec![whole("nvme0n1", "luks", "")], vec![]);
     let status = VolumeStatus { location: "/dev/nvme0n1".into(), ..VolumeStatus::default() };
     facts.volumes = Some(vec![item("EPHEMERAL", VolumeStatus::default()), item("u-openebs", status)]);
-    assert_eq!(join(&facts)[0].holder, Holder::UserVolume("openebs".into()));
+    assert_eq!(join(&facts)[0].holder, Holder::Volume("u-openebs".into()));
 }
 
 #[test]

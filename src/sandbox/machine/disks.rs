@@ -1,5 +1,7 @@
 //! A machine's disks, what is on them, and how Talos tells of them.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -42,8 +44,8 @@ pub enum Contents {
     Nothing,
     /// Talos' own partitions.
     Talos,
-    /// A GPT with these partitions.
-    Gpt(Vec<Partition>),
+    /// A GPT with these partitions, by index from 1. A partition that goes leaves the others their indices.
+    Gpt(BTreeMap<usize, Partition>),
     /// A table that Talos does not recognise, with so many partitions that only the kernel knows of.
     Mbr(u32),
     /// Something on the whole disk: in Talos' words, such as `xfs`, `lvm2-pv` or `luks`, or what only udev recognises,
@@ -121,15 +123,31 @@ impl Disk {
         format!("{}{p}{index}", self.name)
     }
 
-    /// Its partitions, in the order of the table.
-    pub fn partitions(&self) -> Vec<Partition> {
+    /// The index of the device of this name: of a partition, or 0 of the disk itself.
+    pub fn index_of(&self, device: &str) -> Option<usize> {
+        if device == self.name {
+            return Some(0);
+        }
+        self.indices().into_iter().find(|index| self.partition(*index) == device)
+    }
+
+    /// The indices of the partitions that the kernel knows of.
+    fn indices(&self) -> Vec<usize> {
+        match &self.contents {
+            Contents::Mbr(count) => (1..=usize::try_from(*count).unwrap_or_default()).collect(),
+            _ => self.partitions().into_keys().collect(),
+        }
+    }
+
+    /// The partitions that Talos recognises, by index.
+    pub fn partitions(&self) -> BTreeMap<usize, Partition> {
         let own = |label: &str, format: &str, size| Partition {
             label: label.to_owned(),
             format: format.to_owned(),
             size,
         };
         match &self.contents {
-            Contents::Nothing | Contents::Whole(_) | Contents::Mbr(_) => Vec::new(),
+            Contents::Nothing | Contents::Whole(_) | Contents::Mbr(_) => BTreeMap::new(),
             Contents::Gpt(partitions) => partitions.clone(),
             Contents::Talos => {
                 let system = [
@@ -139,8 +157,23 @@ impl Disk {
                 ];
                 let taken: u64 = system.iter().map(|partition| partition.size).sum();
                 let rest = own("EPHEMERAL", "xfs", self.size.saturating_sub(taken + TABLE));
-                system.into_iter().chain([rest]).collect()
+                (1..).zip(system.into_iter().chain([rest])).collect()
             }
+        }
+    }
+
+    /// The partition that carries this label, and its index.
+    pub fn labelled(&self, label: &str) -> Option<(usize, Partition)> {
+        self.partitions().into_iter().find(|(_, partition)| partition.label == label)
+    }
+
+    /// Formats the partition of this label if it was wiped.
+    pub fn format_wiped(&mut self, label: &str, format: &str) {
+        let wiped = |found: &&mut Partition| found.label == label && found.format.is_empty();
+        if let Contents::Gpt(partitions) = &mut self.contents
+            && let Some(partition) = partitions.values_mut().find(wiped)
+        {
+            format.clone_into(&mut partition.format);
         }
     }
 
@@ -148,23 +181,46 @@ impl Disk {
     pub fn free(&self) -> Option<u64> {
         let taken: u64 = match &self.contents {
             Contents::Nothing | Contents::Mbr(_) => 0,
-            Contents::Gpt(partitions) => partitions.iter().map(|partition| partition.size).sum(),
+            Contents::Gpt(partitions) => partitions.values().map(|partition| partition.size).sum(),
             Contents::Whole(format) if !RECOGNISED.contains(&format.as_str()) => 0,
             Contents::Talos | Contents::Whole(_) => return None,
         };
         Some(self.size.saturating_sub(taken + TABLE))
     }
 
-    /// Adds a partition, over whatever Talos takes for nothing; its index, from 1.
+    /// Adds a partition, over whatever Talos takes for nothing; its index, the first that is not taken.
     pub fn add(&mut self, partition: Partition) -> usize {
         let mut partitions = match std::mem::take(&mut self.contents) {
             Contents::Gpt(partitions) => partitions,
-            _ => Vec::new(),
+            _ => BTreeMap::new(),
         };
-        partitions.push(partition);
-        let index = partitions.len();
+        let taken = (1_usize..).zip(partitions.keys()).take_while(|(index, key)| index == *key).count();
+        partitions.insert(taken + 1, partition);
         self.contents = Contents::Gpt(partitions);
-        index
+        taken + 1
+    }
+
+    /// Wipes the partition of this index, and takes it out of the table when it is to be dropped; all of the disk at 0.
+    ///
+    /// # Errors
+    /// There is no GPT to take it out of.
+    pub fn wipe(&mut self, index: usize, drop: bool) -> Result<(), String> {
+        if index == 0 {
+            self.contents = Contents::Nothing;
+            return Ok(());
+        }
+        if self.format() != "gpt" {
+            // What is on the partitions of other tables is not simulated.
+            return if drop { Err("failed to read GPT table".to_owned()) } else { Ok(()) };
+        }
+        let mut partitions = self.partitions();
+        if drop {
+            partitions.remove(&index);
+        } else if let Some(partition) = partitions.get_mut(&index) {
+            partition.format.clear();
+        }
+        self.contents = Contents::Gpt(partitions);
+        Ok(())
     }
 
     pub fn spec(&self) -> Value {
@@ -213,7 +269,7 @@ impl Disk {
         whole["type"] = json!("disk");
         whole["name"] = json!(self.format());
         let mut found = vec![(self.name.clone(), whole)];
-        for (index, partition) in (1..).zip(self.partitions()) {
+        for (index, partition) in self.partitions() {
             let name = self.partition(index);
             let mut spec = sizes(partition.size);
             spec["dev_path"] = json!(format!("/dev/{name}"));
@@ -245,13 +301,9 @@ impl Disk {
     pub fn devices(&self, place: u64) -> Vec<(String, Value)> {
         let first = place * MINORS;
         let mut found = vec![(self.name.clone(), json!({"type": "disk", "major": MAJOR, "minor": first}))];
-        let count = match &self.contents {
-            Contents::Mbr(count) => usize::try_from(*count).unwrap_or_default(),
-            _ => self.partitions().len(),
-        };
         let labels = self.partitions();
-        for index in 1..=count {
-            let label = labels.get(index - 1).map_or("", |partition| partition.label.as_str());
+        for index in self.indices() {
+            let label = labels.get(&index).map_or("", |partition| partition.label.as_str());
             let spec = json!({
                 "type": "partition", "major": MAJOR, "minor": first + index as u64, "partitionName": label,
                 "partitionNumber": index, "parent": self.name,
@@ -275,6 +327,7 @@ pub fn pretty(size: u64) -> String {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -304,5 +357,20 @@ mod tests {
         assert_eq!(disk.partition(index), "nvme0n1p1");
         assert_eq!(disk.free(), Some((1 << 39) - TABLE));
         assert_eq!(Disk { name: "sda".into(), ..Disk::default() }.partition(4), "sda4");
+    }
+
+    #[test]
+    fn a_partition_that_goes_leaves_the_others_where_they_are() {
+        let mut disk = Disk { name: "sda".into(), size: 1 << 40, ..Disk::default() };
+        let mut add = |label: &str| disk.add(Partition { label: label.into(), ..Partition::default() });
+        assert_eq!([add("a"), add("b"), add("c")], [1, 2, 3]);
+        disk.wipe(2, true).unwrap();
+        let labels = |disk: &Disk| disk.partitions().into_values().map(|p| p.label).collect::<String>();
+        assert_eq!(
+            (labels(&disk).as_str(), disk.index_of("sda2"), disk.index_of("sda3")),
+            ("ac", None, Some(3))
+        );
+        assert_eq!(disk.add(Partition { label: "d".into(), ..Partition::default() }), 2);
+        assert_eq!(labels(&disk), "adc");
     }
 }

@@ -1,5 +1,6 @@
 //! Maintenance mode: a machine without a configuration takes its first one, installs Talos and boots from it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -75,7 +76,7 @@ impl Machine {
         if disk.readonly {
             return Err(failed("read-only file system"));
         }
-        let blank = disk.format().is_empty() || disk.contents == Contents::Gpt(Vec::new());
+        let blank = disk.format().is_empty() || disk.contents == Contents::Gpt(BTreeMap::new());
         if !blank && install["wipe"] != true {
             let found = disk.format();
             return Err(format!("disk {path} is not empty, skipping install, detected {found:?}"));

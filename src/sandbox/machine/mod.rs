@@ -6,11 +6,12 @@ pub mod disks;
 mod install;
 pub mod resources;
 mod volumes;
+mod wipe;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use self::config::{Config, needs_reboot, parse};
@@ -59,6 +60,10 @@ pub struct Machine {
     pub wanted_labels: BTreeMap<String, String>,
     /// The taint of its Node object, such as `key=value:NoSchedule`.
     pub taint: Option<String>,
+    /// The extensions of its image.
+    pub extensions: Vec<Extension>,
+    /// How far its clock is ahead of its time server's.
+    pub clock: SignedDuration,
     /// Its kubelet was started, and is about to register the Node object.
     pub registers: bool,
     /// What it knows of its Node object.
@@ -71,6 +76,14 @@ pub struct Machine {
     /// The versions of its Node object and of what it published when both were in accord.
     #[serde(skip)]
     pub accord: (String, u64),
+}
+
+/// A system extension.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Extension {
+    pub name: String,
+    pub version: String,
 }
 
 /// A request to apply a configuration.
@@ -95,6 +108,8 @@ pub enum Refusal {
     Invalid(String),
     Precondition(String),
     Unimplemented(String),
+    NotFound(String),
+    Internal(String),
 }
 
 impl Machine {
@@ -125,6 +140,8 @@ impl Machine {
             host,
             wanted_labels: BTreeMap::new(),
             taint: None,
+            extensions: Vec::new(),
+            clock: SignedDuration::ZERO,
             registers: false,
             node: None,
             log: Vec::new(),
@@ -156,6 +173,11 @@ impl Machine {
             labels.insert("node-role.kubernetes.io/control-plane".to_owned(), String::new());
         }
         labels
+    }
+
+    /// What its clock says at this time.
+    pub fn time(&self, now: Timestamp) -> Timestamp {
+        now.saturating_add(self.clock).unwrap_or(now)
     }
 
     pub fn system_disk(&self) -> Option<&Disk> {

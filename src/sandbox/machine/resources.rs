@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::disks::pretty;
 use super::install::has_maintenance_service;
 use super::volumes::device;
-use super::{Machine, volumes};
+use super::{Extension, Machine, volumes};
 
 /// A type of resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +36,7 @@ const fn kind(
 }
 
 /// All types that are published.
-pub const TYPES: [Type; 17] = [
+pub const TYPES: [Type; 19] = [
     kind(
         "Disks.block.talos.dev",
         "runtime",
@@ -88,6 +88,18 @@ pub const TYPES: [Type; 17] = [
         "runtime",
         &["machinestatus", "machinestatuses"],
         &[("Stage", "{.stage}"), ("Ready", "{.status.ready}")],
+    ),
+    kind(
+        "ExtensionStatuses.runtime.talos.dev",
+        "runtime",
+        &["extensionstatus", "extensionstatuses", "extensions"],
+        &[("Name", "{.metadata.name}"), ("Version", "{.metadata.version}")],
+    ),
+    kind(
+        "TimeStatuses.v1alpha1.talos.dev",
+        "runtime",
+        &["timestatus", "timestatuses"],
+        &[("Synced", "{.synced}")],
     ),
     kind("PlatformMetadatas.talos.dev", "runtime", &["platformmetadata"], &[("Platform", "{.platform}")]),
     kind("SecurityStates.talos.dev", "runtime", &["securitystate"], &[("SecureBoot", "{.secureBoot}")]),
@@ -194,6 +206,7 @@ pub fn render(machine: &Machine) -> Specs {
     }
     volumes_and_mounts(machine, &mut put);
     about(machine, &mut put);
+    extensions_and_clock(machine, &mut put);
     specs
 }
 
@@ -318,6 +331,17 @@ fn about(machine: &Machine, put: Put<'_>) {
     }
 }
 
+fn extensions_and_clock(machine: &Machine, put: Put<'_>) {
+    for (index, Extension { name, version }) in machine.extensions.iter().enumerate() {
+        let id = format!("{index:03}.{name}");
+        let spec = json!({"image": format!("{id}.sqsh"), "metadata": {"name": name, "version": version}});
+        put("ExtensionStatuses.runtime.talos.dev", &id, spec);
+    }
+    // A clock that went astray since it was synced is still called so.
+    let status = json!({"synced": true, "epoch": 0, "syncDisabled": machine.container});
+    put("TimeStatuses.v1alpha1.talos.dev", "node", status);
+}
+
 /// What runs on a machine.
 pub fn services(machine: &Machine) -> &'static [&'static str] {
     const ALL: [&str; 7] = ["containerd", "machined", "udevd", "apid", "cri", "kubelet", "etcd"];
@@ -328,4 +352,36 @@ pub fn services(machine: &Machine) -> &'static [&'static str] {
         (Some(_), true) => 7,
     };
     ALL.get(..count).unwrap_or_default()
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::sandbox::scenario::Scenario;
+    use crate::sandbox::world::World;
+    use crate::talos::resources::{self as read, Spec};
+
+    #[test]
+    fn extensions_and_clock_are_told_in_every_mode_as_nodeprep_reads_them() {
+        for (machine, named, disabled) in [
+            ("{}", "", false),
+            ("{extensions: [{name: zfs, version: v2}, {name: a, version: v1}]}", "zfs v2, a v1", false),
+            ("{maintenance: true, clock: -7s, extensions: [{name: a, version: v1}]}", "a v1", false),
+            ("{container: true}", "", true),
+        ] {
+            let scenario = Scenario::parse("scenario", &format!("machines: [{machine}]")).unwrap();
+            let world = World::new(&scenario, Timestamp::UNIX_EPOCH);
+            let of =
+                |kind| world.machines["10.5.0.2"].published.of(kind).map(|(_, found)| found.spec.clone());
+            let extensions = of(read::Extension::TYPE).map(|spec| {
+                let read::Extension { metadata } = serde_json::from_value(spec).unwrap();
+                format!("{} {}", metadata.name, metadata.version)
+            });
+            assert_eq!(extensions.collect::<Vec<_>>().join(", "), named, "{machine}");
+            let status = of(read::TimeStatus::TYPE).map(|spec| serde_json::from_value(spec).unwrap());
+            let expected = read::TimeStatus { synced: true, sync_disabled: disabled };
+            assert_eq!(status.collect::<Vec<read::TimeStatus>>(), [expected], "{machine}");
+        }
+    }
 }

@@ -103,7 +103,8 @@ fn advance(machine: &mut Machine, wanted: &UserVolume, timers: &mut Timers, now:
 /// Finds the partition that carries the volume's label, or makes it.
 fn locate(machine: &mut Machine, wanted: &UserVolume) -> Result<(), String> {
     let label = id_of(wanted);
-    if machine.disks.iter().any(|disk| disk.partitions().iter().any(|p| p.label == label)) {
+    if let Some(disk) = machine.disks.iter_mut().find(|disk| disk.labelled(&label).is_some()) {
+        disk.format_wiped(&label, wanted.kind());
         return Ok(());
     }
     let observed: Vec<_> = machine.disks.iter().map(super::disks::Disk::observed).collect();
@@ -132,7 +133,7 @@ fn locate(machine: &mut Machine, wanted: &UserVolume) -> Result<(), String> {
 /// The disk that holds the volume and the name of its partition.
 pub fn device<'a>(machine: &'a Machine, id: &str) -> Option<(&'a super::disks::Disk, usize, Partition)> {
     machine.disks.iter().find_map(|disk| {
-        let (index, partition) = (1..).zip(disk.partitions()).find(|(_, partition)| partition.label == id)?;
+        let (index, partition) = disk.labelled(id)?;
         Some((disk, index, partition))
     })
 }

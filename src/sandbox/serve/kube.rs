@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use super::pki::{Authority, Client};
 use super::{Peer, Upset, listen};
 use crate::error::Result;
-use crate::sandbox::fleet::Fleet;
+use crate::sandbox::fleet::{Change, Fleet};
 use crate::sandbox::kube::api::{self, Reply, Watch};
 use crate::sandbox::kube::object::time;
 use crate::sandbox::kube::route::query;
@@ -91,7 +91,12 @@ async fn answer(fleet: Arc<Fleet>, request: Request<Incoming>) -> Result<Respons
 
 async fn carried_out(fleet: &Fleet, peer: &Peer, asked: &api::Request) -> Result<Reply, Upset> {
     let path = asked.path.split('?').next().unwrap_or_default();
-    let fault = fleet.fault(PLACE, &format!("{} {path}", asked.method));
+    let change = (asked.method != "GET").then(|| Change {
+        dry: asked.path.contains("dryRun=All"),
+        mode: None,
+        body: String::from_utf8_lossy(&asked.body).into_owned(),
+    });
+    let (call, fault) = fleet.admit(PLACE, &format!("{} {path}", asked.method), change).await;
     peer.before(fault.as_ref()).await?;
     let reply = fleet.act(|world, now| {
         if fault.as_ref().is_some_and(|fault| fault.compact) {
@@ -99,6 +104,7 @@ async fn carried_out(fleet: &Fleet, peer: &Peer, asked: &api::Request) -> Result
         }
         world.api.handle(asked, &time(now))
     });
+    fleet.acted(&call).await;
     peer.after(fault.as_ref())?;
     Ok(reply)
 }

@@ -13,7 +13,7 @@ fn chosen(disks: &[Disk], text: &str, volume: Option<&str>) -> Vec<usize> {
     let selector = Selector::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
     selector.check(NEWEST).unwrap_or_else(|error| panic!("{text}: {error}"));
     selector
-        .choose(disks, |disk| volume.is_some_and(|name| disk.holder == Holder::UserVolume(name.into())))
+        .choose(disks, |disk| volume.is_some_and(|name| disk.holder == Holder::Volume(name.into())))
         .unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
@@ -130,7 +130,7 @@ fn the_largest_free_nvme_disk_is_taken_if_there_is_one() {
     assert_eq!(chosen(&disks, "largest-free-nvme", None), [1]);
     disks[1].eligible = Err("holds xfs".into());
     assert_eq!(chosen(&disks, "largest-free-nvme", None), [0]);
-    disks[1].holder = Holder::UserVolume("openebs".into());
+    disks[1].holder = Holder::Volume("openebs".into());
     assert_eq!(chosen(&disks, "largest-free-nvme", Some("openebs")), [1], "it holds the volume already");
     assert_eq!(chosen(&disks, "largest-free-nvme", Some("other")), [0]);
     disks.retain(|disk| disk.spec.transport != "nvme");

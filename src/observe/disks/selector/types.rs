@@ -72,14 +72,8 @@ impl fmt::Display for Type {
 }
 
 /// What an argument may be. `A` and `B` stand for any type, the same one throughout a row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Of {
-    Bool,
-    Int,
-    Uint,
-    Double,
-    String,
-    Bytes,
+    Just(Type),
     A,
     B,
     ListOfA,
@@ -88,37 +82,44 @@ enum Of {
     First,
 }
 
-use Of::{A, B, Bool, Bytes, Double, First, Int, ListOfA, MapOfAToB, String as Text, Uint};
+use Of::{A, B, First, ListOfA, MapOfAToB};
+
+const BOOL: Of = Of::Just(Type::Bool);
+const INT: Of = Of::Just(Type::Int);
+const UINT: Of = Of::Just(Type::Uint);
+const DOUBLE: Of = Of::Just(Type::Double);
+const STRING: Of = Of::Just(Type::String);
+const BYTES: Of = Of::Just(Type::Bytes);
 
 /// Names, the arguments that each of them takes, and the result. A name with a dot is called on its first argument.
 type Row = (&'static [&'static str], &'static [&'static [Of]], Of);
 
 const TABLE: &[Row] = &[
-    (&["_&&_", "_||_"], &[&[Bool, Bool]], Bool),
-    (&["!_", "@not_strictly_false"], &[&[Bool]], Bool),
-    (&["_?_:_"], &[&[Bool, A, A]], A),
-    (&["_==_", "_!=_"], &[&[A, A]], Bool),
+    (&["_&&_", "_||_"], &[&[BOOL, BOOL]], BOOL),
+    (&["!_", "@not_strictly_false"], &[&[BOOL]], BOOL),
+    (&["_?_:_"], &[&[BOOL, A, A]], A),
+    (&["_==_", "_!=_"], &[&[A, A]], BOOL),
     (
         &["_<_", "_<=_", "_>_", "_>=_"],
-        &[&[Bool, Bool], &[Int, Int], &[Uint, Uint], &[Double, Double], &[Text, Text], &[Bytes, Bytes]],
-        Bool,
+        &[&[BOOL, BOOL], &[INT, INT], &[UINT, UINT], &[DOUBLE, DOUBLE], &[STRING, STRING], &[BYTES, BYTES]],
+        BOOL,
     ),
-    (&["_+_"], &[&[Int, Int], &[Uint, Uint], &[Double, Double], &[Text, Text], &[Bytes, Bytes]], First),
+    (&["_+_"], &[&[INT, INT], &[UINT, UINT], &[DOUBLE, DOUBLE], &[STRING, STRING], &[BYTES, BYTES]], First),
     (&["_+_"], &[&[ListOfA, ListOfA]], ListOfA),
-    (&["_-_", "_*_", "_/_"], &[&[Int, Int], &[Uint, Uint], &[Double, Double]], First),
-    (&["_%_"], &[&[Int, Int], &[Uint, Uint]], First),
-    (&["-_"], &[&[Int], &[Double]], First),
-    (&["@in"], &[&[A, ListOfA], &[A, MapOfAToB]], Bool),
-    (&["_[_]"], &[&[ListOfA, Int]], A),
+    (&["_-_", "_*_", "_/_"], &[&[INT, INT], &[UINT, UINT], &[DOUBLE, DOUBLE]], First),
+    (&["_%_"], &[&[INT, INT], &[UINT, UINT]], First),
+    (&["-_"], &[&[INT], &[DOUBLE]], First),
+    (&["@in"], &[&[A, ListOfA], &[A, MapOfAToB]], BOOL),
+    (&["_[_]"], &[&[ListOfA, INT]], A),
     (&["_[_]"], &[&[MapOfAToB, A]], B),
-    (&["size", ".size"], &[&[Text], &[Bytes], &[ListOfA], &[MapOfAToB]], Int),
-    (&[".contains", ".startsWith", ".endsWith", ".matches", "matches", "glob"], &[&[Text, Text]], Bool),
-    (&["bool"], &[&[Bool]], Bool),
-    (&["bytes"], &[&[Bytes], &[Text]], Bytes),
-    (&["double"], &[&[Double], &[Int], &[Uint]], Double),
-    (&["int"], &[&[Int], &[Uint], &[Double], &[Text]], Int),
-    (&["string"], &[&[Text], &[Bool], &[Int], &[Uint], &[Bytes]], Text),
-    (&["uint"], &[&[Uint], &[Int], &[Double]], Uint),
+    (&["size", ".size"], &[&[STRING], &[BYTES], &[ListOfA], &[MapOfAToB]], INT),
+    (&[".contains", ".startsWith", ".endsWith", ".matches", "matches", "glob"], &[&[STRING, STRING]], BOOL),
+    (&["bool"], &[&[BOOL]], BOOL),
+    (&["bytes"], &[&[BYTES], &[STRING]], BYTES),
+    (&["double"], &[&[DOUBLE], &[INT], &[UINT]], DOUBLE),
+    (&["int"], &[&[INT], &[UINT], &[DOUBLE], &[STRING]], INT),
+    (&["string"], &[&[STRING], &[BOOL], &[INT], &[UINT], &[BYTES]], STRING),
+    (&["uint"], &[&[UINT], &[INT], &[DOUBLE]], UINT),
 ];
 
 /// What Talos knows and this table leaves out: things no disk has, and conversions that read or write text in another
@@ -159,9 +160,9 @@ pub(super) fn look_up(name: &str, arguments: &[Type]) -> Found {
         for overload in *overloads {
             let mut bound = Bound::default();
             if overload.len() == arguments.len()
-                && overload.iter().zip(arguments).all(|(of, argument)| bound.take(*of, argument))
+                && overload.iter().zip(arguments).all(|(of, argument)| bound.take(of, argument))
             {
-                return Found::Result(bound.give(*result, arguments));
+                return Found::Result(bound.give(result, arguments));
             }
         }
     }
@@ -187,15 +188,10 @@ pub(super) fn functions() -> impl Iterator<Item = &'static str> {
 
 fn signature(arguments: &[Of]) -> String {
     let name = |of: &Of| match of {
-        Bool => "bool",
-        Int => "int",
-        Uint => "uint",
-        Double => "double",
-        Text => "string",
-        Bytes => "bytes",
-        ListOfA => "list",
-        MapOfAToB => "map",
-        A | B | First => "any",
+        Of::Just(found) => found.to_string(),
+        ListOfA => "list".to_owned(),
+        MapOfAToB => "map".to_owned(),
+        A | B | First => "any".to_owned(),
     };
     arguments.iter().map(name).collect::<Vec<_>>().join(", ")
 }
@@ -208,14 +204,9 @@ struct Bound {
 }
 
 impl Bound {
-    fn take(&mut self, of: Of, argument: &Type) -> bool {
+    fn take(&mut self, of: &Of, argument: &Type) -> bool {
         match (of, argument) {
-            (Bool, Type::Bool)
-            | (Int, Type::Int)
-            | (Uint, Type::Uint)
-            | (Double, Type::Double)
-            | (Text, Type::String)
-            | (Bytes, Type::Bytes) => true,
+            (Of::Just(wanted), argument) => wanted == argument,
             (A, argument) => bind(&mut self.a, argument),
             (B, argument) => bind(&mut self.b, argument),
             (ListOfA, Type::List(element)) => bind(&mut self.a, element),
@@ -224,14 +215,9 @@ impl Bound {
         }
     }
 
-    fn give(self, of: Of, arguments: &[Type]) -> Type {
+    fn give(self, of: &Of, arguments: &[Type]) -> Type {
         match of {
-            Bool => Type::Bool,
-            Int => Type::Int,
-            Uint => Type::Uint,
-            Double => Type::Double,
-            Text => Type::String,
-            Bytes => Type::Bytes,
+            Of::Just(found) => found.clone(),
             A => self.a.unwrap_or(Type::Open),
             B => self.b.unwrap_or(Type::Open),
             ListOfA => Type::list(self.a.unwrap_or(Type::Open)),

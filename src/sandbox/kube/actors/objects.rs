@@ -46,6 +46,15 @@ pub(super) fn delete(stage: &mut Stage<'_>, who: &str, path: &str) {
     let _ = stage.ask(who, "DELETE", path, &Value::Null);
 }
 
+/// Takes away the finalizer that keeps an object.
+pub(super) fn free(stage: &mut Stage<'_>, who: &str, object: &Value, finalizer: &str) {
+    let all = list(object, "/metadata/finalizers");
+    let left: Vec<&Value> = all.iter().filter(|one| *one != finalizer).collect();
+    if left.len() < all.len() {
+        let _ = stage.patch(who, &path(object), &json!({"metadata": {"finalizers": left}}));
+    }
+}
+
 /// The number at a pointer.
 pub(super) fn number(object: &Value, pointer: &str) -> Option<u64> {
     object.pointer(pointer).and_then(Value::as_u64)

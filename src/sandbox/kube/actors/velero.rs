@@ -36,11 +36,13 @@ use super::objects::{digest, list, path};
 use super::provisioner::works;
 use super::{Stage, names, text};
 use bucket::Bucket;
+use data_path::Way;
 pub(super) use helper::waits;
 use results::KEPT;
 
 const WHO: &str = "velero-server";
 const LOCATIONS: &str = "velero.io/backupstoragelocations";
+const BACKUPS: &str = "velero.io/backups";
 /// How often a location is validated.
 const EVERY: Duration = Duration::from_secs(60);
 /// How long the volumes of a backup or a restore are waited for.
@@ -56,7 +58,7 @@ pub(super) fn act(stage: &mut Stage<'_>) {
         schedule::tend(stage, &schedule);
     }
     data_path::act(stage, &server);
-    for backup in stage.all("velero.io/backups", namespace) {
+    for backup in stage.all(BACKUPS, namespace) {
         backup::tend(stage, &server, &backup);
     }
     for restore in stage.all("velero.io/restores", namespace) {
@@ -137,6 +139,13 @@ fn fail(stage: &mut Stage<'_>, object: &Value, why: &str) {
     let status = json!({"phase": "Failed", "failureReason": why, "completionTimestamp": stage.time()});
     set_status(stage, object, &status);
     forget(stage, object);
+}
+
+/// Ends a backup or a restore that the server was at before it started anew.
+fn give_up(stage: &mut Stage<'_>, way: Way, object: &Value) {
+    data_path::cancel(stage, way, object);
+    let found = format!("found a {} with status \"InProgress\"", way.word());
+    fail(stage, object, &format!("{found} during the server starting, mark it as \"Failed\""));
 }
 
 /// Forgets what was noted on the way of a backup or a restore.

@@ -6,7 +6,7 @@ mod tests;
 
 use serde_json::{Value, json};
 
-use super::objects::{list, path};
+use super::objects::{free, list, path};
 use super::{Stage, ending, names, text};
 use crate::intent::Size;
 use crate::sandbox::kube::control::{selected_node, waits};
@@ -21,9 +21,9 @@ const CLASSES: &str = "storage.k8s.io/storageclasses";
 
 /// By this annotation a claim asks its provisioner for a volume.
 pub(super) const ASKED: &str = "volume.kubernetes.io/storage-provisioner";
-const ASKED_ONCE: &str = "volume.beta.kubernetes.io/storage-provisioner";
-const BOUND: &str = "pv.kubernetes.io/bind-completed";
-const BY_CONTROLLER: &str = "pv.kubernetes.io/bound-by-controller";
+pub(super) const ASKED_ONCE: &str = "volume.beta.kubernetes.io/storage-provisioner";
+pub(super) const BOUND: &str = "pv.kubernetes.io/bind-completed";
+pub(super) const BY_CONTROLLER: &str = "pv.kubernetes.io/bound-by-controller";
 
 pub(super) fn act(stage: &mut Stage<'_>) {
     for volume in stage.all(VOLUMES, "") {
@@ -54,7 +54,7 @@ pub(super) fn reference(claim: &Value) -> Value {
 fn tend_volume(stage: &mut Stage<'_>, volume: &Value) {
     let phase = text(volume, "/status/phase");
     if ending(volume) && phase != "Bound" {
-        free(stage, volume, "kubernetes.io/pv-protection");
+        free(stage, WHO, volume, "kubernetes.io/pv-protection");
         return;
     }
     let claim = &volume["spec"]["claimRef"];
@@ -79,7 +79,7 @@ fn claim_of<'a>(stage: &'a Stage<'_>, reference: &Value) -> Option<&'a Value> {
 fn tend_claim(stage: &mut Stage<'_>, claim: &Value) {
     if ending(claim) {
         if !used(stage, claim) {
-            free(stage, claim, "kubernetes.io/pvc-protection");
+            free(stage, WHO, claim, "kubernetes.io/pvc-protection");
         }
     } else if claim["metadata"]["annotations"][BOUND] == "yes" {
         watch_volume(stage, claim);
@@ -95,15 +95,6 @@ fn used(stage: &Stage<'_>, claim: &Value) -> bool {
     let (namespace, name) = names(claim);
     let mut pods = stage.api.store.list("/pods", namespace).map(|(_, pod)| pod);
     pods.any(|pod| !text(pod, "/spec/nodeName").is_empty() && claims_of(pod).any(|(_, used)| used == name))
-}
-
-/// Takes away the finalizer that keeps what is used.
-fn free(stage: &mut Stage<'_>, object: &Value, finalizer: &str) {
-    let all = list(object, "/metadata/finalizers");
-    let left: Vec<&Value> = all.iter().filter(|one| *one != finalizer).collect();
-    if left.len() < all.len() {
-        let _ = stage.patch(WHO, &path(object), &json!({"metadata": {"finalizers": left}}));
-    }
 }
 
 /// A claim whose volume is gone is lost.

@@ -3,63 +3,18 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use prost_types::Timestamp as Time;
 use tonic::{Request, Response, Status};
 
-use super::{Api, Caller, Replies};
+use super::{Api, Caller, Replies, found, gone, refused, wire_time};
+use crate::sandbox::fleet::Change;
 use crate::sandbox::machine::resources::services;
-use crate::sandbox::machine::{Apply, Machine, Refusal};
+use crate::sandbox::machine::{Apply, Machine};
 use crate::sandbox::world::{SIMULATED, World};
 use crate::talos::proto::common::{self, Metadata};
 use crate::talos::proto::machine as wire;
 use crate::talos::proto::machine::machine_service_server::MachineService;
 
-/// A reply that says whose it is.
-trait Reply: Default {
-    fn metadata(&mut self) -> &mut Option<Metadata>;
-}
-
-macro_rules! replies {
-    ($($reply:ident),*) => {
-        $(impl Reply for wire::$reply {
-            fn metadata(&mut self) -> &mut Option<Metadata> {
-                &mut self.metadata
-            }
-        })*
-    };
-}
-
-replies!(ApplyConfiguration, Mounts, Reboot, ServiceList, Version);
-
 impl Api {
-    /// Asks every machine that is named; whoever asked for several is told which answer is whose.
-    async fn each<T: Reply>(
-        &self,
-        caller: &Caller,
-        name: &str,
-        act: impl Fn(&mut World, Timestamp, &str) -> Result<T, Status>,
-    ) -> Result<Vec<T>, Status> {
-        let mut messages = Vec::new();
-        for node in &caller.nodes {
-            let metadata = Metadata { hostname: node.clone(), error: String::new() };
-            match self.call(caller, node, name, &act).await {
-                Ok(mut message) => {
-                    if caller.many {
-                        *message.metadata() = Some(metadata);
-                    }
-                    messages.push(message);
-                }
-                Err(status) if caller.many => {
-                    let mut failed = T::default();
-                    *failed.metadata() = Some(Metadata { error: status.message().to_owned(), ..metadata });
-                    messages.push(failed);
-                }
-                Err(status) => return Err(status),
-            }
-        }
-        Ok(messages)
-    }
-
     /// The bytes of a stream of one machine.
     async fn bytes(
         &self,
@@ -75,10 +30,6 @@ impl Api {
         }
         Ok(Response::new(Box::pin(futures::stream::iter(chunks))))
     }
-}
-
-fn found<'a>(world: &'a World, address: &str) -> Result<&'a Machine, Status> {
-    world.machines.get(address).ok_or_else(|| Status::unavailable("the machine is gone"))
 }
 
 #[tonic::async_trait]
@@ -97,12 +48,11 @@ impl MachineService for Api {
         &self,
         request: Request<wire::ApplyConfigurationRequest>,
     ) -> Result<Response<wire::ApplyConfigurationResponse>, Status> {
-        let caller = self.caller(&request, "ApplyConfiguration")?;
-        // In maintenance mode there is nobody yet who could have the right.
-        if self.maintained.is_none() {
-            caller.admin()?;
-        }
+        let mut caller = self.caller(&request, "ApplyConfiguration")?;
+        self.admin(&caller)?;
         let asked = request.into_inner();
+        let body = String::from_utf8_lossy(&asked.data).into_owned();
+        caller.change = Some(Change { dry: asked.dry_run, mode: Some(asked.mode()), body });
         let apply = |world: &mut World, now, address: &str| apply(world, now, address, &asked);
         let messages = self.each(&caller, "ApplyConfiguration", apply).await?;
         Ok(Response::new(wire::ApplyConfigurationResponse { messages }))
@@ -211,14 +161,9 @@ fn apply(
     let config =
         std::str::from_utf8(&asked.data).map_err(|error| Status::invalid_argument(error.to_string()))?;
     let timeout = asked.try_mode_timeout.and_then(|timeout| Duration::try_from(timeout).ok());
-    let (machine, timers) =
-        world.machine(address).ok_or_else(|| Status::unavailable("the machine is gone"))?;
+    let (machine, timers) = world.machine(address).ok_or_else(gone)?;
     let asked = Apply { config, mode: asked.mode(), dry_run: asked.dry_run, try_timeout: timeout };
-    let applied = machine.apply(&asked, timers, now).map_err(|refusal| match refusal {
-        Refusal::Invalid(text) => Status::invalid_argument(text),
-        Refusal::Precondition(text) => Status::failed_precondition(text),
-        Refusal::Unimplemented(text) => Status::unimplemented(text),
-    })?;
+    let applied = machine.apply(&asked, timers, now).map_err(refused)?;
     Ok(wire::ApplyConfiguration {
         metadata: None,
         warnings: Vec::new(),
@@ -228,7 +173,7 @@ fn apply(
 }
 
 fn service(id: &str, now: Timestamp) -> wire::ServiceInfo {
-    let at = Some(Time { seconds: now.as_second(), nanos: 0 });
+    let at = Some(wire_time(now));
     let event = wire::ServiceEvent { msg: "Started".to_owned(), state: "Running".to_owned(), ts: at };
     wire::ServiceInfo {
         id: id.to_owned(),

@@ -12,6 +12,7 @@ use tonic::Status;
 use super::{Api, Caller, services};
 use crate::error::Result;
 use crate::sandbox::fleet::Fleet;
+use crate::sandbox::machine::config::release;
 use crate::sandbox::machine::has_maintenance_service;
 use crate::sandbox::serve::listen;
 use crate::sandbox::serve::pki::Authority;
@@ -38,9 +39,12 @@ pub(super) fn admit(world: &World, address: &str, caller: Caller, call: &str) ->
     if caller.many || caller.nodes.iter().any(|node| !node.is_empty() && node != address) {
         return Err(Status::permission_denied("no request forwarding"));
     }
-    let old = world.machines.get(address).is_some_and(|machine| has_maintenance_service(&machine.version));
+    let version = world.machines.get(address).map_or("", |machine| machine.version.as_str());
+    let old = has_maintenance_service(version);
     match call {
         "ApplyConfiguration" | STATE => {}
+        "BlockDeviceWipe" if release(version) >= (1, 11) => {}
+        "Time" if old => return Err(Status::unimplemented("unknown service time.TimeService")),
         "HealthCheck" => return Err(Status::unimplemented("unknown service cluster.ClusterService")),
         "Version" if old => {
             return Err(Status::unimplemented("API is not implemented in maintenance mode"));

@@ -1,10 +1,13 @@
 //! The simulated machine API: the gRPC services that nodeprep and talosctl use, for all machines of the fleet at one
 //! endpoint, which finds the machine by the metadata of each call as a control-plane node does.
 
+mod each;
 mod health;
 mod machine;
 mod maintenance;
 mod state;
+mod storage;
+mod time;
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -15,6 +18,7 @@ use base64::prelude::BASE64_STANDARD;
 use futures::Stream;
 use hyper_util::service::TowerToHyperService;
 use jiff::Timestamp;
+use prost_types::Timestamp as Time;
 use serde_json::{Value, json};
 use tonic::metadata::MetadataMap;
 use tonic::service::Routes;
@@ -23,13 +27,15 @@ use tonic::{Request, Status};
 use super::pki::{Authority, Client};
 use super::{Peer, Upset, listen};
 use crate::error::Result;
-use crate::sandbox::fleet::Fleet;
-use crate::sandbox::machine::Machine;
+use crate::sandbox::fleet::{Change, Fleet};
+use crate::sandbox::machine::{Machine, Refusal};
 use crate::sandbox::world::World;
 use crate::talos::MAX_MESSAGE;
 use crate::talos::proto::cluster::cluster_service_server::ClusterServiceServer;
 use crate::talos::proto::cosi::resource::state_server::StateServer;
 use crate::talos::proto::machine::machine_service_server::MachineServiceServer;
+use crate::talos::proto::storage::storage_service_server::StorageServiceServer;
+use crate::talos::proto::time::time_service_server::TimeServiceServer;
 
 pub use maintenance::serve as serve_maintenance;
 
@@ -49,7 +55,12 @@ fn services(api: Api) -> TowerToHyperService<Routes> {
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE);
     let state = StateServer::new(api.clone()).max_encoding_message_size(MAX_MESSAGE);
-    let routes = Routes::new(machine).add_service(state).add_service(ClusterServiceServer::new(api));
+    let storage = StorageServiceServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE);
+    let routes = Routes::new(machine)
+        .add_service(state)
+        .add_service(storage)
+        .add_service(TimeServiceServer::new(api.clone()))
+        .add_service(ClusterServiceServer::new(api));
     TowerToHyperService::new(routes.prepare())
 }
 
@@ -78,6 +89,8 @@ struct Caller {
     nodes: Vec<String>,
     /// The call may be answered by several machines, and says of each answer whose it is.
     many: bool,
+    /// What the call asks to change.
+    change: Option<Change>,
 }
 
 impl Caller {
@@ -89,7 +102,7 @@ impl Caller {
         let peer = request.extensions().get::<Peer>().cloned().unwrap_or_default();
         let (one, several) = (named("node", request.metadata()), named("nodes", request.metadata()));
         let many = !several.is_empty();
-        Self { peer, nodes: if many { several } else { one }, many }
+        Self { peer, nodes: if many { several } else { one }, many, change: None }
     }
 
     /// The one machine that is named.
@@ -134,6 +147,11 @@ impl Api {
         }
     }
 
+    /// Only an administrator may; in maintenance mode there is nobody yet who could have the right.
+    fn admin(&self, caller: &Caller) -> Result<(), Status> {
+        if self.maintained.is_some() { Ok(()) } else { caller.admin() }
+    }
+
     /// Carries out a call to one machine, with whatever is staged to go wrong.
     async fn call<T>(
         &self,
@@ -143,7 +161,7 @@ impl Api {
         act: impl FnOnce(&mut World, Timestamp, &str) -> Result<T, Status>,
     ) -> Result<T, Status> {
         let address = self.reach(node)?;
-        let fault = self.fleet.fault(&address, name);
+        let (asked, fault) = self.fleet.admit(&address, name, caller.change.clone()).await;
         if let Err(upset) = caller.peer.before(fault.as_ref()).await {
             return Err(upset.status().await);
         }
@@ -156,6 +174,7 @@ impl Api {
             }
             done
         })?;
+        self.fleet.acted(&asked).await;
         match caller.peer.after(fault.as_ref()) {
             Ok(()) => Ok(done),
             Err(upset) => Err(upset.status().await),
@@ -176,6 +195,28 @@ impl Api {
              x509: certificate signed by unknown authority\""
         }))
     }
+}
+
+fn found<'a>(world: &'a World, address: &str) -> Result<&'a Machine, Status> {
+    world.machines.get(address).ok_or_else(gone)
+}
+
+fn gone() -> Status {
+    Status::unavailable("the machine is gone")
+}
+
+fn refused(refusal: Refusal) -> Status {
+    match refusal {
+        Refusal::Invalid(text) => Status::invalid_argument(text),
+        Refusal::Precondition(text) => Status::failed_precondition(text),
+        Refusal::Unimplemented(text) => Status::unimplemented(text),
+        Refusal::NotFound(text) => Status::not_found(text),
+        Refusal::Internal(text) => Status::internal(text),
+    }
+}
+
+fn wire_time(at: Timestamp) -> Time {
+    Time { seconds: at.as_second(), nanos: at.subsec_nanosecond() }
 }
 
 /// A machine that is named by its address or hostname, and that is up.

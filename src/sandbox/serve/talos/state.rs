@@ -5,12 +5,11 @@ use std::collections::BTreeMap;
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use prost::Message;
-use prost_types::Timestamp as Time;
 use serde_json::{Value, json};
 use tonic::{Request, Response, Status};
 
 use super::maintenance::STATE;
-use super::{Api, Caller, Replies};
+use super::{Api, Caller, Replies, wire_time};
 use crate::sandbox::machine::resources::{Resource, TYPES, Type};
 use crate::sandbox::world::World;
 use crate::talos::proto::config::MachineConfigSpec;
@@ -69,15 +68,14 @@ impl Asked {
     }
 
     fn resource(&self, id: &str, resource: &Resource) -> wire::Resource {
-        let time = |at: Timestamp| Some(Time { seconds: at.as_second(), nanos: at.subsec_nanosecond() });
         let metadata = wire::Metadata {
             namespace: self.namespace.clone(),
             r#type: self.kind.clone(),
             id: id.to_owned(),
             version: resource.version.to_string(),
             phase: "running".to_owned(),
-            created: time(resource.created),
-            updated: time(resource.updated),
+            created: Some(wire_time(resource.created)),
+            updated: Some(wire_time(resource.updated)),
             ..Default::default()
         };
         // As the real Talos does it: a machine config has the proto form alone.

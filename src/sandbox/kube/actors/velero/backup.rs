@@ -8,12 +8,12 @@ use serde_json::{Map, Value, json};
 use super::super::objects::{collection, list, path};
 use super::super::{Stage, names, owned_by, text};
 use super::bucket::Bucket;
-use super::chosen::Chosen;
+use super::chosen::{Chosen, faults_of};
 use super::contents;
-use super::data_path::{self, Way, has_agent};
+use super::data_path::{self, BACKUP_UID, Way, has_agent};
 use super::mounted::{self, is_host_path};
 use super::results::{KEPT, Results};
-use super::{LOCATIONS, TIMEOUT, WHO, fail, forget, interrupted, label, set_status, timer};
+use super::{BACKUPS, LOCATIONS, TIMEOUT, WHO, fail, forget, give_up, interrupted, label, set_status, timer};
 use crate::sandbox::kube::object::time;
 
 /// How long the objects take, after the volumes.
@@ -23,21 +23,13 @@ const TTL: &str = "720h0m0s";
 pub(super) fn tend(stage: &mut Stage<'_>, server: &Value, backup: &Value) {
     match text(backup, "/status/phase") {
         "" | "New" => begin(stage, server, backup),
-        "InProgress" if interrupted(server, backup) => {
-            let why =
-                "found a backup with status \"InProgress\" during the server starting, mark it as \"Failed\"";
-            data_path::cancel(stage, Way::Backup, (UID, &backup["metadata"]["uid"]), names(backup).0);
-            fail(stage, backup, why);
-        }
+        "InProgress" if interrupted(server, backup) => give_up(stage, Way::Backup, backup),
         "InProgress" => go_on(stage, server, backup),
         "Finalizing" => finish(stage, server, backup, "Completed"),
         "FinalizingPartiallyFailed" => finish(stage, server, backup, "PartiallyFailed"),
         _ => {}
     }
 }
-
-/// By this label the volumes of a backup are found.
-const UID: &str = "velero.io/backup-uid";
 
 fn begin(stage: &mut Stage<'_>, server: &Value, backup: &Value) {
     let name = location_of(stage, backup);
@@ -117,23 +109,8 @@ fn faults(backup: &Value, name: &str, location: Option<&Value>) -> Vec<String> {
             }
         }
     }
-    faults.extend(faults_of_lists(&backup["spec"]));
-    if !backup["spec"]["labelSelector"].is_null() && !backup["spec"]["orLabelSelectors"].is_null() {
-        let both =
-            "encountered labelSelector as well as orLabelSelectors in backup spec, only one can be specified";
-        faults.push(both.to_owned());
-    }
+    faults.extend(faults_of(&backup["spec"], "backup"));
     faults
-}
-
-/// What is wrong with a spec's lists of names.
-pub(super) fn faults_of_lists(spec: &Value) -> Vec<String> {
-    let lists = [("resource", "Resources"), ("namespace", "Namespaces")];
-    let of = |(word, what): (&str, &str)| {
-        let faults = Chosen::of(spec, what).faults().into_iter();
-        faults.map(|fault| format!("Invalid included/excluded {word} lists: {fault}")).collect::<Vec<_>>()
-    };
-    lists.into_iter().flat_map(of).collect()
 }
 
 fn expiration(now: Timestamp, ttl: &str) -> Option<String> {
@@ -224,7 +201,7 @@ fn volume_backup(
         "apiVersion": "velero.io/v1", "kind": "PodVolumeBackup",
         "metadata": {
             "generateName": format!("{backup_name}-"), "ownerReferences": owned_by(backup),
-            "labels": {"velero.io/backup-name": label(backup_name), UID: backup_uid},
+            "labels": {"velero.io/backup-name": label(backup_name), BACKUP_UID: backup_uid},
         },
         "spec": {
             "backupStorageLocation": location_of(stage, backup), "node": pod["spec"]["nodeName"], "volume": volume,
@@ -250,16 +227,9 @@ fn volume_backup(
     object
 }
 
-/// The PodVolumeBackups of a backup.
-fn made(stage: &Stage<'_>, backup: &Value) -> Vec<Value> {
-    let of = |item: &&Value| item["metadata"]["labels"][UID] == backup["metadata"]["uid"];
-    let items = stage.api.store.list(Way::Backup.resource(), names(backup).0).map(|(_, item)| item);
-    items.filter(of).cloned().collect()
-}
-
 /// Waits for the volumes, and then keeps everything.
 fn go_on(stage: &mut Stage<'_>, server: &Value, backup: &Value) {
-    let volumes = made(stage, backup);
+    let volumes = data_path::volumes(stage, Way::Backup, backup);
     let key = timer(backup);
     let late = stage.done(&format!("{key}volumes"), TIMEOUT);
     let waits = !volumes.iter().all(data_path::over) || !stage.done(&format!("{key}objects"), TAKES);
@@ -293,7 +263,7 @@ fn go_on(stage: &mut Stage<'_>, server: &Value, backup: &Value) {
 /// The backup as the API server has it now.
 fn current(stage: &Stage<'_>, backup: &Value) -> Value {
     let (namespace, name) = names(backup);
-    stage.get("velero.io/backups", namespace, name).cloned().unwrap_or_default()
+    stage.get(BACKUPS, namespace, name).cloned().unwrap_or_default()
 }
 
 fn keep(
@@ -305,7 +275,7 @@ fn keep(
 ) -> Result<(), String> {
     let backup = current(stage, backup);
     let bucket = Bucket::of_backup(stage, server, &backup).ok_or("backup storage location not found")?;
-    let volumes = json!(made(stage, &backup));
+    let volumes = json!(data_path::volumes(stage, Way::Backup, &backup));
     for (file, content) in [
         ("velero-backup.json", backup.clone()),
         (CONTENTS, Value::Object(contents)),

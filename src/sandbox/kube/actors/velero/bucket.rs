@@ -45,31 +45,36 @@ impl Bucket {
             "HeadObject" => stage.store.refusal_of_head(&self.key, &self.name, &request(stage)),
             _ => stage.store.refusal(&self.key, &self.name, &request(stage)),
         };
-        refusal.map_or(Ok(()), |why| Err(format!("{PLUGIN}{tried}operation error S3: {operation}, {why}")))
+        refusal.map_or(Ok(()), |why| Err(refused(operation, tried, &why)))
+    }
+
+    /// Where the location has a key in the bucket.
+    fn place(&self, key: &str) -> String {
+        format!("{}{key}", self.prefix)
     }
 
     /// The names of the folders in a folder, such as `backups`; the error says why they can't be listed.
     pub(super) fn folders(&self, stage: &Stage<'_>, folder: &str) -> Result<BTreeSet<String>, String> {
         self.allowed(stage, "ListObjectsV2", "")?;
-        let keys = stage.store.list(&self.name, &format!("{}{folder}/", self.prefix));
+        let keys = stage.store.list(&self.name, &self.place(&format!("{folder}/")));
         Ok(keys.filter_map(|key| Some(key.split_once('/')?.0.to_owned())).collect())
     }
 
     pub(super) fn has(&self, stage: &Stage<'_>, key: &str) -> Result<bool, String> {
         self.allowed(stage, "HeadObject", "")?;
-        Ok(stage.store.get(&self.name, &format!("{}{key}", self.prefix), "").is_ok())
+        Ok(stage.store.get(&self.name, &self.place(key), "").is_ok())
     }
 
     pub(super) fn get(&self, stage: &Stage<'_>, key: &str) -> Result<Value, String> {
-        let (operation, key) = ("GetObject", format!("{}{key}", self.prefix));
+        let (operation, key) = ("GetObject", self.place(key));
         let tried = format!("error getting object {key}: ");
         self.allowed(stage, operation, &tried)?;
         let found = stage.store.get(&self.name, &key, &request(stage)).cloned();
-        found.map_err(|why| format!("{PLUGIN}{tried}operation error S3: {operation}, {why}"))
+        found.map_err(|why| refused(operation, &tried, &why))
     }
 
     pub(super) fn put(&self, stage: &mut Stage<'_>, key: &str, object: Value) -> Result<(), String> {
-        let key = format!("{}{key}", self.prefix);
+        let key = self.place(key);
         self.allowed(stage, "PutObject", &format!("error putting object {key}: "))?;
         stage.store.put(&self.name, &key, object);
         Ok(())
@@ -78,13 +83,13 @@ impl Bucket {
     /// Removes everything in a folder.
     pub(super) fn remove(&self, stage: &mut Stage<'_>, folder: &str) -> Result<(), String> {
         self.allowed(stage, "ListObjectsV2", "")?;
-        stage.store.remove(&self.name, &format!("{}{folder}/", self.prefix));
+        stage.store.remove(&self.name, &self.place(&format!("{folder}/")));
         Ok(())
     }
 
     /// Removes an object from a bucket that is known to be open.
     pub(super) fn forget(&self, stage: &mut Stage<'_>, key: &str) {
-        stage.store.remove(&self.name, &format!("{}{key}", self.prefix));
+        stage.store.remove(&self.name, &self.place(key));
     }
 
     /// Opens the repository of a namespace. One that is not there is made, when it is to be written to; its password is the
@@ -100,15 +105,14 @@ impl Bucket {
             );
             return Err(failed(&why));
         }
-        let (key, password) =
-            (format!("{}kopia/{namespace}/kopia.repository", self.prefix), password(stage, home));
-        let made_with = stage.store.get(&self.name, &key, "").ok().cloned();
+        let key = self.place(&snapshot_key(namespace, "kopia.repository"));
+        let password = json!(password(stage, home));
         let connect = "error to connect repo with storage: error to connect to repository";
-        match made_with {
-            Some(with) if with == json!(password) => Ok(()),
+        match stage.store.get(&self.name, &key, "").ok() {
+            Some(made_with) if *made_with == password => Ok(()),
             Some(_) => Err(failed(&format!("{connect}: invalid repository password"))),
             None if make => {
-                stage.store.put(&self.name, &key, json!(password));
+                stage.store.put(&self.name, &key, password);
                 Ok(())
             }
             None => Err(failed(&format!("{connect}: repository not initialized in the provided storage"))),
@@ -125,11 +129,17 @@ pub(super) struct Repository<'a> {
     pub(super) location: &'a str,
 }
 
-/// The place of a volume's snapshot.
+/// The place of something in the repository of a namespace, such as a volume's snapshot.
 pub(super) fn snapshot_key(namespace: &str, id: &str) -> String {
     format!("kopia/{namespace}/{id}")
 }
 
+/// Why an operation failed, in the plugin's words.
+fn refused(operation: &str, tried: &str, why: &str) -> String {
+    format!("{PLUGIN}{tried}operation error S3: {operation}, {why}")
+}
+
+/// An id for a request.
 fn request(stage: &Stage<'_>) -> String {
     format!("{:016X}", stage.api.store.version())
 }

@@ -47,7 +47,7 @@ impl Chosen {
     }
 
     /// What is wrong with the lists.
-    pub(super) fn faults(&self) -> Vec<String> {
+    fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
         if self.included.len() > 1 && self.includes("*") {
             faults
@@ -62,6 +62,21 @@ impl Chosen {
         faults.extend(both.into_iter().map(said));
         faults
     }
+}
+
+/// What is wrong with what a spec chooses; `word` says whose it is, `backup` or `restore`.
+pub(super) fn faults_of(spec: &Value, word: &str) -> Vec<String> {
+    let mut faults = Vec::new();
+    for (one, what) in [("resource", "Resources"), ("namespace", "Namespaces")] {
+        let wrong = Chosen::of(spec, what).faults().into_iter();
+        faults.extend(wrong.map(|fault| format!("Invalid included/excluded {one} lists: {fault}")));
+    }
+    if !spec["labelSelector"].is_null() && !spec["orLabelSelectors"].is_null() {
+        faults.push(format!(
+            "encountered labelSelector as well as orLabelSelectors in {word} spec, only one can be specified"
+        ));
+    }
+    faults
 }
 
 /// Whether a name is the pattern's, in which one `*` stands for anything.

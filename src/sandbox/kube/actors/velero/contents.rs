@@ -9,7 +9,7 @@ use super::super::{Stage, text};
 use super::chosen::{Chosen, selects};
 use crate::sandbox::kube::store::Place;
 
-const CRDS: &str = "customresourcedefinitions.apiextensions.k8s.io";
+pub(super) const CRDS: &str = "customresourcedefinitions.apiextensions.k8s.io";
 
 /// An object's place in the archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,9 +10,12 @@ use super::super::provisioner::works;
 use super::super::{Stage, names, owned_by, text};
 use super::bucket::{Bucket, Repository, snapshot_key};
 use super::mounted::{self, Mounted};
-use super::{WHO, helper, set_status};
+use super::{WHO, helper, set_status, timer};
 use crate::sandbox::host::{Directory, File};
 
+/// By these labels the volumes of a backup and of a restore are found.
+pub(super) const BACKUP_UID: &str = "velero.io/backup-uid";
+pub(super) const RESTORE_UID: &str = "velero.io/restore-uid";
 const AGENT: &str = "node-agent";
 /// A pod that does not run by then never will.
 const PREPARE: Duration = Duration::from_secs(30 * 60);
@@ -42,12 +45,23 @@ impl Way {
         }
     }
 
-    fn word(self) -> &'static str {
+    pub(super) fn word(self) -> &'static str {
         match self {
             Self::Backup => "backup",
             Self::Restore => "restore",
         }
     }
+}
+
+/// The volumes of a backup or a restore.
+pub(super) fn volumes(stage: &Stage<'_>, way: Way, of: &Value) -> Vec<Value> {
+    let label = match way {
+        Way::Backup => BACKUP_UID,
+        Way::Restore => RESTORE_UID,
+    };
+    let mut items = stage.all(way.resource(), names(of).0);
+    items.retain(|item| item["metadata"]["labels"][label] == of["metadata"]["uid"]);
+    items
 }
 
 /// Whether it has come to an end, well or not.
@@ -118,10 +132,6 @@ impl Move<'_> {
         pod.filter(|pod| pod["metadata"]["uid"] == of["uid"]).cloned()
     }
 
-    fn key(&self) -> String {
-        format!("velero/{}/", text(self.item, "/metadata/uid"))
-    }
-
     fn fail(&self, stage: &mut Stage<'_>, why: &str) {
         self.end(stage, json!({"phase": "Failed", "message": why}));
     }
@@ -134,7 +144,7 @@ impl Move<'_> {
         }
         status["completionTimestamp"] = json!(now);
         set_status(stage, self.item, &status);
-        stage.timers.forget(&self.key());
+        stage.timers.forget(&timer(self.item));
         let (home, name) = names(self.item);
         if stage.get("/pods", home, name).is_some() {
             delete(stage, WHO, &format!("{}/{name}", collection("v1", "Pod", home)));
@@ -194,13 +204,13 @@ impl Move<'_> {
             let message =
                 format!("found a {short} {home}/{name} with expose error: {why}. mark it as cancel");
             self.end(stage, json!({"phase": "Canceled", "message": message}));
-        } else if stage.done(&format!("{}prepare", self.key()), PREPARE) {
+        } else if stage.done(&format!("{}prepare", timer(self.item)), PREPARE) {
             self.fail(stage, &format!("timeout on preparing {short}"));
         }
     }
 
     fn begin(&self, stage: &mut Stage<'_>, client: &Value) {
-        stage.timers.forget(&self.key());
+        stage.timers.forget(&timer(self.item));
         let total = match self.way {
             Way::Restore => number(self.item, "/spec/snapshotSize").unwrap_or(0),
             Way::Backup => self.files(stage, client).map_or(0, |files| size(&files)),
@@ -213,7 +223,7 @@ impl Move<'_> {
 
     /// Whether so many bytes have been moved since that was asked first.
     fn moved(&self, stage: &mut Stage<'_>, bytes: u64) -> bool {
-        stage.done(&format!("{}move", self.key()), OPEN + Duration::from_millis(bytes / SPEED))
+        stage.done(&format!("{}move", timer(self.item)), OPEN + Duration::from_millis(bytes / SPEED))
     }
 
     fn go_on(&self, stage: &mut Stage<'_>, client: &Value) {
@@ -338,20 +348,13 @@ fn hopeless(pod: &Value) -> Option<String> {
     ))
 }
 
-/// Tells what is under way to stop.
-pub(super) fn cancel(stage: &mut Stage<'_>, way: Way, of: (&str, &Value), home: &str) {
-    let (label, uid) = of;
-    for item in stage.all(way.resource(), home) {
-        if item["metadata"]["labels"][label] == *uid && !over(&item) {
-            let (short, phase) = (way.short(), text(&item, "/status/phase"));
-            let message = format!(
-                "{short} is in status {phase:?} during the velero server starting, mark it as cancel"
-            );
-            let _ = stage.patch(
-                WHO,
-                &path(&item),
-                &json!({"spec": {"cancel": true}, "status": {"message": message}}),
-            );
-        }
+/// Tells the volumes of a backup or a restore that are under way to stop.
+pub(super) fn cancel(stage: &mut Stage<'_>, way: Way, of: &Value) {
+    for item in volumes(stage, way, of).iter().filter(|item| !over(item)) {
+        let (short, phase) = (way.short(), text(item, "/status/phase"));
+        let message =
+            format!("{short} is in status {phase:?} during the velero server starting, mark it as cancel");
+        let cancelled = json!({"spec": {"cancel": true}, "status": {"message": message}});
+        let _ = stage.patch(WHO, &path(item), &cancelled);
     }
 }

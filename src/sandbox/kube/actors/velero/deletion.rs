@@ -9,13 +9,11 @@ use serde_json::{Value, json};
 use super::super::objects::{collection, delete, path};
 use super::super::{Stage, ending, names, text};
 use super::bucket::{Bucket, snapshot_key};
-use super::data_path::Way;
-use super::{LOCATIONS, WHO, label, set_status};
+use super::data_path::{self, BACKUP_UID, Way};
+use super::{BACKUPS, LOCATIONS, WHO, label, set_status};
 
-const BACKUPS: &str = "velero.io/backups";
 const REQUESTS: &str = "velero.io/deletebackuprequests";
 const NAME: &str = "velero.io/backup-name";
-const UID: &str = "velero.io/backup-uid";
 /// Why a backup that is too old stays.
 const FAILURE: &str = "velero.io/gc-failure";
 /// How often it is looked for backups that are too old.
@@ -68,14 +66,14 @@ fn expire(stage: &mut Stage<'_>, backup: &Value) {
     let uid = &backup["metadata"]["uid"];
     let pending = |request: &Value| {
         let phase = text(request, "/status/phase");
-        request["metadata"]["labels"][UID] == *uid && matches!(phase, "" | "New" | "InProgress")
+        request["metadata"]["labels"][BACKUP_UID] == *uid && matches!(phase, "" | "New" | "InProgress")
     };
     if failure.is_some() || stage.api.store.list(REQUESTS, home).any(|(_, request)| pending(request)) {
         return;
     }
     let request = json!({
         "apiVersion": "velero.io/v1", "kind": "DeleteBackupRequest",
-        "metadata": {"generateName": format!("{name}-"), "labels": {NAME: label(name), UID: uid}},
+        "metadata": {"generateName": format!("{name}-"), "labels": {NAME: label(name), BACKUP_UID: uid}},
         "spec": {"backupName": name},
     });
     let _ = stage.ask(WHO, "POST", &collection("velero.io/v1", "DeleteBackupRequest", home), &request);
@@ -92,20 +90,20 @@ fn begin(stage: &mut Stage<'_>, request: &Value) {
             delete(stage, WHO, &path(&other));
         }
     }
-    let backup = stage.get(BACKUPS, home, name).cloned();
-    if let Err(why) = may_go(stage, backup.as_ref()) {
+    let Some(backup) = stage.get(BACKUPS, home, name).cloned() else {
+        return processed(stage, request, &["backup not found".to_owned()]);
+    };
+    if let Err(why) = may_go(stage, &backup) {
         return processed(stage, request, &[why]);
     }
-    let Some(backup) = backup else { return };
-    let labels = json!({NAME: label(name), UID: backup["metadata"]["uid"]});
+    let labels = json!({NAME: label(name), BACKUP_UID: backup["metadata"]["uid"]});
     let begun = json!({"metadata": {"labels": labels}, "status": {"phase": "InProgress"}});
     let _ = stage.patch(WHO, &path(request), &begun);
     set_status(stage, &backup, &json!({"phase": "Deleting"}));
 }
 
 /// The error says why a backup can't be deleted.
-fn may_go(stage: &Stage<'_>, backup: Option<&Value>) -> Result<(), String> {
-    let backup = backup.ok_or("backup not found")?;
+fn may_go(stage: &Stage<'_>, backup: &Value) -> Result<(), String> {
     if text(backup, "/status/phase") == "InProgress" {
         return Err("backup is still in progress".to_owned());
     }
@@ -135,13 +133,10 @@ fn go_on(stage: &mut Stage<'_>, server: &Value, request: &Value) {
     let bucket = Bucket::of_backup(stage, server, &backup);
     let removed = bucket.map(|bucket| {
         bucket.folders(stage, "backups")?;
-        for volume in stage.all(Way::Backup.resource(), home) {
-            if volume["metadata"]["labels"][UID] == backup["metadata"]["uid"] {
-                let (namespace, id) =
-                    (text(&volume, "/spec/pod/namespace"), text(&volume, "/status/snapshotID"));
-                if !id.is_empty() {
-                    bucket.forget(stage, &snapshot_key(namespace, id));
-                }
+        for volume in data_path::volumes(stage, Way::Backup, &backup) {
+            let (namespace, id) = (text(&volume, "/spec/pod/namespace"), text(&volume, "/status/snapshotID"));
+            if !id.is_empty() {
+                bucket.forget(stage, &snapshot_key(namespace, id));
             }
         }
         bucket.remove(stage, &format!("backups/{name}"))
@@ -150,12 +145,11 @@ fn go_on(stage: &mut Stage<'_>, server: &Value, request: &Value) {
         return processed(stage, request, &[why]);
     }
     // Restores of the backup go first; each removes what the store has of it.
-    let of = |restore: &&Value| restore["spec"]["backupName"] == name;
-    let restores: Vec<Value> = stage.all("velero.io/restores", home);
-    let mut left = restores.iter().filter(of).peekable();
-    if left.peek().is_some() {
-        left.filter(|restore| !ending(restore)).for_each(|restore| delete(stage, WHO, &path(restore)));
-        return;
+    let mut restores = stage.all("velero.io/restores", home);
+    restores.retain(|restore| restore["spec"]["backupName"] == name);
+    if !restores.is_empty() {
+        let left = restores.iter().filter(|restore| !ending(restore));
+        return left.for_each(|restore| delete(stage, WHO, &path(restore)));
     }
     delete(stage, WHO, &path(&backup));
     delete(stage, WHO, &path(request));

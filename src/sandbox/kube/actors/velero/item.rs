@@ -5,15 +5,16 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use super::super::objects::{collection, list};
-use super::super::volumes::claims_of;
+use super::super::volumes::{ASKED, ASKED_ONCE, BOUND, BY_CONTROLLER, claims_of};
 use super::super::{Stage, ending, names, owned_by, text};
 use super::chosen::{Chosen, selects};
-use super::contents::{Entry, kept_as};
-use super::data_path::Way;
+use super::contents::{CRDS, Entry, kept_as};
+use super::data_path::{RESTORE_UID, Way};
 use super::existing;
-use super::restore::{UID, target};
+use super::restore::target;
 use super::results::Results;
 use super::{WHO, helper, label};
+use crate::sandbox::kube::control::SELECTED_NODE;
 use crate::sandbox::kube::route;
 use crate::sandbox::kube::store::Place;
 
@@ -225,8 +226,8 @@ impl<'a> Restoring<'a> {
             self.provision.insert(names(volume).1.to_owned());
             return false;
         }
-        let namespace = target(self.restore, text(of, "/namespace")).to_owned();
         if !of.is_null() {
+            let namespace = target(self.restore, text(of, "/namespace"));
             let reference = json!({"uid": null, "resourceVersion": null, "namespace": namespace});
             json_patch::merge(volume, &json!({"spec": {"claimRef": reference}}));
         }
@@ -240,8 +241,7 @@ impl<'a> Restoring<'a> {
             self.along(stage, &Entry { resource: VOLUMES, namespace: "", name: volume });
         }
         let annotations = json!({
-            BOUND: null, BY_CONTROLLER: null, "volume.kubernetes.io/storage-provisioner": null,
-            "volume.beta.kubernetes.io/storage-provisioner": null, "volume.kubernetes.io/selected-node": null,
+            BOUND: null, BY_CONTROLLER: null, ASKED: null, ASKED_ONCE: null, SELECTED_NODE: null,
         });
         json_patch::merge(claim, &json!({"metadata": {"annotations": annotations}}));
         if self.provision.contains(volume) {
@@ -250,12 +250,10 @@ impl<'a> Restoring<'a> {
     }
 
     fn change_pod(&mut self, stage: &mut Stage<'_>, entry: &Entry<'_>, pod: &mut Value) {
-        let claims: Vec<String> = claims_of(pod).map(|(_, claim)| claim.to_owned()).collect();
-        for claim in &claims {
+        for (_, claim) in claims_of(pod) {
             self.along(stage, &Entry { resource: CLAIMS, namespace: entry.namespace, name: claim });
         }
-        let kept: Vec<&Value> = self.snapshots(entry).collect();
-        let volumes: Vec<&str> = kept.iter().map(|kept| text(kept, "/spec/volume")).collect();
+        let volumes: Vec<&str> = self.snapshots(entry).map(|kept| text(kept, "/spec/volume")).collect();
         let own =
             list(pod, "/spec/initContainers").iter().filter(|container| !helper::is(container)).cloned();
         let waits =
@@ -297,7 +295,7 @@ impl<'a> Restoring<'a> {
         match entry.resource {
             "pods" => self.bring_files(stage, entry, &made),
             // What it describes can come only once it is established.
-            "customresourcedefinitions.apiextensions.k8s.io" => {
+            CRDS => {
                 let now = stage.time();
                 stage.api.settle_all(&now);
             }
@@ -335,7 +333,7 @@ impl<'a> Restoring<'a> {
             "metadata": {
                 "generateName": format!("{restore}-"), "ownerReferences": owned_by(self.restore),
                 "labels": {
-                    "velero.io/restore-name": label(restore), UID: self.restore["metadata"]["uid"],
+                    "velero.io/restore-name": label(restore), RESTORE_UID: self.restore["metadata"]["uid"],
                     "velero.io/pod-uid": uid, "velero.io/pvc-uid": claim.map(|claim| &claim["metadata"]["uid"]),
                 },
             },
@@ -350,9 +348,6 @@ impl<'a> Restoring<'a> {
         })
     }
 }
-
-const BOUND: &str = "pv.kubernetes.io/bind-completed";
-const BY_CONTROLLER: &str = "pv.kubernetes.io/bound-by-controller";
 
 fn rank(resource: &str) -> usize {
     let plural = resource.split('.').next();

@@ -4,24 +4,23 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::super::objects::{condition_of, list, path};
+use super::super::objects::{condition_of, free, list, path};
 use super::super::{Stage, ending, names, text};
-use super::backup::{CONTENTS, faults_of_lists, key};
+use super::backup::{CONTENTS, key};
 use super::bucket::Bucket;
-use super::chosen::Chosen;
+use super::chosen::{Chosen, faults_of};
 use super::contents::Entry;
 use super::data_path::{self, Way, has_agent};
 use super::item::Restoring;
 use super::results::{KEPT, Results};
-use super::{LOCATIONS, TIMEOUT, WHO, fail, forget, interrupted, set_status, timer};
+use super::schedule::SCHEDULE;
+use super::{BACKUPS, LOCATIONS, TIMEOUT, WHO, fail, forget, give_up, interrupted, set_status, timer};
 
 /// How long the objects take.
 const TAKES: Duration = Duration::from_secs(2);
 /// How long after its beginning a restore waits for namespaces that end.
 const ENDING: Duration = Duration::from_secs(10 * 60);
 const FINALIZER: &str = "restores.velero.io/external-resources-finalizer";
-/// By this label the volumes of a restore are found.
-pub(super) const UID: &str = "velero.io/restore-uid";
 /// What never comes back from a backup.
 const NEVER: [&str; 9] = [
     "nodes",
@@ -41,11 +40,7 @@ pub(super) fn tend(stage: &mut Stage<'_>, server: &Value, restore: &Value) {
     }
     match text(restore, "/status/phase") {
         "" | "New" => begin(stage, restore),
-        "InProgress" if interrupted(server, restore) => {
-            let why = "found a restore with status \"InProgress\" during the server starting, mark it as \"Failed\"";
-            data_path::cancel(stage, Way::Restore, (UID, &restore["metadata"]["uid"]), names(restore).0);
-            fail(stage, restore, why);
-        }
+        "InProgress" if interrupted(server, restore) => give_up(stage, Way::Restore, restore),
         "InProgress" => match Results::kept(restore) {
             None => run(stage, server, restore),
             Some(results) => wait(stage, server, restore, results),
@@ -57,12 +52,14 @@ pub(super) fn tend(stage: &mut Stage<'_>, server: &Value, restore: &Value) {
 }
 
 fn begin(stage: &mut Stage<'_>, restore: &Value) {
-    let mut filled = restore.clone();
     let excluded = list(restore, "/spec/excludedResources").iter().filter_map(Value::as_str);
     let mut excluded: Vec<&str> = excluded.collect();
-    excluded.extend(
-        NEVER.iter().filter(|never| !list(restore, "/spec/excludedResources").contains(&json!(never))),
-    );
+    for never in NEVER {
+        if !excluded.contains(&never) {
+            excluded.push(never);
+        }
+    }
+    let mut filled = restore.clone();
     json_patch::merge(&mut filled, &json!({"spec": {"excludedResources": excluded}}));
     let faults = complete(stage, &mut filled);
     let known = json!({
@@ -89,11 +86,7 @@ fn complete(stage: &Stage<'_>, restore: &mut Value) -> Vec<String> {
     let never = NEVER.iter().filter(|never| resources.includes(never));
     let mut faults: Vec<String> =
         never.map(|never| format!("{never} are non-restorable resources")).collect();
-    faults.extend(faults_of_lists(spec));
-    if !spec["orLabelSelectors"].is_null() && !spec["labelSelector"].is_null() {
-        let both = "encountered labelSelector as well as orLabelSelectors in restore spec, only one can be specified";
-        faults.push(both.to_owned());
-    }
+    faults.extend(faults_of(spec, "restore"));
     let (backup, schedule) = (text(spec, "/backupName").to_owned(), text(spec, "/scheduleName").to_owned());
     if backup.is_empty() == schedule.is_empty() {
         let one = "Either a backup or schedule must be specified as a source for the restore, but not both";
@@ -107,7 +100,7 @@ fn complete(stage: &Stage<'_>, restore: &mut Value) -> Vec<String> {
     let backup = if schedule.is_empty() { Ok(backup) } else { newest(stage, names(restore).0, &schedule) };
     match backup.and_then(|backup| usable(stage, names(restore).0, &backup)) {
         Ok(backup) => {
-            let of_schedule = &backup["metadata"]["labels"]["velero.io/schedule-name"];
+            let of_schedule = &backup["metadata"]["labels"][SCHEDULE];
             let schedule = if schedule.is_empty() { of_schedule.clone() } else { json!(schedule) };
             let found = json!({"spec": {"backupName": names(&backup).1, "scheduleName": schedule}});
             json_patch::merge(restore, &found);
@@ -119,8 +112,8 @@ fn complete(stage: &Stage<'_>, restore: &mut Value) -> Vec<String> {
 
 /// The newest backup of a schedule that went well.
 fn newest(stage: &Stage<'_>, home: &str, schedule: &str) -> Result<String, Vec<String>> {
-    let backups = stage.api.store.list("velero.io/backups", home).map(|(_, backup)| backup);
-    let of = |backup: &&Value| backup["metadata"]["labels"]["velero.io/schedule-name"] == schedule;
+    let backups = stage.api.store.list(BACKUPS, home).map(|(_, backup)| backup);
+    let of = |backup: &&Value| backup["metadata"]["labels"][SCHEDULE] == schedule;
     let backups: Vec<&Value> = backups.filter(of).collect();
     let good = backups.iter().filter(|backup| text(backup, "/status/phase") == "Completed");
     let newest = good.max_by_key(|backup| text(backup, "/status/startTimestamp"));
@@ -134,7 +127,7 @@ fn newest(stage: &Stage<'_>, home: &str, schedule: &str) -> Result<String, Vec<S
 /// A backup whose location can be read.
 fn usable(stage: &Stage<'_>, home: &str, name: &str) -> Result<Value, Vec<String>> {
     let tried = "Error retrieving backup";
-    let backup = stage.get("velero.io/backups", home, name).ok_or_else(|| {
+    let backup = stage.get(BACKUPS, home, name).ok_or_else(|| {
         vec![format!("{tried}: can't find backup {home}/{name}: Backup.velero.io {name:?} not found")]
     })?;
     let location = text(backup, "/spec/storageLocation");
@@ -149,7 +142,7 @@ fn usable(stage: &Stage<'_>, home: &str, name: &str) -> Result<Value, Vec<String
 
 /// The bucket with the restore's backup.
 fn bucket(stage: &Stage<'_>, server: &Value, restore: &Value) -> Option<(Value, Bucket)> {
-    let backup = stage.get("velero.io/backups", names(restore).0, text(restore, "/spec/backupName"))?;
+    let backup = stage.get(BACKUPS, names(restore).0, text(restore, "/spec/backupName"))?;
     Some((backup.clone(), Bucket::of_backup(stage, server, backup)?))
 }
 
@@ -198,11 +191,10 @@ pub(super) fn target<'a>(restore: &'a Value, namespace: &'a str) -> &'a str {
 
 /// Waits for the volumes' files, and then says how it went.
 fn wait(stage: &mut Stage<'_>, server: &Value, restore: &Value, mut results: Results) {
-    let of = |item: &Value| item["metadata"]["labels"][UID] == restore["metadata"]["uid"];
-    let volumes = stage.all(Way::Restore.resource(), names(restore).0);
+    let volumes = data_path::volumes(stage, Way::Restore, restore);
     let late = stage.done(&format!("{}volumes", timer(restore)), TIMEOUT);
     let mut said = Vec::new();
-    for volume in volumes.iter().filter(|volume| of(volume)) {
+    for volume in &volumes {
         let message = text(volume, "/status/message");
         let phase = text(volume, "/status/phase");
         let why = match phase {
@@ -276,7 +268,5 @@ fn let_go(stage: &mut Stage<'_>, server: &Value, restore: &Value) {
             return;
         }
     }
-    let left: Vec<&Value> =
-        list(restore, "/metadata/finalizers").iter().filter(|one| *one != FINALIZER).collect();
-    let _ = stage.patch(WHO, &path(restore), &json!({"metadata": {"finalizers": left}}));
+    free(stage, WHO, restore, FINALIZER);
 }

@@ -6,9 +6,10 @@ use serde_json::{Value, json};
 use super::super::objects::{collection, path};
 use super::super::{Stage, names, owned_by, text};
 use super::cron::Line;
-use super::{WHO, set_status};
+use super::{BACKUPS, WHO, set_status, timer};
 
-const SCHEDULE: &str = "velero.io/schedule-name";
+/// By this label the backups of a schedule are found.
+pub(super) const SCHEDULE: &str = "velero.io/schedule-name";
 /// A schedule is due only after its time.
 const AFTER: SignedDuration = SignedDuration::from_secs(1);
 
@@ -34,7 +35,7 @@ pub(super) fn tend(stage: &mut Stage<'_>, schedule: &Value) {
     let next = line.ok().and_then(|line| line.next(last(&schedule)?));
     let Some(due) = next.and_then(|next| next.checked_add(AFTER).ok()) else { return };
     if stage.now < due {
-        stage.timers.wake(&format!("velero/{}/due", text(&schedule, "/metadata/uid")), due);
+        stage.timers.wake(&format!("{}due", timer(&schedule)), due);
     } else if !busy(stage, &schedule) {
         make(stage, &schedule);
     }
@@ -68,7 +69,7 @@ fn busy(stage: &Stage<'_>, schedule: &Value) -> bool {
         let phase = text(backup, "/status/phase");
         backup["metadata"]["labels"][SCHEDULE] == name && matches!(phase, "" | "New" | "InProgress")
     };
-    stage.api.store.list("velero.io/backups", namespace).any(|(_, backup)| going(backup))
+    stage.api.store.list(BACKUPS, namespace).any(|(_, backup)| going(backup))
 }
 
 fn make(stage: &mut Stage<'_>, schedule: &Value) {

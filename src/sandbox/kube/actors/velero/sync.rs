@@ -8,9 +8,8 @@ use super::super::objects::{collection, delete, path};
 use super::super::{Stage, names, text};
 use super::backup::{VOLUMES, key};
 use super::bucket::Bucket;
-use super::{WHO, label};
-
-const BACKUPS: &str = "velero.io/backups";
+use super::data_path::BACKUP_UID;
+use super::{BACKUPS, WHO, label};
 
 /// Compares the cluster's backups with the folders of a location's store.
 pub(super) fn backups(stage: &mut Stage<'_>, location: &Value, bucket: &Bucket, folders: &BTreeSet<String>) {
@@ -55,7 +54,7 @@ fn learn(stage: &mut Stage<'_>, location: &Value, bucket: &Bucket, name: &str) {
             json_patch::merge(owner, &json!({"uid": uid}));
         }
         let here = json!({
-            "metadata": {"labels": {"velero.io/backup-uid": uid}}, "spec": {"backupStorageLocation": location},
+            "metadata": {"labels": {BACKUP_UID: uid}}, "spec": {"backupStorageLocation": location},
         });
         json_patch::merge(&mut volume, &here);
         let _ = stage.ask(WHO, "POST", &collection("velero.io/v1", "PodVolumeBackup", home), &volume);

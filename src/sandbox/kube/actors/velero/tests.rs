@@ -14,6 +14,8 @@ use crate::sandbox::object_store::ObjectStore;
 
 const VELERO: [Actor; 1] = [act];
 const HOME: &str = "/apis/velero.io/v1/namespaces/velero";
+/// The path of the location.
+const DEFAULT: &str = "/apis/velero.io/v1/namespaces/velero/backupstoragelocations/default";
 
 /// A cluster whose only actor is Velero, with a location `default` of bucket `velero`.
 fn bare() -> Scene {
@@ -170,6 +172,14 @@ fn backup(scene: &mut Scene, name: &str, spec: &Value) {
     scene.apply(json!({"apiVersion": "velero.io/v1", "kind": "Backup", "metadata": metadata, "spec": all}));
 }
 
+/// A restore `r` of the backup `b`, if the spec does not name another one.
+fn restore(scene: &mut Scene, spec: &Value) {
+    let mut all = json!({"backupName": "b"});
+    json_patch::merge(&mut all, spec);
+    let metadata = json!({"name": "r", "namespace": "velero"});
+    scene.apply(json!({"apiVersion": "velero.io/v1", "kind": "Restore", "metadata": metadata, "spec": all}));
+}
+
 fn status(scene: &Scene, resource: &str, name: &str) -> Value {
     scene.get(&format!("velero.io/{resource}"), "velero", name).unwrap_or_default()["status"].clone()
 }
@@ -198,8 +208,7 @@ fn a_location_is_validated_at_once_and_then_every_minute() {
     scene.settle(&VELERO);
     assert_eq!(location(&scene), at("2026-01-01T00:01:01Z"), "a server that starts anew");
     scene.pass(1, &VELERO);
-    let path = format!("{HOME}/backupstoragelocations/default");
-    scene.patch(&path, &json!({"spec": {"objectStorage": {"bucket": "other"}}}));
+    scene.patch(DEFAULT, &json!({"spec": {"objectStorage": {"bucket": "other"}}}));
     scene.settle(&VELERO);
     assert_eq!(location(&scene), at("2026-01-01T00:01:02Z"), "another bucket");
 }
@@ -239,9 +248,8 @@ fn a_location_may_have_credentials_of_its_own() {
     scene.store.accepts = Some("mine".into());
     scene.settle(&VELERO);
     assert_eq!(location(&scene)["phase"], "Unavailable");
-    let path = format!("{HOME}/backupstoragelocations/default");
     scene.pass(1, &VELERO);
-    scene.patch(&path, &json!({"spec": {"credential": {"name": "own", "key": "cloud"}}}));
+    scene.patch(DEFAULT, &json!({"spec": {"credential": {"name": "own", "key": "cloud"}}}));
     scene.pass(60, &VELERO);
     assert_eq!(location(&scene)["phase"], "Available");
 }

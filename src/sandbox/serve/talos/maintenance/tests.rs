@@ -164,14 +164,18 @@ fn what_is_served_before_there_is_a_configuration_depends_on_the_version() {
         ("Mounts", Some(Code::Unimplemented), None),
         ("ServiceList", Some(Code::Unimplemented), None),
         ("Reboot", Some(Code::Unimplemented), None),
+        ("Time", Some(Code::Unimplemented), None),
+        ("BlockDeviceWipe", None, None),
         ("HealthCheck", Some(Code::Unimplemented), Some(Code::Unimplemented)),
     ] {
         for (version, refusal) in [("v1.12.9", old), ("v1.13.0", new)] {
-            let caller = Caller { peer: Peer::default(), nodes: Vec::new(), many: false };
+            let caller = Caller { peer: Peer::default(), nodes: Vec::new(), many: false, change: None };
             let admitted = admit(&world(version), NEW, caller, call);
             assert_eq!(admitted.err().map(|status| status.code()), refusal, "{version} {call}");
         }
     }
+    let caller = Caller { peer: Peer::default(), nodes: Vec::new(), many: false, change: None };
+    assert!(admit(&world("v1.10.9"), NEW, caller, "BlockDeviceWipe").is_err(), "from 1.11 on");
 }
 
 #[tokio::test]

@@ -56,7 +56,7 @@ fn a_backup_says_what_it_could_not_do() {
             "an existing backup storage location was not specified at backup creation time and the default default was not \
              found. Please address this issue (see `velero backup-location -h` for options) and create a new backup. Error: \
              BackupStorageLocation.velero.io \"default\" not found",
-            |scene| scene.delete(&format!("{HOME}/backupstoragelocations/default")),
+            |scene| scene.delete(DEFAULT),
         ),
         (
             "Failed",

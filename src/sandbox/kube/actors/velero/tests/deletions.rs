@@ -25,10 +25,7 @@ fn a_backup_that_is_too_old_goes_with_all_that_the_store_has_of_it() {
         backup(&mut scene, name, &json!({"ttl": ttl}));
         scene.run(12);
     }
-    scene.apply(json!({
-        "apiVersion": "velero.io/v1", "kind": "Restore", "metadata": {"name": "r", "namespace": "velero"},
-        "spec": {"backupName": "b", "namespaceMapping": {"shop": "drill"}},
-    }));
+    restore(&mut scene, &json!({"namespaceMapping": {"shop": "drill"}}));
     scene.run(30);
     assert_eq!(phase(&scene, "restores", "r"), "Completed");
     let kept = |scene: &Scene| {
@@ -64,15 +61,14 @@ fn a_backup_that_cannot_go_stays_and_the_request_says_why() {
             scene.patch(&format!("{HOME}/backups/b"), &json!({"status": {"phase": "InProgress"}}));
         }),
         ("b", "backup storage location default not found", "Completed", |scene| {
-            scene.delete(&format!("{HOME}/backupstoragelocations/default"));
+            scene.delete(DEFAULT);
         }),
         (
             "b",
             "cannot delete backup because backup storage location default is currently in read-only mode",
             "Completed",
             |scene| {
-                let path = format!("{HOME}/backupstoragelocations/default");
-                scene.patch(&path, &json!({"spec": {"accessMode": "ReadOnly"}}));
+                scene.patch(DEFAULT, &json!({"spec": {"accessMode": "ReadOnly"}}));
             },
         ),
         (

@@ -2,13 +2,6 @@ use super::*;
 use crate::sandbox::kube::actors::objects::owner_uid;
 use crate::sandbox::kube::actors::programs::tests::{framed, unframed};
 
-fn restore(scene: &mut Scene, spec: &Value) {
-    let mut all = json!({"backupName": "b"});
-    json_patch::merge(&mut all, spec);
-    let metadata = json!({"name": "r", "namespace": "velero"});
-    scene.apply(json!({"apiVersion": "velero.io/v1", "kind": "Restore", "metadata": metadata, "spec": all}));
-}
-
 fn restored(scene: &Scene) -> Value {
     status(scene, "restores", "r")
 }

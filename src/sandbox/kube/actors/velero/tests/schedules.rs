@@ -22,7 +22,7 @@ fn backups(scene: &Scene) -> Vec<String> {
 #[test]
 fn a_schedule_makes_its_backups_when_they_are_due() {
     let mut scene = bare();
-    scene.delete(&format!("{HOME}/backupstoragelocations/default"));
+    scene.delete(DEFAULT);
     schedule(&mut scene, &json!({}));
     assert_eq!(status(&scene, "schedules", "daily"), json!({"phase": "Enabled"}));
     assert_eq!(scene.timers.next().map(|due| due.to_string()).as_deref(), Some("2026-01-01T02:00:01Z"));
@@ -113,10 +113,7 @@ fn a_restore_of_a_schedule_takes_the_newest_backup_that_went_well() {
             "status": {"phase": phase, "startTimestamp": start},
         }));
     }
-    scene.apply(json!({
-        "apiVersion": "velero.io/v1", "kind": "Restore", "metadata": {"name": "r", "namespace": "velero"},
-        "spec": {"scheduleName": "daily"},
-    }));
+    restore(&mut scene, &json!({"backupName": null, "scheduleName": "daily"}));
     scene.settle(&VELERO);
     let restore = scene.get("velero.io/restores", "velero", "r").unwrap_or_default();
     assert_eq!((text(&restore, "/spec/backupName"), text(&restore, "/status/phase")), ("good", "InProgress"));

@@ -1,0 +1,204 @@
+//! In which order nodes have their turns: control planes first and one at a time, then the workers, several at a time,
+//! and what the cluster as a whole needs when all of them are ready.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::str::FromStr;
+
+use crate::plan::{Action, Step};
+
+/// How many workers have their turn at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parallel {
+    Nodes(usize),
+    /// Of the workers that have something to do; at least one.
+    Percent(usize),
+}
+
+impl Default for Parallel {
+    fn default() -> Self {
+        Self::Percent(25)
+    }
+}
+
+impl fmt::Display for Parallel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nodes(count) => write!(f, "{count}"),
+            Self::Percent(percent) => write!(f, "{percent}%"),
+        }
+    }
+}
+
+impl FromStr for Parallel {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |digits: &str, most| {
+            digits
+                .parse()
+                .ok()
+                .filter(|number| (1..=most).contains(number))
+                .ok_or("a number of nodes, such as 5, or a part of them, such as 25%")
+        };
+        Ok(match text.strip_suffix('%') {
+            Some(digits) => Self::Percent(number(digits, 100)?),
+            None => Self::Nodes(number(text, usize::MAX)?),
+        })
+    }
+}
+
+impl Parallel {
+    fn of(self, nodes: usize) -> usize {
+        match self {
+            Self::Nodes(count) => count,
+            Self::Percent(percent) => nodes.saturating_mul(percent).div_ceil(100),
+        }
+        .max(1)
+    }
+}
+
+/// A node's steps, or the cluster's, with their places in the plan; they are done one after the other.
+pub(super) type Lane<'a> = Vec<(usize, &'a Step)>;
+
+/// What is done at the same time. The next wave begins when this one has ended.
+#[derive(Debug)]
+pub(super) struct Wave<'a> {
+    pub(super) lanes: Vec<Lane<'a>>,
+    pub(super) at_once: usize,
+    /// It is of nodes; else of the cluster, which needs all of them.
+    pub(super) nodes: bool,
+}
+
+/// The waves of a plan; none is empty.
+pub(super) fn waves(steps: &[Step], parallel: Parallel) -> Vec<Wave<'_>> {
+    let mut nodes: Vec<Lane<'_>> = Vec::new();
+    let mut places: HashMap<&str, usize> = HashMap::new();
+    let mut cluster = Lane::new();
+    for step in steps.iter().enumerate() {
+        if !step.1.action.is_of_node() {
+            cluster.push(step);
+            continue;
+        }
+        let place = *places.entry(step.1.target.as_str()).or_insert(nodes.len());
+        match nodes.get_mut(place) {
+            Some(lane) => lane.push(step),
+            None => nodes.push(vec![step]),
+        }
+    }
+    let (control_planes, workers): (Vec<_>, Vec<_>) =
+        nodes.into_iter().partition(|lane| is_control_plane(lane));
+    let mut waves: Vec<Wave<'_>> = control_planes.into_iter().map(|lane| alone(lane, true)).collect();
+    if !workers.is_empty() {
+        let at_once = parallel.of(workers.len());
+        waves.push(Wave { lanes: workers, at_once, nodes: true });
+    }
+    if !cluster.is_empty() {
+        waves.push(alone(cluster, false));
+    }
+    waves
+}
+
+fn alone(lane: Lane<'_>, nodes: bool) -> Wave<'_> {
+    Wave { lanes: vec![lane], at_once: 1, nodes }
+}
+
+fn is_control_plane(lane: &Lane<'_>) -> bool {
+    lane.iter().any(|(_, step)| matches!(&step.action, Action::ApplyConfig(work) if work.control_plane))
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::plan::{ApplyConfig, Object, Risk};
+
+    fn step(target: &str, action: Action) -> Step {
+        Step {
+            id: format!("{target}/{}", action.changes()),
+            target: target.into(),
+            title: String::new(),
+            why: String::new(),
+            risk: Risk::Low,
+            diff: String::new(),
+            creates: false,
+            action,
+        }
+    }
+
+    fn config(target: &str, control_plane: bool) -> Step {
+        let work = ApplyConfig {
+            address: target.into(),
+            control_plane,
+            base_version: String::new(),
+            config: String::new().into(),
+            volumes: Vec::new(),
+            labels: Vec::new(),
+            disks: Vec::new(),
+        };
+        step(target, Action::ApplyConfig(work))
+    }
+
+    fn wait(target: &str) -> Step {
+        step(target, Action::AwaitVolumes { address: target.into(), volumes: Vec::new() })
+    }
+
+    fn object() -> Step {
+        let object = Object { value: json!({}), component: "velero", secret: false, create_only: false };
+        step("cluster", Action::ApplyObject(object))
+    }
+
+    #[test]
+    fn control_planes_come_one_at_a_time_then_workers_then_the_cluster() {
+        let steps = [
+            config("w1", false),
+            config("c1", true),
+            wait("w1"),
+            object(),
+            config("w2", false),
+            config("c2", true),
+            wait("w3"),
+            object(),
+        ];
+        let told: Vec<String> = waves(&steps, Parallel::Nodes(2))
+            .iter()
+            .map(|wave| {
+                let lanes: Vec<String> = wave
+                    .lanes
+                    .iter()
+                    .map(|lane| {
+                        lane.iter()
+                            .map(|(i, step)| format!("{i}:{}", step.target))
+                            .collect::<Vec<_>>()
+                            .join(" ")
+                    })
+                    .collect();
+                format!("{} {} [{}]", wave.at_once, wave.nodes, lanes.join(", "))
+            })
+            .collect();
+        assert_eq!(
+            told,
+            [
+                "1 true [1:c1]",
+                "1 true [5:c2]",
+                "2 true [0:w1 2:w1, 4:w2, 6:w3]",
+                "1 false [3:cluster 7:cluster]",
+            ]
+        );
+        assert!(waves(&[], Parallel::default()).is_empty());
+    }
+
+    #[test]
+    fn a_part_of_the_workers_is_at_least_one_and_nonsense_is_refused() {
+        for (text, nodes, at_once) in
+            [("1", 9, 1), ("50", 9, 50), ("25%", 1, 1), ("25%", 9, 3), ("100%", 7, 7), ("1%", 1000, 10)]
+        {
+            assert_eq!(text.parse::<Parallel>().unwrap().of(nodes), at_once, "{text} of {nodes}");
+        }
+        for text in ["", "0", "-1", "0%", "101%", "x", "1.5", "5 %", "%", "99999999999999999999999"] {
+            assert!(text.parse::<Parallel>().is_err(), "{text:?}");
+        }
+    }
+}

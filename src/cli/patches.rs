@@ -1,0 +1,193 @@
+//! `patches`: what apply would put into the machine configs, as files for those who keep configs with another tool.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use secrecy::ExposeSecret;
+
+use super::Global;
+use super::global::observe;
+use crate::error::{Error, Result};
+use crate::intent::import::{Import, import};
+use crate::observe::nodes::Node;
+use crate::plan::machine::asked;
+use crate::plan::patches::{Asked, Host, PatchFile, Tool, files};
+use crate::report;
+use crate::state::write_private;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The tool that keeps the machine configs.
+    #[arg(long = "for", value_enum, value_name = "TOOL")]
+    tool: Tool,
+    /// The folder to write to.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// The tool's own file, for the names that it gives the nodes [default: topf.yaml or talconfig.yaml in DIR].
+    #[arg(long, value_name = "FILE")]
+    from: Option<PathBuf>,
+    /// Overwrite files that are there and say something else.
+    #[arg(long)]
+    force: bool,
+}
+
+pub async fn run(global: &Global, args: &Args) -> Result<()> {
+    let own = args.own_file()?;
+    let intent = global.intent()?;
+    let passphrases = global.passphrases(&intent)?;
+    let Some((client, addresses)) = global.talos(&intent)? else {
+        return Err(Error::invalid(format!("{} lists no nodes", global.file.display()))
+            .hint("a patch is for a node: list them below `nodes`"));
+    };
+    let busy = report::busy(global.progress, "reading the nodes");
+    let nodes = observe(&client, &addresses).await?;
+    drop(busy);
+    let asked = nodes.iter().map(|node| asked(&intent, node, &passphrases)).collect::<Result<Vec<_>>>()?;
+    let simulated = nodes.iter().any(Node::simulated);
+    let hosts = asked.into_iter().map(|asked| host(asked, own.as_ref())).collect::<Result<Vec<_>>>()?;
+    let complete = own.as_ref().is_some_and(|own| {
+        let here: BTreeSet<&str> = hosts.iter().map(|host| host.name.as_str()).collect();
+        !own.partial && own.machines.iter().all(|machine| here.contains(machine.name.as_str()))
+    });
+    let files = files(args.tool, &hosts, complete)?;
+    for warning in hosts.iter().flat_map(|host| &host.asked.warnings) {
+        report::stderr(&format!("! {warning}\n"));
+    }
+    args.write(&files)?;
+    if simulated {
+        report::stdout("simulated: these files name disks of a sandbox\n");
+    }
+    report::stdout(&args.usage(&hosts, &files, own.as_ref()));
+    Ok(())
+}
+
+/// A node as the tool calls it: by its own file, else by its name in Kubernetes.
+fn host(asked: Asked, own: Option<&Import>) -> Result<Host> {
+    let Some(own) = own else {
+        return Ok(Host { name: asked.name.clone().unwrap_or_else(|| asked.address.clone()), asked });
+    };
+    match own.machine(&asked.address, asked.name.as_deref()) {
+        Some(machine) => Ok(Host { name: machine.name.clone(), asked }),
+        None => Err(Error::invalid(format!("{}: no node has the address {}", own.file, asked.address))
+            .hint("the patches are named as that file names the nodes: list the node there, or leave it out with --nodes")),
+    }
+}
+
+impl Args {
+    /// The tool's own file, if it is known.
+    fn own_file(&self) -> Result<Option<Import>> {
+        let usual = match self.tool {
+            Tool::Topf => Some("topf.yaml"),
+            Tool::Talhelper => Some("talconfig.yaml"),
+            Tool::Talosctl | Tool::Talm => None,
+        };
+        let usual = usual.map(|name| self.out.join(name)).filter(|path| path.exists());
+        self.from.clone().or(usual).map(|path| read(&path)).transpose()
+    }
+
+    /// Writes all files or, when one is there and says something else, none.
+    fn write(&self, files: &[PatchFile]) -> Result<()> {
+        let mut changed = Vec::new();
+        for file in files {
+            let path = self.out.join(&file.path);
+            match std::fs::read(&path) {
+                Ok(there) if there == file.text.expose_secret().as_bytes() => {
+                    report::stdout(&format!("unchanged {}\n", path.display()));
+                }
+                Ok(_) if !self.force => {
+                    return Err(Error::refused(format!(
+                        "{} is there and says something else",
+                        path.display()
+                    ))
+                    .hint("move it away, write to another folder, or overwrite it with --force"));
+                }
+                Ok(_) => changed.push((path, file)),
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => changed.push((path, file)),
+                Err(e) => return Err(Error::failed(format!("can't read {}: {e}", path.display()))),
+            }
+        }
+        for (path, file) in changed {
+            replace(&path, file.text.expose_secret().as_bytes())?;
+            report::stdout(&format!("wrote {}\n", path.display()));
+        }
+        for file in files.iter().filter(|file| file.secret) {
+            report::stderr(&format!(
+                "! {} holds a passphrase in plaintext, and only you can read it{}\n",
+                self.out.join(&file.path).display(),
+                match self.tool {
+                    Tool::Topf | Tool::Talhelper => ": encrypt it with sops before it goes anywhere else",
+                    Tool::Talosctl | Tool::Talm => ": keep it out of git",
+                }
+            ));
+        }
+        Ok(())
+    }
+
+    /// What to do with the files.
+    fn usage(&self, hosts: &[Host], files: &[PatchFile], own: Option<&Import>) -> String {
+        if files.is_empty() {
+            return "Nothing to write: the file asks nothing of the machine configs.\n".into();
+        }
+        let out = self.out.display();
+        let each = |line: fn(&Host, &str) -> String| -> String {
+            let of = |file: &PatchFile| {
+                let host = hosts.iter().find(|host| Some(&host.name) == file.host.as_ref())?;
+                Some(line(host, &self.out.join(&file.path).display().to_string()))
+            };
+            files.iter().filter_map(of).collect()
+        };
+        match self.tool {
+            Tool::Talosctl => {
+                let kept = each(|Host { asked, .. }, path| {
+                    let address = &asked.address;
+                    format!(
+                        "  talosctl apply-config --nodes {address} --file <its config> --config-patch @{path}\n"
+                    )
+                });
+                let text = format!("To apply them to configs that you keep:\n{kept}");
+                // Talos would add a volume's keys to those that are there.
+                if hosts.iter().any(|host| host.asked.documents.iter().any(|document| document.there)) {
+                    return text;
+                }
+                let live = each(|Host { asked, .. }, path| {
+                    format!("  talosctl patch machineconfig --nodes {} --patch @{path}\n", asked.address)
+                });
+                format!("{text}To apply them to configs that are on the nodes alone:\n{live}")
+            }
+            Tool::Topf => {
+                let config = own.map_or_else(String::new, |own| format!(" --topfconfig {}", own.file));
+                let beside = own.is_some_and(|own| Path::new(&own.file).parent() == Some(self.out.as_path()));
+                let place = format!("Put what is in {out} beside your topf.yaml, or into its patchesDir.\n");
+                let place = if beside { "" } else { &place };
+                format!("{place}To apply them:\n  topf{config} apply --dry-run\n  topf{config} apply\n")
+            }
+            Tool::Talhelper => format!(
+                "Put the keys of {out}/talconfig.nodeprep.yaml into your talconfig.yaml, and the folder {out}/nodeprep, \
+                 if there is one, beside it.\nTo apply them:\n  talhelper genconfig\n  talhelper gencommand apply | bash\n"
+            ),
+            Tool::Talm => {
+                let apply =
+                    each(|host, path| format!("  talm apply -f nodes/{}.yaml -f {path}\n", host.name));
+                format!(
+                    "To apply them, each time that a node's own file is applied (or put them into it, below its first line):\n{apply}"
+                )
+            }
+        }
+    }
+}
+
+/// Reads another tool's file.
+pub(super) fn read(path: &Path) -> Result<Import> {
+    let name = path.display().to_string();
+    let bytes = std::fs::read(path).map_err(|e| Error::invalid(format!("can't read {name}: {e}")))?;
+    import(&name, &bytes)
+}
+
+/// Writes a file for its owner alone, and the folders that lead to it.
+pub(super) fn replace(path: &Path, content: &[u8]) -> Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)
+            .map_err(|e| Error::failed(format!("can't write {}: {e}", path.display())))?;
+    }
+    write_private(path, content)
+}

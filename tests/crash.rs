@@ -1,0 +1,436 @@
+//! The crash matrix: `apply`, a process of its own, is killed (SIGKILL) at every step of its journal, and run again. The
+//! second run must end well, in the world that a run makes that nobody kills, and leave nothing to plan, no open journal
+//! and no Lease.
+//!
+//! The fleet is served here, over loopback; its gate holds a call of the child, the child is killed and waited for, and the
+//! call is never answered. So no point is met by racing. For each step:
+//!
+//! * *before*: its first call comes, and nothing is done with it. The journal says that the step is begun. The world is the
+//!   one between the two journal entries `done` of the step before and `started` of this one too.
+//! * *during*: the call that changes something comes, and it is not carried out: everything was looked at, and judged.
+//! * *after*: that call is carried out, and not answered: it is done, and the journal does not say so.
+//! * *meanwhile*: the first look at what came of that call is carried out, as the volumes are being made. Only a step that
+//!   looks has it.
+//!
+//! A step that only waits changes nothing. It is killed when its first call comes, when that is carried out, and when the
+//! next step's first call comes: what it waited for is there, and the journal says so.
+//!
+//! The journal has no step for the Lease: it is `lock` before the journal is begun, and `unlock` when it has ended.
+//!
+//! `cargo test` kills the installation of OpenEBS on one machine; that of everything, Velero too, is `#[ignore]`d, for its
+//! hundred kills: `cargo test --test all -- --ignored crash::everything --nocapture`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::{Child, Command, Output};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use nodeprep::apply::{CutOff, Entry, last_run};
+use nodeprep::sandbox::Sandbox;
+use nodeprep::sandbox::fleet::{Call, Fleet, Gate, Moment};
+use nodeprep::sandbox::kube::store::Place;
+use nodeprep::sandbox::scenario::Scenario;
+use nodeprep::sandbox::serve::network::Network;
+use nodeprep::state::State;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+use crate::laws::{Laws, changes, is_lease};
+
+const SCENARIO: &str = "speed: 20\nmachines: [{role: controlplane}]\n";
+/// The scenario's free disks begin so; the file asks for the first.
+const FREE: &str = "SIMA";
+const APPLY: [&str; 3] = ["apply", "--yes", "--no-validate"];
+/// How many kills are on their way at the same time.
+const AT_ONCE: usize = 2;
+/// A child that does not come to its point in this time never will.
+const LONGEST: Duration = Duration::from_secs(240);
+/// What follows by itself from the last change, such as the status of pods, is there by then.
+const SETTLED: Duration = Duration::from_secs(20);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Point {
+    Before,
+    During,
+    After,
+    Meanwhile,
+}
+
+/// What is installed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Openebs,
+    Everything,
+}
+
+/// A step as a run that was not killed carried it out.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Step {
+    name: String,
+    /// It made a call that changes something.
+    changes: bool,
+    /// It made calls after that one.
+    looks: bool,
+}
+
+impl Step {
+    fn points(&self) -> Vec<Point> {
+        let mut points = vec![Point::Before, Point::During, Point::After];
+        points.extend((self.changes && self.looks).then_some(Point::Meanwhile));
+        points
+    }
+}
+
+/// A fleet, and a home for the nodeprep that acts on it.
+struct Bed {
+    sandbox: Sandbox,
+    home: TempDir,
+    laws: Laws,
+}
+
+impl Bed {
+    fn new(runtime: &Runtime, part: Part) -> Self {
+        let scenario = Scenario::parse("scenario.yaml", SCENARIO).unwrap();
+        let started = Sandbox::start(&scenario, None, Network::Loopback, Timestamp::now());
+        let sandbox = runtime.block_on(started).unwrap();
+        if part == Part::Openebs {
+            let text = fs::read_to_string(sandbox.file()).unwrap();
+            let (kept, rest) = text.split_once("\nbackup:\n").unwrap();
+            assert!(rest.contains("velero.sops.yaml"), "{rest}");
+            fs::write(sandbox.file(), format!("{kept}\n")).unwrap();
+        }
+        let fleet = sandbox.fleet().unwrap();
+        fleet.calls();
+        let laws = Laws::of(fleet, true, |disk| disk.serial.starts_with(FREE));
+        Self { home: tempfile::tempdir().unwrap(), laws, sandbox }
+    }
+
+    fn fleet(&self) -> &Arc<Fleet> {
+        self.sandbox.fleet().unwrap()
+    }
+
+    fn state(&self) -> State {
+        State::open(&self.home.path().join("state"), "sandbox").unwrap()
+    }
+
+    fn log(&self) -> PathBuf {
+        self.home.path().join("log")
+    }
+
+    fn nodeprep(&self, args: &[&str]) -> Command {
+        let mut command = crate::common::nodeprep(self.home.path());
+        command.args(args).args(["--progress", "plain", "-f"]).arg(self.sandbox.file());
+        command.arg("--talosconfig").arg(self.sandbox.talosconfig());
+        command.arg("--kubeconfig").arg(self.sandbox.kubeconfig());
+        command.env("NODEPREP_STATE", self.home.path().join("state"));
+        command.env("SOPS_AGE_KEY_FILE", self.sandbox.age_key());
+        command
+    }
+
+    /// Runs it to its end; the calls that it made kept the laws.
+    fn runs(&self, args: &[&str]) -> Result<(Output, Vec<Call>), String> {
+        let output = self.nodeprep(args).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        if !output.status.success() || said.contains("panicked") {
+            return Err(format!("{args:?} ended with {}: {said}", output.status));
+        }
+        let calls = self.fleet().calls();
+        self.laws.kept(&calls, self.fleet())?;
+        Ok((output, calls))
+    }
+
+    /// The step that a call belongs to: the one that the journal says is begun.
+    fn gate(&self, holds: impl Fn(Option<&str>, &Call, Moment) -> bool + Send + Sync + 'static) {
+        let state = self.state();
+        self.fleet().set_gate(Some(Gate::new(move |call, moment| {
+            let entries = last_run(&state).unwrap();
+            let step = match entries.last() {
+                None if is_lease(call) => Some("lock"),
+                Some(Entry::End { .. }) if is_lease(call) => Some("unlock"),
+                // The Lease is renewed now and then during any step.
+                Some(Entry::Started { id, .. }) if !is_lease(call) => Some(id.as_str()),
+                _ => None,
+            };
+            holds(step, call, moment)
+        })));
+    }
+
+    /// Nothing is open, nothing is left to do, and it is said so.
+    fn is_done(&self) -> Result<(), String> {
+        let entries = last_run(&self.state()).unwrap();
+        if !matches!(entries.last(), Some(Entry::End { ok: true, .. })) {
+            return Err(format!("the journal ends with {:?}", entries.last()));
+        }
+        let lease = Place {
+            resource: "coordination.k8s.io/leases".into(),
+            namespace: "kube-system".into(),
+            name: "nodeprep".into(),
+        };
+        if self.fleet().look().api.store.get(&lease).is_some() {
+            return Err("the Lease is left".into());
+        }
+        let (_, calls) = self.runs(&["plan", "--exit-code"])?;
+        let changed = changes(&calls);
+        if changed.is_empty() { Ok(()) } else { Err(format!("plan changes {changed:?}")) }
+    }
+
+    /// Waits until the world is this one; else where they differ.
+    fn is_like(&self, expected: &BTreeMap<String, Value>) -> Result<(), String> {
+        let began = Instant::now();
+        loop {
+            let world = world(self.fleet());
+            if world == *expected {
+                return Ok(());
+            }
+            if began.elapsed() > SETTLED {
+                let keys: BTreeSet<&String> = world.keys().chain(expected.keys()).collect();
+                let differ = keys.into_iter().filter(|key| world.get(*key) != expected.get(*key));
+                let shown = differ
+                    .map(|key| format!("{key}:\n  {:?}\n  not {:?}", world.get(key), expected.get(key)));
+                return Err(format!("another world: {}", shown.collect::<Vec<_>>().join("\n")));
+            }
+            pause(Duration::from_millis(100));
+        }
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "between two looks at a world that is served here, up to a deadline"
+)]
+fn pause(time: Duration) {
+    std::thread::sleep(time);
+}
+
+fn asks(call: &Call) -> bool {
+    call.change.as_ref().is_some_and(|change| !change.dry)
+}
+
+/// What must be the same: machines, and objects but for those that controllers make under names of their own.
+fn world(fleet: &Fleet) -> BTreeMap<String, Value> {
+    const OF_CONTROLLERS: [&str; 5] =
+        ["/pods", "/events", "events.k8s.io/events", "apps/replicasets", "apps/controllerrevisions"];
+    /// Versions, and the log of what was done, not of what is there.
+    const HISTORY: [&str; 3] = ["published", "log", "dirty"];
+    let world = fleet.look();
+    let machines = world.machines.iter().map(|(address, machine)| {
+        let mut value = serde_json::to_value(machine).unwrap();
+        HISTORY.iter().for_each(|key| drop(value.as_object_mut().unwrap().remove(*key)));
+        (address.clone(), timeless(value))
+    });
+    let objects = world.api.store.objects();
+    let objects = objects.filter(|(place, _)| !OF_CONTROLLERS.contains(&place.resource.as_str()));
+    let objects = objects.map(|(place, object)| {
+        (format!("{} {} {}", place.resource, place.namespace, place.name), timeless(object.clone()))
+    });
+    machines.chain(objects).collect()
+}
+
+/// Without versions, ids and times.
+fn timeless(value: Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let kept = map.into_iter().filter(|(key, _)| key != "resourceVersion" && key != "uid");
+            Value::Object(kept.map(|(key, value)| (key, timeless(value))).collect())
+        }
+        Value::Array(all) => Value::Array(all.into_iter().map(timeless).collect()),
+        Value::String(text) if text.parse::<Timestamp>().is_ok() => json!("<time>"),
+        other => other,
+    }
+}
+
+/// A call, and the step that it belongs to.
+type Seen = (Option<String>, Call);
+
+/// A run that nobody kills: its steps, and the world that it makes.
+fn unkilled(runtime: &Runtime, part: Part) -> (Vec<Step>, BTreeMap<String, Value>) {
+    let bed = Bed::new(runtime, part);
+    let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
+    let sink = Arc::clone(&seen);
+    bed.gate(move |step, call, moment| {
+        if moment == Moment::Comes {
+            sink.lock().unwrap().push((step.map(str::to_owned), call.clone()));
+        }
+        false
+    });
+    bed.runs(&APPLY).unwrap();
+    bed.fleet().set_gate(None);
+    let mut steps: Vec<Step> = Vec::new();
+    for (name, call) in seen.lock().unwrap().iter() {
+        let Some(name) = name else {
+            let renewal = is_lease(call);
+            assert!(renewal || !asks(call), "changes something that the journal does not tell of: {call:?}");
+            continue;
+        };
+        if !steps.iter().any(|step| step.name == *name) {
+            steps.push(Step { name: name.clone(), ..Step::default() });
+        }
+        let step = steps.iter_mut().find(|step| step.name == *name).unwrap();
+        step.looks |= step.changes && !asks(call);
+        step.changes |= asks(call);
+    }
+    // Every step of the plan was seen, in its order, and the lock around them.
+    let entries = last_run(&bed.state()).unwrap();
+    let Some(Entry::Begin { steps: planned, .. }) = entries.first() else { panic!("no journal") };
+    let planned = planned.iter().map(|step| step.id.as_str());
+    let planned: Vec<&str> = std::iter::once("lock").chain(planned).chain(["unlock"]).collect();
+    assert_eq!(steps.iter().map(|step| step.name.as_str()).collect::<Vec<_>>(), planned);
+    bed.is_done().unwrap();
+    // What controllers still had to do is done when two looks are the same.
+    let mut expected = world(bed.fleet());
+    loop {
+        pause(Duration::from_secs(2));
+        let now = world(bed.fleet());
+        if now == expected {
+            return (steps, expected);
+        }
+        expected = now;
+    }
+}
+
+/// Holds the call at this point of this step, and says so.
+fn trap(bed: &Bed, step: &Step, point: Point) -> mpsc::Receiver<()> {
+    let (sprung, caught) = mpsc::channel();
+    let step = step.clone();
+    let (changed, over) = (AtomicBool::new(false), AtomicBool::new(false));
+    bed.gate(move |now, call, moment| {
+        if over.load(Ordering::SeqCst) {
+            return false;
+        }
+        let (here, comes, asks) = (now == Some(step.name.as_str()), moment == Moment::Comes, asks(call));
+        let holds = match point {
+            Point::Before => here && comes,
+            Point::During if step.changes => here && asks && comes,
+            Point::During => here && !comes,
+            Point::After if step.changes => here && asks && !comes,
+            Point::After => now.is_some() && !here && comes && changed.load(Ordering::SeqCst),
+            Point::Meanwhile => here && !asks && !comes && changed.load(Ordering::SeqCst),
+        };
+        // A step that only waits is under way with its first call.
+        if here && (asks || !step.changes) {
+            changed.store(true, Ordering::SeqCst);
+        }
+        if holds {
+            over.store(true, Ordering::SeqCst);
+            let _ = sprung.send(());
+        }
+        holds
+    });
+    caught
+}
+
+/// Kills the child when the trap has caught it.
+fn kill(bed: &Bed, child: &mut Child, caught: &mpsc::Receiver<()>) -> Result<(), String> {
+    let began = Instant::now();
+    let log = || fs::read_to_string(bed.log()).unwrap_or_default();
+    while caught.recv_timeout(Duration::from_millis(50)).is_err() {
+        if let Some(status) = child.try_wait().unwrap() {
+            return Err(format!("ended with {status} before it came to the point: {}", log()));
+        }
+        if began.elapsed() > LONGEST {
+            break;
+        }
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    if began.elapsed() > LONGEST { Err(format!("never came to the point: {}", log())) } else { Ok(()) }
+}
+
+/// Kills one run at this point, and runs it again.
+fn survives(
+    runtime: &Runtime,
+    part: Part,
+    step: &Step,
+    point: Point,
+    expected: &BTreeMap<String, Value>,
+) -> Result<(), String> {
+    let bed = Bed::new(runtime, part);
+    let caught = trap(&bed, step, point);
+    let log = File::create(bed.log()).unwrap();
+    let mut first = bed.nodeprep(&APPLY);
+    let mut child = first.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+    kill(&bed, &mut child, &caught)?;
+    bed.fleet().set_gate(None);
+    bed.laws.kept(&bed.fleet().calls(), bed.fleet())?;
+    let cut = CutOff::of(&last_run(&bed.state()).unwrap());
+    let (output, _) = bed.runs(&APPLY)?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    if cut.is_some() && !said.contains("was cut off") {
+        return Err(format!("the second run does not say that the first was cut off: {said}"));
+    }
+    bed.is_done()?;
+    bed.is_like(expected)
+}
+
+fn runtime() -> Runtime {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+/// All steps and points; prints them with their outcome.
+#[expect(clippy::print_stderr, reason = "the table is for people")]
+fn matrix(part: Part, least: usize) {
+    let runtime = runtime();
+    let (steps, expected) = unkilled(&runtime, part);
+    let cases: Vec<(usize, Point)> = (0..)
+        .zip(&steps)
+        .flat_map(|(index, step)| step.points().into_iter().map(move |point| (index, point)))
+        .collect();
+    assert!(cases.len() >= least, "{} cases", cases.len());
+    let (next, ended) = (Mutex::new(cases.iter()), Mutex::new(BTreeMap::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                loop {
+                    let Some((index, point)) = next.lock().unwrap().next() else { return };
+                    let outcome = survives(&runtime, part, &steps[*index], *point, &expected);
+                    ended.lock().unwrap().insert((*index, *point), outcome);
+                }
+            });
+        }
+    });
+    let ended = ended.into_inner().unwrap();
+    let mut table =
+        format!("{:58}{:>8}{:>8}{:>8}{:>11}\n", "killed", "before", "during", "after", "meanwhile");
+    for (index, step) in steps.iter().enumerate() {
+        let word = |point| match ended.get(&(index, point)) {
+            Some(Ok(())) => "same",
+            Some(Err(_)) => "WRONG",
+            None => "-",
+        };
+        let [before, during, after] = [Point::Before, Point::During, Point::After].map(word);
+        let meanwhile = word(Point::Meanwhile);
+        table += &format!("{:58}{before:>8}{during:>8}{after:>8}{meanwhile:>11}\n", step.name);
+    }
+    let wrong: Vec<String> = ended
+        .iter()
+        .filter_map(|((index, point), outcome)| {
+            Some(format!("{} {point:?}: {}", steps[*index].name, outcome.as_ref().err()?))
+        })
+        .collect();
+    eprintln!("{table}{} of {} ended in the same world", ended.len() - wrong.len(), cases.len());
+    assert!(wrong.is_empty() && ended.len() == cases.len(), "{table}\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn what_is_killed_and_run_again_ends_in_the_same_world() {
+    matrix(Part::Openebs, 30);
+}
+
+#[test]
+#[ignore = "a hundred kills; see the head of this file"]
+fn everything_that_is_killed_and_run_again_ends_in_the_same_world() {
+    matrix(Part::Everything, 100);
+}
+
+/// The journal is ahead of every change, and every change is within the lock.
+#[test]
+fn a_run_that_is_not_killed_keeps_the_laws() {
+    let (steps, world) = unkilled(&runtime(), Part::Openebs);
+    assert!(steps.len() >= 10 && world.len() > 12, "{steps:#?} {world:#?}");
+}
