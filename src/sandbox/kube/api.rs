@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::call::Call;
 use super::kinds::Kinds;
+use super::object::list;
 use super::openapi;
 use super::route::{Route, Target, query, route};
 use super::selector::Selector;
@@ -245,7 +246,8 @@ fn version(recorded: Option<Value>) -> Value {
 
 /// Whether finalizers keep the object from going.
 pub(super) fn held(object: &Value) -> bool {
-    object["metadata"]["finalizers"].as_array().is_some_and(|all| !all.is_empty())
+    // A namespace has its own in its spec.
+    ["/metadata/finalizers", "/spec/finalizers"].iter().any(|at| !list(object, at).is_empty())
 }
 
 impl Watch {

@@ -1,9 +1,8 @@
-//! What the control plane itself does between two requests: kinds are established, namespaces end, claims wait.
+//! What the control plane itself does between two requests: kinds are established, claims wait.
 
 use serde_json::{Value, json};
 
 use super::api::Api;
-use super::route::collection;
 use super::store::Place;
 
 /// By this annotation the scheduler tells a claim's provisioner where its pod goes.
@@ -14,7 +13,6 @@ impl Api {
     pub fn settle_all(&mut self, now: &str) -> bool {
         let before = self.store.version();
         self.establish_kinds(now);
-        self.end_namespaces(now);
         self.claims_wait(now);
         self.store.version() != before
     }
@@ -53,26 +51,6 @@ impl Api {
             self.store.remove(&object);
         }
         self.store.remove(place);
-    }
-
-    /// A namespace goes when what was in it is gone. That begins in the second after it was deleted, so that who deletes
-    /// it first and its objects next still finds them.
-    fn end_namespaces(&mut self, now: &str) {
-        for (place, namespace) in self.all("/namespaces") {
-            let since = &namespace["metadata"]["deletionTimestamp"];
-            if since.is_null() || since == now {
-                continue;
-            }
-            let within = self.store.in_namespace(&place.name);
-            let going = within.filter(|(_, object)| object["metadata"]["deletionTimestamp"].is_null());
-            let paths: Vec<String> = going.map(|(place, object)| path(place, object)).collect();
-            for path in paths {
-                self.make_as("kube-controller-manager", "DELETE", &path, &Value::Null, now);
-            }
-            if self.store.in_namespace(&place.name).next().is_none() {
-                self.store.remove(&place);
-            }
-        }
     }
 
     /// A claim of a class that waits says so, once.
@@ -148,13 +126,6 @@ impl Api {
         let writer = if who == "persistentvolume-controller" { "kube-controller-manager" } else { who };
         self.make_as(writer, "POST", &path, &event, now);
     }
-}
-
-/// The path of an object of a namespace.
-fn path(place: &Place, object: &Value) -> String {
-    let api_version = object["apiVersion"].as_str().unwrap_or_default();
-    let plural = place.resource.rsplit('/').next().unwrap_or_default();
-    format!("{}/{}", collection(api_version, &place.namespace, plural), place.name)
 }
 
 /// Whether claims of a class wait for the node of their first pod.

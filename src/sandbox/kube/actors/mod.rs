@@ -2,6 +2,7 @@
 //! no clock and no sockets either; they read and write objects as every client of the API server does.
 
 mod kubelet;
+mod namespaces;
 mod objects;
 mod programs;
 mod provisioner;
@@ -40,7 +41,7 @@ pub struct Stage<'a> {
 /// Lets every actor do once what is due; true when something changed.
 pub fn act(stage: &mut Stage<'_>) -> bool {
     let before = stage.api.store.version();
-    wake_for_namespaces(stage);
+    namespaces::act(stage);
     workloads::act(stage);
     volumes::act(stage);
     scheduler::act(stage);
@@ -48,13 +49,6 @@ pub fn act(stage: &mut Stage<'_>) -> bool {
     kubelet::act(stage);
     velero::act(stage);
     stage.api.store.version() != before
-}
-
-/// Namespaces that end are looked at again in the next second.
-fn wake_for_namespaces(stage: &mut Stage<'_>) {
-    if stage.api.store.list("/namespaces", "").any(|(_, namespace)| ending(namespace)) {
-        stage.done("namespaces", Duration::from_secs(1));
-    }
 }
 
 impl Stage<'_> {

@@ -171,6 +171,6 @@ fn a_namespace_ends_with_its_claims() {
     claim["metadata"]["namespace"] = json!("a");
     scene.apply(claim);
     scene.delete("/api/v1/namespaces/a");
-    scene.run(2);
+    scene.run(6);
     assert!(scene.all(CLAIMS, "a").is_empty());
 }

@@ -214,7 +214,7 @@ mod tests {
         scene.run(1);
         assert_eq!(scene.names("/serviceaccounts", "a"), ["default"]);
         scene.delete("/api/v1/namespaces/a");
-        scene.run(1);
+        scene.run(6);
         assert_eq!(scene.names("/serviceaccounts", "a"), [""; 0]);
         assert!(scene.get("/namespaces", "", "a").is_none());
     }
