@@ -8,7 +8,7 @@ use nodeprep::check::{self, Outcome};
 use nodeprep::cluster::Cluster;
 use nodeprep::error::Result;
 use nodeprep::event::Events;
-use nodeprep::intent::{self, Intent};
+use nodeprep::intent::{self, Deadlines, Intent};
 use nodeprep::observe;
 use nodeprep::plan::{self, Plan, Saved};
 use nodeprep::sandbox::Sandbox;
@@ -96,6 +96,7 @@ impl Session {
             lost: None,
             parallel: Parallel::default(),
             keep_going: false,
+            deadlines: Deadlines::default(),
         };
         Ok((plan, world))
     }

@@ -20,6 +20,7 @@ mod patches;
 mod plan_disks;
 mod plan_node;
 mod plan_wipe;
+mod quorum;
 mod repeatable;
 mod sandbox;
 mod scenarios;

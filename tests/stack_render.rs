@@ -59,6 +59,7 @@ fn shown(items: &[Item]) -> String {
             Item::Ready(Ready::Workload { kind, namespace, name }) => {
                 format!("# wait for {kind} {namespace}/{name}\n")
             }
+            Item::Ready(Ready::Node { name }) => format!("# wait for Node {name}\n"),
             Item::Ready(Ready::BackupLocation { namespace, name }) => {
                 format!("# wait for BackupStorageLocation {namespace}/{name}\n")
             }

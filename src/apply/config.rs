@@ -10,8 +10,8 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use secrecy::ExposeSecret;
 use tokio::time::Instant;
 
-use super::engine::STEP_DEADLINE;
 use super::node::{RECHECK, await_labels, await_volumes};
+use super::{World, quorum, reboot};
 use crate::config_doc::ConfigDoc;
 use crate::error::{Error, Kind, Result};
 use crate::event::Events;
@@ -21,8 +21,6 @@ use crate::talos::client::Mode;
 use crate::talos::resources::{Item, MachineConfig, id};
 use crate::talos::{Client, Node};
 
-/// A try lasts longer than what it is to show is waited for.
-const TRY: Duration = Duration::from_secs(STEP_DEADLINE.as_secs() + 60);
 /// How Talos before 1.14 says that a config would need a reboot.
 const NEEDS_REBOOT: &str = "can't be applied in immediate mode";
 
@@ -30,38 +28,144 @@ const NEEDS_REBOOT: &str = "can't be applied in immediate mode";
 pub(super) async fn apply_config(
     client: &Client,
     work: &ApplyConfig,
-    mode: Mode,
+    world: &World,
     events: &Events,
 ) -> Result<bool> {
-    let node = client.node(&work.address)?;
-    let configs = Configs::read(&node).await?;
-    if mode == Mode::Staged && configs.boots_with(work) && !configs.runs(work) {
+    let turn = Turn { client, node: client.node(&work.address)?, work, world, events };
+    let staged = world.mode == Mode::Staged;
+    let configs = Configs::read(&turn.node).await?;
+    if staged && configs.boots_with(work) && !configs.runs(work) {
         events.warn("staged already: it takes effect at the node's next boot");
         return Ok(false);
     }
-    configs.refuse_pending(&node)?;
+    configs.refuse_pending(&turn.node)?;
     let changed = !configs.runs(work);
     if changed {
-        configs.same_base(&node, work)?;
-        same_disks(&node, work).await?;
-        for warning in dry_run(&node, work, mode).await? {
-            events.warn(format!("the node warns: {warning}"));
-        }
-        // Once more, right before the write: somebody else may have applied meanwhile.
-        let configs = Configs::read(&node).await?;
-        configs.refuse_pending(&node)?;
-        configs.same_base(&node, work)?;
-        if mode == Mode::Try {
-            return tried(client, &node, work, &configs, events).await.map(|()| true);
-        }
-        send(&node, work, mode).await?;
+        configs.same_base(&turn.node, work)?;
+        turn.change().await?;
     }
-    if mode == Mode::Staged {
+    if staged {
         events.warn("staged: it takes effect at the node's next boot");
-        return Ok(changed);
+    } else if !changed {
+        turn.seen().await?;
     }
-    seen(client, &node, work, events).await?;
     Ok(changed)
+}
+
+/// One node's turn to get its config.
+struct Turn<'a> {
+    client: &'a Client,
+    node: Node,
+    work: &'a ApplyConfig,
+    world: &'a World,
+    events: &'a Events,
+}
+
+impl Turn<'_> {
+    /// Applies the config, and waits for what it asks for; a control plane is left alone while etcd is not well.
+    async fn change(&self) -> Result<()> {
+        let Self { client, node, work, world, events } = self;
+        same_disks(node, work).await?;
+        let reboots = match judged(node, work).await? {
+            Judged::Taken(warnings) => {
+                warnings.iter().for_each(|warning| events.warn(format!("the node warns: {warning}")));
+                false
+            }
+            Judged::NeedsReboot(error) if matches!(world.mode, Mode::NoReboot | Mode::Try) => {
+                return Err(error.hint(
+                    "--mode auto lets the node reboot; --mode staged leaves it to the node's next boot",
+                ));
+            }
+            Judged::NeedsReboot(_) => world.mode == Mode::Auto,
+        };
+        let etcd =
+            work.control_plane && quorum::holds(client, node, world.cluster.is_some(), reboots).await?;
+        if reboots {
+            reboot::around(world, node, events, async { self.write().await.map(drop) }).await?;
+        } else {
+            let before = self.write().await?;
+            if world.mode == Mode::Try {
+                self.keep_or_lose(&before).await?;
+            }
+        }
+        if world.mode != Mode::Staged {
+            self.seen().await?;
+        }
+        match etcd {
+            true => quorum::again(client, node, world.deadlines.etcd.std(), events).await,
+            false => Ok(()),
+        }
+    }
+
+    /// Looks once more, right before the write: somebody else may have applied meanwhile. Returns what was there.
+    async fn write(&self) -> Result<Configs> {
+        let configs = Configs::read(&self.node).await?;
+        configs.refuse_pending(&self.node)?;
+        configs.same_base(&self.node, self.work)?;
+        self.send(self.world.mode).await?;
+        Ok(configs)
+    }
+
+    /// Sends the config. A lost reply is settled by looking whether the node has it.
+    async fn send(&self, mode: Mode) -> Result<()> {
+        let Self { node, work, .. } = self;
+        let timeout = (mode == Mode::Try).then(|| self.longest_try());
+        let Err(error) = node.apply(bytes(work), mode, false, timeout).await else {
+            return Ok(());
+        };
+        if error.kind != Kind::Unavailable {
+            return Err(error);
+        }
+        let has = |configs: &Configs| match mode {
+            Mode::Staged => configs.boots_with(work),
+            Mode::Auto | Mode::NoReboot | Mode::Try => configs.runs(work),
+        };
+        let deadline = Instant::now() + self.within();
+        while Instant::now() < deadline {
+            tokio::time::sleep(RECHECK).await;
+            match Configs::read(node).await {
+                Ok(configs) if has(&configs) => return Ok(()),
+                Ok(_) => return Err(error),
+                Err(_) => {}
+            }
+        }
+        Err(error)
+    }
+
+    /// Waits until what the config asks for is there.
+    async fn seen(&self) -> Result<()> {
+        let Self { client, node, work, events, .. } = self;
+        await_volumes(client, &work.address, &work.volumes, self.within(), events).await?;
+        await_labels(node, &work.labels, self.within(), events).await
+    }
+
+    /// Makes a tried config permanent when everything that it asks for is there; else the node takes it back.
+    async fn keep_or_lose(&self, before: &Configs) -> Result<()> {
+        let Err(error) = self.seen().await else {
+            return self.send(Mode::NoReboot).await;
+        };
+        let deadline = Instant::now() + self.longest_try();
+        while Instant::now() < deadline {
+            self.events.waiting("the node to take the tried config back", &error.what);
+            let now = Configs::read(&self.node).await;
+            if now.is_ok_and(|now| text(&now.active) == text(&before.active)) {
+                return Err(error.hint(
+                    "the node took the config back by itself; what it wrote to the disk meanwhile is still there",
+                ));
+            }
+            tokio::time::sleep(RECHECK).await;
+        }
+        Err(error.hint("the node did not take the tried config back yet: talosctl get machineconfig"))
+    }
+
+    fn within(&self) -> Duration {
+        self.world.deadlines.volumes.std()
+    }
+
+    /// A try lasts longer than what it is to show is waited for: volumes first, labels after them.
+    fn longest_try(&self) -> Duration {
+        self.within() * 2 + Duration::from_secs(60)
+    }
 }
 
 /// The nodes that a plan reboots, as they say themselves; only Talos before 1.14 ever does.
@@ -183,75 +287,6 @@ async fn judged(node: &Node, work: &ApplyConfig) -> Result<Judged> {
     }
 }
 
-/// The node's warnings, if it takes the config in this mode.
-async fn dry_run(node: &Node, work: &ApplyConfig, mode: Mode) -> Result<Vec<String>> {
-    match judged(node, work).await? {
-        Judged::Taken(warnings) => Ok(warnings),
-        Judged::NeedsReboot(_) if matches!(mode, Mode::Auto | Mode::Staged) => Ok(Vec::new()),
-        Judged::NeedsReboot(error) => {
-            Err(error
-                .hint("--mode auto lets the node reboot; --mode staged leaves it to the node's next boot"))
-        }
-    }
-}
-
 fn bytes(work: &ApplyConfig) -> &[u8] {
     work.config.expose_secret().as_bytes()
-}
-
-/// Sends the config. A lost reply is settled by looking whether the node has it.
-async fn send(node: &Node, work: &ApplyConfig, mode: Mode) -> Result<()> {
-    let timeout = (mode == Mode::Try).then_some(TRY);
-    let Err(error) = node.apply(bytes(work), mode, false, timeout).await else {
-        return Ok(());
-    };
-    if error.kind != Kind::Unavailable {
-        return Err(error);
-    }
-    let has = |configs: &Configs| match mode {
-        Mode::Staged => configs.boots_with(work),
-        Mode::Auto | Mode::NoReboot | Mode::Try => configs.runs(work),
-    };
-    let deadline = Instant::now() + STEP_DEADLINE;
-    while Instant::now() < deadline {
-        tokio::time::sleep(RECHECK).await;
-        match Configs::read(node).await {
-            Ok(configs) if has(&configs) => return Ok(()),
-            Ok(_) => return Err(error),
-            Err(_) => {}
-        }
-    }
-    Err(error)
-}
-
-/// Waits until what the config asks for is there.
-async fn seen(client: &Client, node: &Node, work: &ApplyConfig, events: &Events) -> Result<()> {
-    await_volumes(client, &work.address, &work.volumes, events).await?;
-    await_labels(node, &work.labels, events).await
-}
-
-/// Tries the config, and makes it permanent when everything that it asks for is there; else the node takes it back.
-async fn tried(
-    client: &Client,
-    node: &Node,
-    work: &ApplyConfig,
-    before: &Configs,
-    events: &Events,
-) -> Result<()> {
-    send(node, work, Mode::Try).await?;
-    let Err(error) = seen(client, node, work, events).await else {
-        return send(node, work, Mode::NoReboot).await;
-    };
-    let deadline = Instant::now() + TRY;
-    while Instant::now() < deadline {
-        events.waiting("the node to take the tried config back", &error.what);
-        let now = Configs::read(node).await;
-        if now.is_ok_and(|now| text(&now.active) == text(&before.active)) {
-            return Err(error.hint(
-                "the node took the config back by itself; what it wrote to the disk meanwhile is still there",
-            ));
-        }
-        tokio::time::sleep(RECHECK).await;
-    }
-    Err(error.hint("the node did not take the tried config back yet: talosctl get machineconfig"))
 }

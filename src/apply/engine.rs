@@ -1,9 +1,7 @@
 //! Executes a plan: of each step, the journal first, then the deed, then the look at what came of it.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-
 use futures::stream::{self, StreamExt};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 use super::waves::{Lane, waves};
@@ -11,12 +9,9 @@ use super::{Journal, Parallel, config, node, wipe};
 use crate::cluster::{Cluster, Outcome};
 use crate::error::{Error, Kind, Result};
 use crate::event::{Events, PROTOCOL, What};
-use crate::plan::{Action, Plan, Step};
+use crate::plan::{Action, Deadlines, Plan, Step};
 use crate::talos;
 use crate::talos::client::Mode;
-
-/// How long one step may wait for what it brings about.
-pub(super) const STEP_DEADLINE: Duration = Duration::from_secs(300);
 
 /// The connections that the steps need.
 #[derive(Debug)]
@@ -30,6 +25,7 @@ pub struct World {
     pub parallel: Parallel,
     /// A node that fails does not keep the others from their turn.
     pub keep_going: bool,
+    pub deadlines: Deadlines,
 }
 
 impl World {
@@ -173,19 +169,23 @@ async fn execute(step: &Step, world: &World, events: &Events) -> Result<bool> {
     match &step.action {
         Action::ApplyConfig(work) => {
             let client = world.talos.as_ref().ok_or_else(|| no("machine API"))?;
-            config::apply_config(client, work, world.mode, events).await
+            config::apply_config(client, work, world, events).await
         }
         Action::AwaitVolumes { address, volumes } => {
             let client = world.talos.as_ref().ok_or_else(|| no("machine API"))?;
-            node::await_volumes(client, address, volumes, events).await.map(|()| false)
+            node::await_volumes(client, address, volumes, world.deadlines.volumes.std(), events)
+                .await
+                .map(|()| false)
         }
         Action::AwaitGone { address, volume } => {
             let client = world.talos.as_ref().ok_or_else(|| no("machine API"))?;
-            node::await_gone(client, address, volume, events).await.map(|()| false)
+            node::await_gone(client, address, volume, world.deadlines.volumes.std(), events)
+                .await
+                .map(|()| false)
         }
         Action::Wipe(work) => {
             let client = world.talos.as_ref().ok_or_else(|| no("machine API"))?;
-            wipe::wipe(client, work, events).await
+            wipe::wipe(client, work, world.deadlines.volumes.std(), events).await
         }
         Action::ApplyObject(object) => {
             let cluster = world.cluster.as_ref().ok_or_else(|| no("cluster"))?;
@@ -194,7 +194,7 @@ async fn execute(step: &Step, world: &World, events: &Events) -> Result<bool> {
         }
         Action::AwaitReady(ready) => {
             let cluster = world.cluster.as_ref().ok_or_else(|| no("cluster"))?;
-            cluster.await_ready(ready, events, STEP_DEADLINE).await.map(|()| false)
+            cluster.await_ready(ready, events, world.deadlines.workloads.std()).await.map(|()| false)
         }
     }
 }

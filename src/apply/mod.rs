@@ -6,6 +6,8 @@ mod journal;
 mod lease;
 mod lock;
 mod node;
+mod quorum;
+mod reboot;
 mod waves;
 mod wipe;
 

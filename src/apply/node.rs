@@ -5,7 +5,6 @@ use std::time::Duration;
 use futures::StreamExt;
 use tokio::time::Instant;
 
-use super::engine::STEP_DEADLINE;
 use crate::error::{Error, Result};
 use crate::event::Events;
 use crate::plan::{AwaitVolume, volume_state};
@@ -20,6 +19,7 @@ pub(super) async fn await_volumes(
     client: &Client,
     address: &str,
     wanted: &[AwaitVolume],
+    within: Duration,
     events: &Events,
 ) -> Result<()> {
     let node = client.node(address)?;
@@ -34,10 +34,10 @@ pub(super) async fn await_volumes(
         });
         Ok(open)
     };
-    await_open::<VolumeStatus>(&node, events, check).await.map_err(|(what, last)| {
+    await_open::<VolumeStatus>(&node, within, events, check).await.map_err(|(what, last)| {
         Error::failed(format!(
             "{address}: {what} did not become ready within {}s: {last}",
-            STEP_DEADLINE.as_secs()
+            within.as_secs()
         ))
         .hint("`nodeprep discover` shows the node's disks and volumes; `talosctl dmesg` what the kernel said")
     })
@@ -48,6 +48,7 @@ pub(super) async fn await_gone(
     client: &Client,
     address: &str,
     gone: &AwaitVolume,
+    within: Duration,
     events: &Events,
 ) -> Result<()> {
     let node = client.node(address)?;
@@ -62,14 +63,19 @@ pub(super) async fn await_gone(
         };
         Ok(why.map(|why| (format!("volume {} to go", gone.id), why)))
     };
-    await_open::<VolumeStatus>(&node, events, check).await.map_err(|(what, last)| {
-        Error::failed(format!("{address}: {what}: {last}, after {}s", STEP_DEADLINE.as_secs()))
+    await_open::<VolumeStatus>(&node, within, events, check).await.map_err(|(what, last)| {
+        Error::failed(format!("{address}: {what}: {last}, after {}s", within.as_secs()))
             .hint("a pod that uses it keeps it mounted; stop it and run this again. Nothing was wiped")
     })
 }
 
 /// Waits until Talos wants the labels and, once the node is registered, until its Node object carries them.
-pub(super) async fn await_labels(node: &Node, wanted: &[(String, String)], events: &Events) -> Result<()> {
+pub(super) async fn await_labels(
+    node: &Node,
+    wanted: &[(String, String)],
+    within: Duration,
+    events: &Events,
+) -> Result<()> {
     let check = async || {
         let specs = node.specs::<NodeLabel>().await?;
         let registered = node.specs::<NodeStatus>().await.unwrap_or_default();
@@ -78,7 +84,7 @@ pub(super) async fn await_labels(node: &Node, wanted: &[(String, String)], event
             Some((format!("label {key}={value}"), why))
         }))
     };
-    await_open::<NodeLabel>(node, events, check).await.map_err(|(what, last)| {
+    await_open::<NodeLabel>(node, within, events, check).await.map_err(|(what, last)| {
         Error::failed(format!("{}: {what} is not on the node: {last}", node.address()))
             .hint("a label that somebody else set is left alone by Talos: remove it with kubectl label, and Talos sets it")
     })
@@ -103,13 +109,15 @@ fn label_state(
     Ok(())
 }
 
-/// Repeats `check` whenever a resource of type `T` changes, until nothing is open; else what was open last.
+/// Repeats `check` whenever a resource of type `T` changes, until nothing is open; else what was open last when the time
+/// was over.
 pub(super) async fn await_open<T: Spec>(
     node: &Node,
+    within: Duration,
     events: &Events,
     check: impl AsyncFn() -> Result<Option<(String, String)>>,
 ) -> std::result::Result<(), (String, String)> {
-    let deadline = Instant::now() + STEP_DEADLINE;
+    let deadline = Instant::now() + within;
     let mut watch = None;
     let mut last = (String::from("the node's answer"), String::new());
     while Instant::now() < deadline {

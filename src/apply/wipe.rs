@@ -1,8 +1,9 @@
 //! Wiping a disk: found again by serial and WWID right before the call, and looked at after it.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
-use super::engine::STEP_DEADLINE;
 use super::node::{RECHECK, await_open};
 use crate::error::{Error, Kind, Result};
 use crate::event::Events;
@@ -13,7 +14,7 @@ use crate::talos::resources::DiscoveredVolume;
 use crate::talos::{Client, Node};
 
 /// True when something was wiped; false when nothing was left to wipe.
-pub(super) async fn wipe(client: &Client, work: &Wipe, events: &Events) -> Result<bool> {
+pub(super) async fn wipe(client: &Client, work: &Wipe, within: Duration, events: &Events) -> Result<bool> {
     let node = client.node(&work.address)?;
     let devices = match look(work, &nodes::disks(&node).await?)? {
         Now::Wiped => return Ok(false),
@@ -28,15 +29,15 @@ pub(super) async fn wipe(client: &Client, work: &Wipe, events: &Events) -> Resul
     };
     let devices: Vec<Device> = devices.into_iter().map(|(name, drop)| Device { name, drop }).collect();
     match node.wipe(&devices, work.zeroes).await {
-        Ok(()) => await_wiped(&node, work, events).await?,
-        Err(error) if error.kind == Kind::Unavailable => lost(&node, work, error, events).await?,
+        Ok(()) => await_wiped(&node, work, within, events).await?,
+        Err(error) if error.kind == Kind::Unavailable => lost(&node, work, error, within, events).await?,
         Err(error) => return Err(error),
     }
     Ok(true)
 }
 
 /// The node says it is done; wait until it also sees so.
-async fn await_wiped(node: &Node, work: &Wipe, events: &Events) -> Result<()> {
+async fn await_wiped(node: &Node, work: &Wipe, within: Duration, events: &Events) -> Result<()> {
     if work.is_blind() {
         events.warn(format!("{}: the node says it was wiped; nothing else can tell", work.what));
         return Ok(());
@@ -48,19 +49,19 @@ async fn await_wiped(node: &Node, work: &Wipe, events: &Events) -> Result<()> {
         };
         Ok(open.map(|why| (work.what.clone(), why)))
     };
-    await_open::<DiscoveredVolume>(node, events, check).await.map_err(|(what, last)| {
+    await_open::<DiscoveredVolume>(node, within, events, check).await.map_err(|(what, last)| {
         Error::failed(format!("{}: {what} was wiped, but is not seen as empty: {last}", work.address))
             .hint("`nodeprep discover` shows what is seen on it; run it again")
     })
 }
 
 /// A lost reply is settled by looking: what is wiped was wiped, and what is as before was not.
-async fn lost(node: &Node, work: &Wipe, error: Error, events: &Events) -> Result<()> {
+async fn lost(node: &Node, work: &Wipe, error: Error, within: Duration, events: &Events) -> Result<()> {
     if work.zeroes {
         return Err(error.hint("whether every byte was overwritten can't be seen: run it again"));
     }
     events.warn("the reply to the wipe was lost; looking at the disk");
-    let deadline = Instant::now() + STEP_DEADLINE;
+    let deadline = Instant::now() + within;
     while Instant::now() < deadline {
         tokio::time::sleep(RECHECK).await;
         let Ok(disks) = nodes::disks(node).await else { continue };

@@ -135,6 +135,7 @@ pub(super) async fn carry_out(
         Some(cluster) => Some(Lease::take(cluster, &holder, care.take_over).await?),
         None => None,
     };
+    let cluster = planned.cluster.clone();
     let done = async {
         let planned = if care.yes {
             planned
@@ -152,11 +153,16 @@ pub(super) async fn carry_out(
             lost: lease.as_ref().map(Lease::lost),
             parallel: pace.parallel,
             keep_going: pace.keep_going,
+            deadlines: intent.deadlines.clone(),
         };
         apply::run(verb, &planned.plan, &world, &events, &mut journal, interrupted).await
     };
     let done = done.await;
-    if let Some(lease) = lease {
+    if let (Some(lease), Some(cluster)) = (lease, cluster) {
+        // Who took the lock over may have nodes of its own cordoned.
+        if lease.lost().borrow().is_none() {
+            uncordon_left(&cluster).await;
+        }
         lease.release().await;
     }
     done
@@ -174,9 +180,25 @@ async fn settle(
     {
         report::stderr(&format!("the cluster's lock was left as it is: {}\n", error.what));
     }
+    if let (Some(_), Some(cluster)) = (cut, cluster) {
+        uncordon_left(cluster).await;
+    }
     match cut {
         Some(cut) => Journal::reopen(state)?.end(true, &format!("nothing was left to do; {cut}")),
         None => Ok(()),
+    }
+}
+
+/// A run that was cut off while a node rebooted left it cordoned.
+async fn uncordon_left(cluster: &Cluster) {
+    match cluster.uncordon_left().await {
+        Ok(nodes) if nodes.is_empty() => {}
+        Ok(nodes) => {
+            report::stderr(&format!("uncordoned {}, which nodeprep had cordoned\n", nodes.join(", ")))
+        }
+        Err(error) => {
+            report::stderr(&format!("whether a node is left cordoned is not known: {}\n", error.what))
+        }
     }
 }
 

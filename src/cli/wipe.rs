@@ -6,6 +6,7 @@ use super::global::observe;
 use super::plan::confirm;
 use crate::apply::{self, Journal, Lock, Parallel, World};
 use crate::error::{Error, Kind, Result};
+use crate::intent::Deadlines;
 use crate::plan::wipe::{Asked, Wipe, find, plan};
 use crate::plan::{Plan, Saved};
 use crate::talos::client::Mode;
@@ -93,8 +94,12 @@ pub(super) async fn carry_out(
     yes: bool,
     make: impl AsyncFnOnce(&talos::Client, &[String]) -> Result<Plan>,
 ) -> Result<()> {
-    let cluster =
-        if global.file.exists() { global.intent()?.metadata.name } else { global.talos_context()?.name };
+    let (cluster, deadlines) = if global.file.exists() {
+        let intent = global.intent()?;
+        (intent.metadata.name, intent.deadlines)
+    } else {
+        (global.talos_context()?.name, Deadlines::default())
+    };
     let (client, addresses) = targets(global)?;
     let state = global.state(&cluster)?;
     let _lock = Lock::take(&state, verb)?;
@@ -112,6 +117,7 @@ pub(super) async fn carry_out(
         lost: None,
         parallel: Parallel::Nodes(1),
         keep_going: false,
+        deadlines,
     };
     apply::run(verb, &plan, &world, &global.events(), &mut journal, super::interrupted()).await
 }

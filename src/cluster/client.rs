@@ -91,6 +91,10 @@ impl<T> Policy<Request<Body>, Response<T>, BoxError> for Again {
         result: &mut Result<Response<T>, BoxError>,
     ) -> Option<Sleep> {
         let response = result.as_ref().ok()?;
+        // An eviction is refused for a disruption budget's sake, which whoever drains waits for.
+        if request.uri().path().ends_with("/eviction") {
+            return None;
+        }
         let after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
         self.wait(request.method(), response.status(), after).map(tokio::time::sleep)
     }

@@ -2,6 +2,7 @@
 
 mod client;
 mod config;
+mod drain;
 mod error;
 mod logs;
 mod object;

@@ -25,6 +25,7 @@ fn subject(ready: &Ready) -> (&'static str, &str, Option<&str>, &str) {
     match ready {
         Ready::Crd { name } => ("apiextensions.k8s.io/v1", "CustomResourceDefinition", None, name),
         Ready::Workload { kind, namespace, name } => ("apps/v1", kind, Some(namespace), name),
+        Ready::Node { name } => ("v1", "Node", None, name),
         Ready::BackupLocation { namespace, name } => (VELERO, "BackupStorageLocation", Some(namespace), name),
     }
 }
@@ -110,6 +111,7 @@ impl Cluster {
             },
             Ready::Workload { kind, .. } if kind == "DaemonSet" => reason::daemon_set_lacks(object),
             Ready::Workload { .. } => reason::deployment_lacks(object),
+            Ready::Node { .. } => reason::node_lacks(object),
             Ready::BackupLocation { .. } => reason::location_lacks(object),
         })
     }

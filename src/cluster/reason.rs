@@ -91,6 +91,16 @@ pub(super) fn daemon_set_lacks(object: &Value) -> Option<String> {
     (ready < wanted).then(|| format!("{ready} of {wanted} pods ready"))
 }
 
+/// A node is ready when its kubelet says so.
+pub(super) fn node_lacks(node: &Value) -> Option<String> {
+    let conditions = items(&node["status"], "conditions");
+    match conditions.iter().find(|condition| condition["type"] == "Ready") {
+        Some(ready) if ready["status"] == "True" => None,
+        Some(ready) => Some(text(ready, "message").to_owned()),
+        None => Some("its kubelet has not said anything yet".into()),
+    }
+}
+
 /// Available says nothing when it is older than the last change: Velero looks again only once a minute.
 pub(super) fn location_lacks(object: &Value) -> Option<String> {
     let status = &object["status"];

@@ -45,6 +45,8 @@ pub struct Intent {
     pub images: Images,
     #[serde(default)]
     pub validation: Validation,
+    #[serde(default)]
+    pub deadlines: Deadlines,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -260,6 +262,35 @@ impl Default for Validation {
             pending_for: Duration(10),
             timeout: Duration(180),
             fio: Fio::default(),
+        }
+    }
+}
+
+/// How long a step may wait for what it brings about before it fails.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct Deadlines {
+    /// For a node's volumes, mounts and labels to be as its machine config wants them.
+    pub volumes: Duration,
+    /// For the pods of a node to leave it before it reboots.
+    pub drain: Duration,
+    /// For a node to be back and Ready after a reboot.
+    pub reboot: Duration,
+    /// For etcd to be well again after a control plane had its turn.
+    pub etcd: Duration,
+    /// For a workload, a kind or the backup location to be ready.
+    pub workloads: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        let minutes = |count: u64| Duration(count * 60);
+        Self {
+            volumes: minutes(5),
+            drain: minutes(5),
+            reboot: minutes(15),
+            etcd: minutes(5),
+            workloads: minutes(5),
         }
     }
 }

@@ -21,6 +21,8 @@ use secrecy::SecretString;
 use serde::Serialize;
 use serde_json::Value;
 
+/// How long each kind of step may wait, as the file asks for it.
+pub use crate::intent::Deadlines;
 use crate::intent::Passphrase;
 
 /// The passphrases that the file's volumes name, decrypted.
@@ -223,6 +225,8 @@ pub enum Ready {
     Crd { name: String },
     /// A Deployment or DaemonSet has all its pods ready in its newest form.
     Workload { kind: String, namespace: String, name: String },
+    /// A Node says that it is Ready.
+    Node { name: String },
     /// A BackupStorageLocation says Available.
     BackupLocation { namespace: String, name: String },
 }

@@ -141,6 +141,7 @@ fn ready_step(ready: &Ready, observed: &Cluster, before: &[Step]) -> Option<Step
     let (kind, namespace, name) = match ready {
         Ready::Crd { name } => ("CustomResourceDefinition", None, name),
         Ready::Workload { kind, namespace, name } => (kind.as_str(), Some(namespace.as_str()), name),
+        Ready::Node { name } => ("Node", None, name),
         Ready::BackupLocation { namespace, name } => {
             ("BackupStorageLocation", Some(namespace.as_str()), name)
         }

@@ -23,6 +23,12 @@ pub struct Fault {
     /// The call is refused with this text, as a server that is overloaded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// For Kubernetes: refused with this HTTP status, and the error as the server's message, instead of by a proxy's 503.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<u16>,
+    /// The refusal asks to be left alone for so long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after: Option<Duration>,
     /// The call is answered this much later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delay: Option<Duration>,
@@ -83,6 +89,8 @@ mod tests {
             times,
             after,
             error,
+            code: None,
+            retry_after: None,
             delay: None,
             drop_after_acting: false,
             reset: false,

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::faults::Fault;
 use super::host::Speed;
-use super::machine::Extension;
 use super::machine::disks::{Contents, Disk, Partition};
+use super::machine::{Etcd, Extension};
 use super::object_store::ObjectStore;
 use crate::error::{Error, Result};
 use crate::intent::Size;
@@ -76,6 +76,9 @@ pub struct Machine {
     /// How far its clock is ahead of its time server's, such as `-7s`.
     #[serde(default)]
     pub clock: SignedDuration,
+    /// `running`, `stopped`, or the alarm it has raised: `nospace`, `corrupt`.
+    #[serde(default)]
+    pub etcd: Etcd,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,6 +143,7 @@ impl Scenario {
             taint: None,
             extensions: Vec::new(),
             clock: SignedDuration::ZERO,
+            etcd: Etcd::default(),
         };
         Self {
             seed: 0,

@@ -60,6 +60,7 @@ impl World {
             machine.taint.clone_from(&wanted.taint);
             machine.extensions.clone_from(&wanted.extensions);
             machine.clock = wanted.clock;
+            machine.etcd = wanted.etcd;
             machine.host.name = name;
             machine.host.hidden = wanted.hidden.iter().cloned().collect();
             if machine.active.is_some() {

@@ -1,12 +1,13 @@
 //! Adapter to the Talos machine API: gRPC over mutual TLS, one call per node.
 //!
-//! [`config`] finds the credentials, [`connect`] carries the bytes, [`client`] and [`calls`] make the calls,
+//! [`config`] finds the credentials, [`connect`] carries the bytes, [`client`], [`calls`] and [`etcd`] make the calls,
 //! [`resources`] reads what comes back.
 
 pub mod calls;
 pub mod client;
 pub mod config;
 pub mod connect;
+mod etcd;
 mod fault;
 mod insecure;
 pub mod resources;

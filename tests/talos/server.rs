@@ -134,6 +134,24 @@ impl MachineService for Machine {
         Err(Status::unimplemented("unknown method Dmesg"))
     }
 
+    async fn etcd_member_list(
+        &self,
+        _: Request<machine::EtcdMemberListRequest>,
+    ) -> Result<Response<machine::EtcdMemberListResponse>, Status> {
+        Err(Status::unimplemented("unknown method EtcdMemberList"))
+    }
+
+    async fn etcd_status(&self, _: Request<()>) -> Result<Response<machine::EtcdStatusResponse>, Status> {
+        Err(Status::unimplemented("unknown method EtcdStatus"))
+    }
+
+    async fn etcd_alarm_list(
+        &self,
+        _: Request<()>,
+    ) -> Result<Response<machine::EtcdAlarmListResponse>, Status> {
+        Err(Status::unimplemented("unknown method EtcdAlarmList"))
+    }
+
     async fn reboot(
         &self,
         _: Request<machine::RebootRequest>,

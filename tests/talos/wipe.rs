@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use nodeprep::apply::{self, Journal, Parallel, World};
 use nodeprep::error::{Error, Kind};
 use nodeprep::event::{Event, Events, What};
+use nodeprep::intent::Deadlines;
 use nodeprep::observe::nodes::observe_all;
 use nodeprep::plan::wipe::{Asked, find, plan};
 use nodeprep::plan::{Action, AwaitVolume, Plan, Risk, Saved, Step};
@@ -84,6 +85,7 @@ async fn carried_out(plan: &Plan, machine: Machine) -> Ran {
         lost: None,
         parallel: Parallel::default(),
         keep_going: false,
+        deadlines: Deadlines::default(),
     };
     let seen = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&seen);

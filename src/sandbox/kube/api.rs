@@ -184,6 +184,7 @@ impl Api {
             }
             ("GET", None, _) => call.list(),
             ("POST", None, _) => call.create(),
+            ("POST", Some(_), "eviction") => call.evict(),
             ("PUT", Some(_), _) => call.replace(),
             ("PATCH", Some(_), _) => call.patch(),
             ("DELETE", Some(_), _) => call.delete(),

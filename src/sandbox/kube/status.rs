@@ -71,6 +71,21 @@ fn refusal(code: u16, reason: &str, message: String, details: Option<Value>) -> 
     Refusal { code, body }
 }
 
+/// A refusal that a scenario stages.
+pub fn staged(code: u16, message: &str) -> Refusal {
+    let reason = match code {
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        409 => "Conflict",
+        429 => "TooManyRequests",
+        500 => "InternalError",
+        503 => "ServiceUnavailable",
+        504 => "Timeout",
+        _ => "",
+    };
+    refusal(code, reason, message.to_owned(), None)
+}
+
 pub fn not_found(at: &Subject<'_>) -> Refusal {
     refusal(404, "NotFound", format!("{} not found", at.title()), Some(Value::Object(at.details())))
 }

@@ -243,6 +243,14 @@ impl Call<'_> {
         )))
     }
 
+    /// As a delete: there are no disruption budgets here.
+    pub(super) fn evict(&mut self) -> Result<Reply, Refusal> {
+        self.delete()?;
+        let done =
+            json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
+        Ok(Reply::Json(201, done))
+    }
+
     pub(super) fn delete(&mut self) -> Result<Reply, Refusal> {
         let mut object = self.found()?;
         let name = self.name();

@@ -19,6 +19,7 @@ use self::disks::Disk;
 pub use self::install::has_maintenance_service;
 use self::resources::Published;
 use super::host::{FileSystem, Host};
+use super::scenario::fingerprint;
 use super::timers::Timers;
 
 /// How a configuration is applied.
@@ -64,6 +65,9 @@ pub struct Machine {
     pub extensions: Vec<Extension>,
     /// How far its clock is ahead of its time server's.
     pub clock: SignedDuration,
+    pub etcd: Etcd,
+    /// How often it was booted again.
+    pub boots: u64,
     /// Its kubelet was started, and is about to register the Node object.
     pub registers: bool,
     /// What it knows of its Node object.
@@ -84,6 +88,19 @@ pub struct Machine {
 pub struct Extension {
     pub name: String,
     pub version: String,
+}
+
+/// How a control plane's etcd is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Etcd {
+    #[default]
+    Running,
+    /// It waits for something, such as the cluster's bootstrap.
+    Stopped,
+    /// It runs, and has raised this alarm.
+    Nospace,
+    Corrupt,
 }
 
 /// A request to apply a configuration.
@@ -142,6 +159,8 @@ impl Machine {
             taint: None,
             extensions: Vec::new(),
             clock: SignedDuration::ZERO,
+            etcd: Etcd::default(),
+            boots: 0,
             registers: false,
             node: None,
             log: Vec::new(),
@@ -178,6 +197,20 @@ impl Machine {
     /// What its clock says at this time.
     pub fn time(&self, now: Timestamp) -> Timestamp {
         now.saturating_add(self.clock).unwrap_or(now)
+    }
+
+    /// Whether a service of this machine runs.
+    pub fn runs(&self, service: &str) -> bool {
+        service != "etcd" || self.etcd != Etcd::Stopped
+    }
+
+    /// What the kernel calls this boot.
+    pub fn boot_id(&self) -> String {
+        let [high, low] =
+            ["a", "b"].map(|half| fingerprint(&format!("{}/{}/{half}", self.address, self.boots)));
+        let text = format!("{high:016x}{low:016x}");
+        let (a, b, c, d, e) = (&text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..]);
+        format!("{a}-{b}-{c}-{d}-{e}\n")
     }
 
     pub fn system_disk(&self) -> Option<&Disk> {
@@ -337,6 +370,7 @@ impl Machine {
 
     fn boot(&mut self) {
         self.rebooting = false;
+        self.boots += 1;
         self.applying = false;
         self.before_try = None;
         self.active = self.persistent.clone();

@@ -301,11 +301,10 @@ fn about(machine: &Machine, put: Put<'_>) {
     let status = json!({"ready": !machine.rebooting, "unmetConditions": []});
     put("MachineStatuses.runtime.talos.dev", "machine", json!({"stage": stage, "status": status}));
     for service in services(machine) {
-        put(
-            "Services.v1alpha1.talos.dev",
-            service,
-            json!({"running": true, "healthy": true, "unknown": false}),
-        );
+        put("Services.v1alpha1.talos.dev", service, {
+            let runs = machine.runs(service);
+            json!({"running": runs, "healthy": runs, "unknown": !runs})
+        });
     }
     let kind = match (&machine.active, machine.controlplane) {
         (None, _) => "unknown",

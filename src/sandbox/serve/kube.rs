@@ -11,7 +11,7 @@ use futures::stream;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Bytes, Frame, Incoming};
-use hyper::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
+use hyper::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use serde_json::{Value, json};
@@ -20,10 +20,12 @@ use tokio::time::Instant;
 use super::pki::{Authority, Client};
 use super::{Peer, Upset, listen};
 use crate::error::Result;
+use crate::intent;
 use crate::sandbox::fleet::{Change, Fleet};
 use crate::sandbox::kube::api::{self, Reply, Watch};
 use crate::sandbox::kube::object::time;
 use crate::sandbox::kube::route::query;
+use crate::sandbox::kube::status;
 
 /// A watch says that it lives at least this often.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(10);
@@ -83,7 +85,7 @@ async fn answer(fleet: Arc<Fleet>, request: Request<Incoming>) -> Result<Respons
             let limit = limit.get("timeoutSeconds").and_then(|seconds| seconds.parse().ok());
             stream_of(fleet, watch, limit.map_or(LONGEST_WATCH, Duration::from_secs))
         }
-        Err(Upset::Error(error)) => text(503, "text/plain; charset=utf-8", error),
+        Err(Upset::Error { text: message, code, retry_after }) => upset(message, code, retry_after),
         // The connection is gone before this answer is.
         Err(Upset::Cut) => std::future::pending().await,
     })
@@ -107,6 +109,18 @@ async fn carried_out(fleet: &Fleet, peer: &Peer, asked: &api::Request) -> Result
     fleet.acted(&call).await;
     peer.after(fault.as_ref())?;
     Ok(reply)
+}
+
+/// A refusal of the server itself; without a code it is a proxy's, which knows no objects.
+fn upset(message: String, code: Option<u16>, retry_after: Option<intent::Duration>) -> Response<Body> {
+    let mut response = match code {
+        None => text(503, "text/plain; charset=utf-8", message),
+        Some(code) => text(code, "application/json", status::staged(code, &message).body.to_string()),
+    };
+    if let Some(after) = retry_after {
+        response.headers_mut().insert(RETRY_AFTER, after.0.into());
+    }
+    response
 }
 
 fn text(code: u16, kind: &str, body: String) -> Response<Body> {

@@ -23,6 +23,7 @@ use self::network::Network;
 use super::faults::Fault;
 use crate::dial::Io;
 use crate::error::{Error, Result};
+use crate::intent::Duration;
 
 /// Who asks, and a way to end the connection.
 #[derive(Debug, Clone, Default)]
@@ -35,8 +36,8 @@ pub struct Peer {
 /// Why a call is not answered as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Upset {
-    /// The server says so.
-    Error(String),
+    /// The server says so, with an HTTP status where it speaks HTTP, and may ask to be left alone for a while.
+    Error { text: String, code: Option<u16>, retry_after: Option<Duration> },
     /// The connection ends.
     Cut,
 }
@@ -54,7 +55,8 @@ impl Peer {
         if fault.reset {
             return Err(self.cut());
         }
-        fault.error.clone().map_or(Ok(()), |text| Err(Upset::Error(text)))
+        let Fault { code, retry_after, .. } = *fault;
+        fault.error.clone().map_or(Ok(()), |text| Err(Upset::Error { text, code, retry_after }))
     }
 
     /// What a fault does once the call was carried out.

@@ -25,6 +25,9 @@ macro_rules! replies {
 
 replies!(
     machine::ApplyConfiguration,
+    machine::EtcdAlarm,
+    machine::EtcdMembers,
+    machine::EtcdStatus,
     machine::Mounts,
     machine::Reboot,
     machine::ServiceList,

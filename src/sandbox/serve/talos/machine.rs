@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tonic::{Request, Response, Status};
 
-use super::{Api, Caller, Replies, found, gone, refused, wire_time};
+use super::{Api, Caller, Replies, etcd, found, gone, refused, wire_time};
 use crate::sandbox::fleet::Change;
 use crate::sandbox::machine::resources::services;
 use crate::sandbox::machine::{Apply, Machine};
@@ -80,11 +80,39 @@ impl MachineService for Api {
     ) -> Result<Response<wire::ServiceListResponse>, Status> {
         let caller = self.caller(&request, "ServiceList")?;
         let list = |world: &mut World, now: Timestamp, address: &str| {
-            let services = services(found(world, address)?).iter().map(|id| service(id, now)).collect();
+            let machine = found(world, address)?;
+            let services = services(machine).iter().map(|id| service(machine, id, now)).collect();
             Ok(wire::ServiceList { metadata: None, services })
         };
         let messages = self.each(&caller, "ServiceList", list).await?;
         Ok(Response::new(wire::ServiceListResponse { messages }))
+    }
+
+    async fn etcd_member_list(
+        &self,
+        request: Request<wire::EtcdMemberListRequest>,
+    ) -> Result<Response<wire::EtcdMemberListResponse>, Status> {
+        let caller = self.caller(&request, "EtcdMemberList")?;
+        let members = |world: &mut World, _: Timestamp, address: &str| etcd::members(world, address);
+        let messages = self.each(&caller, "EtcdMemberList", members).await?;
+        Ok(Response::new(wire::EtcdMemberListResponse { messages }))
+    }
+
+    async fn etcd_status(&self, request: Request<()>) -> Result<Response<wire::EtcdStatusResponse>, Status> {
+        let caller = self.caller(&request, "EtcdStatus")?;
+        let status = |world: &mut World, _: Timestamp, address: &str| etcd::status(world, address);
+        let messages = self.each(&caller, "EtcdStatus", status).await?;
+        Ok(Response::new(wire::EtcdStatusResponse { messages }))
+    }
+
+    async fn etcd_alarm_list(
+        &self,
+        request: Request<()>,
+    ) -> Result<Response<wire::EtcdAlarmListResponse>, Status> {
+        let caller = self.caller(&request, "EtcdAlarmList")?;
+        let alarms = |world: &mut World, _: Timestamp, address: &str| etcd::alarms(world, address);
+        let messages = self.each(&caller, "EtcdAlarmList", alarms).await?;
+        Ok(Response::new(wire::EtcdAlarmListResponse { messages }))
     }
 
     async fn reboot(
@@ -109,6 +137,7 @@ impl MachineService for Api {
         let path = request.into_inner().path;
         let read = |machine: &Machine| match path.as_str() {
             "/proc/mounts" => Ok(mounts(machine)),
+            "/proc/sys/kernel/random/boot_id" => Ok(machine.boot_id()),
             "/system/state/config.yaml" => Ok(machine.persistent.clone().unwrap_or_default()),
             path => {
                 let mut records =
@@ -172,16 +201,18 @@ fn apply(
     })
 }
 
-fn service(id: &str, now: Timestamp) -> wire::ServiceInfo {
+fn service(machine: &Machine, id: &str, now: Timestamp) -> wire::ServiceInfo {
     let at = Some(wire_time(now));
-    let event = wire::ServiceEvent { msg: "Started".to_owned(), state: "Running".to_owned(), ts: at };
+    let runs = machine.runs(id);
+    let (state, msg) = if runs { ("Running", "Started") } else { ("Preparing", "Running pre state") };
+    let event = wire::ServiceEvent { msg: msg.to_owned(), state: state.to_owned(), ts: at };
     wire::ServiceInfo {
         id: id.to_owned(),
-        state: "Running".to_owned(),
+        state: state.to_owned(),
         events: Some(wire::ServiceEvents { events: vec![event] }),
         health: Some(wire::ServiceHealth {
-            unknown: false,
-            healthy: true,
+            unknown: !runs,
+            healthy: runs,
             last_message: String::new(),
             last_change: at,
         }),

@@ -2,6 +2,7 @@
 //! endpoint, which finds the machine by the metadata of each call as a control-plane node does.
 
 mod each;
+mod etcd;
 mod health;
 mod machine;
 mod maintenance;
@@ -125,7 +126,7 @@ impl Upset {
     /// What is answered; nothing, when the connection ends.
     async fn status(self) -> Status {
         match self {
-            Self::Error(text) => Status::unavailable(text),
+            Self::Error { text, .. } => Status::unavailable(text),
             Self::Cut => std::future::pending().await,
         }
     }

@@ -1,0 +1,74 @@
+//! A reboot that a machine config brings about: the node's pods leave before it, and it takes new ones after it.
+
+use std::future::Future;
+
+use super::World;
+use super::node::await_open;
+use crate::cluster::Cluster;
+use crate::error::{Error, Result};
+use crate::event::Events;
+use crate::plan::Ready;
+use crate::talos::Node;
+use crate::talos::resources::{MachineStatus, Nodename, id};
+
+/// What is another one after each boot (as talosctl tells that a node has rebooted).
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// Drains the node, does what makes it reboot, and waits until it is back; it is uncordoned whatever comes of it.
+pub(super) async fn around(
+    world: &World,
+    node: &Node,
+    events: &Events,
+    write: impl Future<Output = Result<()>>,
+) -> Result<()> {
+    let boot = boot_id(node).await?;
+    let Some((cluster, name)) = member(world, node).await? else {
+        write.await?;
+        return await_boot(world, node, &boot, events).await;
+    };
+    let ours = cluster.cordon(&name).await?;
+    let done = async {
+        cluster.drain(&name, world.deadlines.drain.std(), events).await?;
+        write.await?;
+        await_boot(world, node, &boot, events).await?;
+        let ready = Ready::Node { name: name.clone() };
+        cluster.await_ready(&ready, events, world.deadlines.reboot.std()).await
+    };
+    let done = done.await;
+    if ours && let Err(error) = cluster.uncordon(&name).await {
+        events.warn(format!("node {name} is still cordoned: {}", error.what));
+        // Where it failed before, that is what there is to say.
+        return done.and(Err(error.hint(format!("kubectl uncordon {name}"))));
+    }
+    done
+}
+
+/// The cluster's name of the node, once it is one of its nodes.
+async fn member<'a>(world: &'a World, node: &Node) -> Result<Option<(&'a Cluster, String)>> {
+    let Some(cluster) = &world.cluster else { return Ok(None) };
+    let Some(found) = node.spec::<Nodename>(id::NODENAME).await? else { return Ok(None) };
+    let name = found.spec.nodename;
+    Ok(cluster.get("v1", "Node", None, &name).await?.map(|_| (cluster, name)))
+}
+
+async fn boot_id(node: &Node) -> Result<Vec<u8>> {
+    let missing = || Error::failed(format!("{}: has no {BOOT_ID}", node.address()));
+    node.read(BOOT_ID, 64).await?.ok_or_else(missing)
+}
+
+async fn await_boot(world: &World, node: &Node, before: &[u8], events: &Events) -> Result<()> {
+    let within = world.deadlines.reboot.std();
+    let check = async || {
+        let why = match node.spec::<MachineStatus>(id::MACHINE).await? {
+            _ if boot_id(node).await? == before => Some("it has not gone down yet".to_owned()),
+            Some(status) if status.spec.status.ready => None,
+            Some(status) => Some(format!("it is {}", status.spec.stage)),
+            None => Some("it does not say how it is yet".to_owned()),
+        };
+        Ok(why.map(|why| ("the node to reboot".to_owned(), why)))
+    };
+    await_open::<MachineStatus>(node, within, events, check).await.map_err(|(_, last)| {
+        Error::failed(format!("{}: did not come back within {}s: {last}", node.address(), within.as_secs()))
+            .hint("its console shows more; run this again when it is back")
+    })
+}

@@ -1,0 +1,213 @@
+//! Control planes are touched only while etcd is well; a node that reboots is drained before and uncordoned after.
+
+use std::time::Duration;
+
+use nodeprep::apply::World;
+use nodeprep::error::Kind;
+use nodeprep::plan::{Action, ApplyConfig, Plan, Ready};
+use nodeprep::sandbox::fleet::Call;
+use nodeprep::sandbox::scenario::Scenario;
+use nodeprep::talos::client::Mode;
+use nodeprep::talos::resources::{MachineConfig, id};
+use secrecy::ExposeSecret;
+use serde_json::json;
+
+use crate::fleet::{Session, paused};
+
+async fn session(scenario: &str) -> Session {
+    Session::start(&Scenario::parse("s.yaml", scenario).unwrap()).await
+}
+
+/// The steps of nodes alone, whose configs now also hold what Talos reboots for.
+fn rebooting(mut plan: Plan) -> Plan {
+    plan.steps.retain(|step| step.action.is_of_node());
+    for step in &mut plan.steps {
+        if let Action::ApplyConfig(work) = &mut step.action {
+            work.config =
+                work.config.expose_secret().replacen("machine:\n", "machine:\n    files: []\n", 1).into();
+        }
+    }
+    plan
+}
+
+/// The machines that a config was really sent to.
+fn applied(calls: &[Call]) -> Vec<&str> {
+    let wrote = |call: &&Call| {
+        call.call == "ApplyConfiguration" && call.change.as_ref().is_some_and(|asked| !asked.dry)
+    };
+    calls.iter().filter(wrote).map(|call| call.place.as_str()).collect()
+}
+
+#[test]
+fn control_planes_have_their_turn_only_while_etcd_is_well() {
+    for (etcd, reboot, expected, why) in [
+        (["running", "running", "running"], false, 3, ""),
+        (["running", "running", "running"], true, 3, ""),
+        (["stopped", "running", "running"], false, 0, "etcd does not run, it is Preparing"),
+        (["running", "stopped", "running"], false, 1, "10.5.0.3: etcd does not run"),
+        (
+            ["running", "stopped", "running"],
+            true,
+            0,
+            "etcd has 1 of 3 members without this node, and its quorum is 2",
+        ),
+        (["running", "stopped", "stopped"], false, 0, "no leader"),
+        (["running", "nospace", "running"], false, 0, "etcd has the alarm NOSPACE on talos-2"),
+        (["running", "running", "corrupt"], true, 0, "etcd has the alarm CORRUPT on talos-3"),
+    ] {
+        paused(async {
+            let machines = etcd.map(|etcd| format!("{{role: controlplane, etcd: {etcd}}}")).join(", ");
+            let session = session(&format!("machines: [{machines}]")).await;
+            let (plan, world) = session.plan().await.unwrap();
+            let (plan, mode) = match reboot {
+                true => (rebooting(plan), Mode::Auto),
+                false => (plan, Mode::NoReboot),
+            };
+            session.fleet.calls();
+            let done = session.carry_out(&plan, &World { mode, ..world }).await;
+            let calls = session.fleet.calls();
+            assert_eq!(applied(&calls).len(), expected, "{etcd:?}, reboot {reboot}: {done:?}");
+            match done {
+                Ok(()) => assert_eq!(why, ""),
+                Err(error) => {
+                    assert!(!why.is_empty() && error.what.contains(why), "{etcd:?}: {error}");
+                    assert_eq!(error.kind, Kind::Refused, "{error}");
+                }
+            }
+        });
+    }
+}
+
+#[test]
+fn before_the_cluster_is_bootstrapped_there_is_no_etcd_to_keep() {
+    paused(async {
+        let session = session("machines: [{role: controlplane, etcd: stopped}]").await;
+        let (mut plan, world) = session.plan().await.unwrap();
+        plan.steps.retain(|step| step.action.is_of_node());
+        session.carry_out(&plan, &World { cluster: None, ..world }).await.unwrap();
+    });
+}
+
+/// What was asked of the cluster about a node and its pods, in order, without what only reads.
+fn moves(calls: &[Call]) -> Vec<String> {
+    let asked = calls.iter().filter(|call| {
+        call.call.starts_with("PATCH /api/v1/nodes/")
+            || call.call.ends_with("/eviction")
+            || (call.call == "ApplyConfiguration" && call.change.as_ref().is_some_and(|asked| !asked.dry))
+    });
+    asked
+        .map(|call| {
+            let body = call.change.as_ref().map_or("", |asked| asked.body.as_str());
+            let pod = call.call.split('/').nth(6).unwrap_or_default();
+            match call.call.as_str() {
+                "ApplyConfiguration" => "apply".to_owned(),
+                path if path.ends_with("/eviction") => {
+                    format!("evict {}", pod.split('-').next().unwrap_or_default())
+                }
+                _ if body.contains("true") => "cordon".to_owned(),
+                _ => "uncordon".to_owned(),
+            }
+        })
+        .collect()
+}
+
+/// A worker with a Deployment's pod on it, and what is made of a reboot there.
+async fn reboot(faults: &str) -> (Session, Vec<String>, Result<(), nodeprep::error::Error>) {
+    let machines = "{role: controlplane}, {role: worker}";
+    let session = session(&format!("machines: [{machines}]\nfaults: [{faults}]")).await;
+    let (mut plan, world) = session.plan().await.unwrap();
+    session.carry_out(&plan, &world).await.unwrap();
+    let (talos, cluster) = (world.talos.clone().unwrap(), world.cluster.clone().unwrap());
+    let labels = json!({"app": "web"});
+    let deployment = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "default"},
+        "spec": {"selector": {"matchLabels": labels}, "template": {
+            "metadata": {"labels": labels},
+            "spec": {
+                "containers": [{"name": "web", "image": "registry.k8s.io/pause:3.10"}],
+                "nodeSelector": {"kubernetes.io/hostname": "talos-2"},
+            },
+        }},
+    });
+    cluster.apply(&deployment, false, false).await.unwrap();
+    let ready =
+        Ready::Workload { kind: "Deployment".into(), namespace: "default".into(), name: "web".into() };
+    cluster.await_ready(&ready, &session.events, Duration::from_secs(60)).await.unwrap();
+    let node = talos.node("10.5.0.3").unwrap();
+    let config = node.spec::<MachineConfig>(id::ACTIVE_CONFIG).await.unwrap().unwrap();
+    let files = config.spec.0.expose_secret().replacen("machine:\n", "machine:\n    files: []\n", 1);
+    let work = ApplyConfig {
+        address: "10.5.0.3".into(),
+        control_plane: false,
+        base_version: config.version,
+        config: files.into(),
+        volumes: Vec::new(),
+        labels: Vec::new(),
+        disks: Vec::new(),
+    };
+    plan.steps.truncate(1);
+    plan.steps[0].target = "10.5.0.3".into();
+    plan.steps[0].action = Action::ApplyConfig(work);
+    session.fleet.calls();
+    let done = session.carry_out(&plan, &World { mode: Mode::Auto, ..world }).await;
+    let moved = moves(&session.fleet.calls());
+    (session, moved, done)
+}
+
+fn cordoned(session: &Session) -> bool {
+    let world = session.fleet.look();
+    let nodes: Vec<_> = world.api.store.list("/nodes", "").collect();
+    nodes.iter().any(|(_, node)| node["spec"]["unschedulable"] == true)
+}
+
+#[test]
+fn a_node_that_reboots_is_drained_before_and_uncordoned_after() {
+    paused(async {
+        let (session, moved, done) = reboot("").await;
+        done.unwrap();
+        assert_eq!(moved, ["cordon", "evict web", "evict velero", "apply", "uncordon"]);
+        assert!(!cordoned(&session) && session.fleet.look().machines["10.5.0.3"].boots == 1);
+    });
+}
+
+#[test]
+fn a_disruption_budget_is_waited_for_and_a_node_that_is_not_drained_does_not_reboot() {
+    let budget = "error: Cannot evict pod as it would violate the pod's disruption budget., code: 429";
+    for (times, evictions, boots) in [(", times: 3", 4, 1), ("", 101, 0)] {
+        paused(async {
+            let call = "POST /api/v1/namespaces/default/pods/*";
+            let fault = format!("{{where: kubernetes, call: '{call}', {budget}{times}}}");
+            let (session, moved, done) = reboot(&fault).await;
+            assert_eq!(moved.iter().filter(|one| *one == "evict web").count(), evictions, "{moved:?}");
+            assert_eq!(moved.last().unwrap(), "uncordon");
+            assert!(!cordoned(&session));
+            assert_eq!(session.fleet.look().machines["10.5.0.3"].boots, boots);
+            if boots == 0 {
+                let error = done.unwrap_err();
+                assert!(
+                    error.what.contains("not drained within 300s")
+                        && error.what.contains("disruption budget"),
+                    "{error}"
+                );
+            }
+        });
+    }
+}
+
+#[test]
+fn what_a_killed_run_left_cordoned_is_uncordoned_and_what_others_cordoned_is_not() {
+    paused(async {
+        let session = session("machines: [{role: controlplane}, {role: worker}]").await;
+        let cluster = session.cluster().await.unwrap();
+        assert!(cluster.cordon("talos-1").await.unwrap(), "ours");
+        assert!(cluster.cordon("talos-1").await.unwrap(), "ours still, in another run");
+        session.fleet.act(|world, _| {
+            let body = json!({"spec": {"unschedulable": true}});
+            world.api.make_as("kubectl", "PATCH", "/api/v1/nodes/talos-2", &body, "2026-01-01T00:00:00Z");
+        });
+        assert!(!cluster.cordon("talos-2").await.unwrap(), "another's");
+        assert_eq!(cluster.uncordon_left().await.unwrap(), ["talos-1"]);
+        assert!(cordoned(&session), "the other one");
+        assert!(cluster.uncordon_left().await.unwrap().is_empty());
+    });
+}
