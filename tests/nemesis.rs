@@ -2,6 +2,7 @@
 //! and once nothing goes wrong any more the next run converges. One that fails is repeated by
 //! `NODEPREP_SEED=N cargo test --test all nemesis`; `NODEPREP_SEEDS=N` runs so many.
 
+use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -128,12 +129,19 @@ async fn law_1(session: &Session) -> Result<(), String> {
 fn whatever_goes_wrong_a_run_converges_or_stops_with_a_true_reason() {
     let set = |key: &str| std::env::var(key).ok().map(|value| value.parse::<u64>().unwrap());
     let seeds = set("NODEPREP_SEED").map_or(0..set("NODEPREP_SEEDS").unwrap_or(SEEDS), |seed| seed..seed + 1);
-    let mut wrong = Vec::new();
-    for seed in seeds {
-        if let Err(why) = paused(survives(seed)) {
-            let text = schedule(&mut StdRng::seed_from_u64(seed));
-            wrong.push(format!("NODEPREP_SEED={seed}: {why}\n{text}"));
+    let (seeds, wrong) = (Mutex::new(seeds), Mutex::new(Vec::new()));
+    let next = || seeds.lock().unwrap().next();
+    let work = || {
+        while let Some(seed) = next() {
+            if let Err(why) = paused(survives(seed)) {
+                let text = schedule(&mut StdRng::seed_from_u64(seed));
+                wrong.lock().unwrap().push(format!("NODEPREP_SEED={seed}: {why}\n{text}"));
+            }
         }
-    }
+    };
+    std::thread::scope(|scope| {
+        (0..std::thread::available_parallelism().unwrap().get()).for_each(|_| drop(scope.spawn(work)));
+    });
+    let wrong = wrong.into_inner().unwrap();
     assert!(wrong.is_empty(), "{} schedules:\n{}", wrong.len(), wrong.join("\n"));
 }

@@ -340,9 +340,9 @@ fn right_before_the_wipe_the_disk_is_found_again_whatever_its_name() {
     });
     assert_eq!(wiped.expect("wiped"), Now::Wiped);
     let half = then(&|facts| facts.discovered.retain(|found| found.id != "nvme2n1p2"));
-    assert_eq!(half.expect("half"), Now::Other);
+    assert!(matches!(half.expect("half"), Now::Other(_)));
     let written = then(&|facts| facts.discovered.push(part("nvme2n1", 3, "new")));
-    assert_eq!(written.expect("written"), Now::Other);
+    assert!(matches!(written.expect("written"), Now::Other(_)));
 
     for (name, result) in [
         ("gone", then(&|facts| facts.disks.retain(|disk| disk.id != "nvme2n1"))),

@@ -62,7 +62,7 @@ async fn served(
     let address = serve(&fleet, authority, 0).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("kubeconfig");
-    let text = kubeconfig(address, authority, &of_client.client("system:masters").unwrap());
+    let text = kubeconfig(address, authority, &of_client.client("system:masters", 365).unwrap());
     std::fs::write(&path, text.to_string()).unwrap();
     (fleet, Cluster::connect(Some(&path), None, &nodeprep::dial::tcp()).await)
 }

@@ -98,6 +98,7 @@ fn redacted(text: &str, folder: &Path) -> String {
     static RULES: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         let rules = [
             (r"\d{4}-\d\d-\d\dT[0-9:.]+Z", "<time>"),
+            (r"\d{4}-\d\d-\d\d, \d+ days ago", "<date>"),
             (r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "<uid>"),
             (r"127\.0\.0\.1:\d+", "<address>"),
             (r"the connection broke: .*", "the connection broke: <how>"),

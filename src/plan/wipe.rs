@@ -64,8 +64,8 @@ pub enum Now {
     /// As the plan saw it. The devices in the order in which they are wiped, and whether each is a partition that is
     /// taken out of its table then: a file system that stayed would be adopted by the next partition at its place.
     Same(Vec<(String, bool)>),
-    /// Neither: a part of it was wiped, or it was written to.
-    Other,
+    /// Neither: a part of it was wiped, or it was written to. The devices that there are now.
+    Other(Vec<(String, bool)>),
 }
 
 /// Finds what is asked for, and refuses what must not be wiped whatever token is given.
@@ -155,17 +155,15 @@ pub fn look(wipe: &Wipe, disks: &[Disk]) -> Result<Now> {
     if let Some(use_of) = use_of(disk, None) {
         return Err(refused(format!("{} is in use: {use_of}", wipe.what)));
     }
-    if contents(disk) != wipe.contents {
-        return Ok(Now::Other);
-    }
-    Ok(Now::Same(match wipe.partition.as_ref().and_then(partition) {
+    let devices = match wipe.partition.as_ref().and_then(partition) {
         Some(part) => vec![(part.id.clone(), true)],
         None => {
             // Only Talos' own look tells the size of a partition, and it reads no table but a GPT.
             let parts = disk.partitions.iter().map(|part| (part.id.clone(), part.size > 0));
             parts.chain([(disk.id.clone(), false)]).collect()
         }
-    }))
+    };
+    Ok(if contents(disk) == wipe.contents { Now::Same(devices) } else { Now::Other(devices) })
 }
 
 /// The disks that are named, each with its node.

@@ -168,7 +168,9 @@ async fn publish(folder: &Path, fleet: &Arc<Fleet>) -> Result<Vec<(String, Socke
         let found = world.machines.values().filter(|machine| machine.active.is_some() == configured);
         found.map(|machine| machine.address.clone()).collect()
     };
-    let config = talos::talosconfig(address, &machines(true), &talos_ca, &talos_ca.client(talos::ADMIN)?);
+    let days = fleet.look().certificate_days;
+    let client = talos_ca.client(talos::ADMIN, days)?;
+    let config = talos::talosconfig(address, &machines(true), &talos_ca, &client);
     saved::write(&folder.join("talosconfig"), config.to_string().as_bytes())?;
     let mut maintenance = Vec::new();
     for node in machines(false) {
@@ -178,7 +180,8 @@ async fn publish(folder: &Path, fleet: &Arc<Fleet>) -> Result<Vec<(String, Socke
     let lines: String = maintenance.iter().map(|(node, address)| format!("{node}: {address}\n")).collect();
     saved::write(&folder.join("maintenance.yaml"), [MAINTENANCE, &lines].concat().as_bytes())?;
     let address = kubernetes::serve(fleet, &kubernetes_ca, 0).await?;
-    let config = kubernetes::kubeconfig(address, &kubernetes_ca, &kubernetes_ca.client("system:masters")?);
+    let config =
+        kubernetes::kubeconfig(address, &kubernetes_ca, &kubernetes_ca.client("system:masters", days)?);
     saved::write(&folder.join("kubeconfig"), config.to_string().as_bytes())?;
     Ok(maintenance)
 }

@@ -23,6 +23,7 @@ pub(super) struct Saved {
     pub(super) timers: Timers,
     pub(super) faults: Faults,
     pub(super) store: ObjectStore,
+    pub(super) certificate_days: i32,
 }
 
 /// Takes the folder, which is made if it is not there; none while another process has it.

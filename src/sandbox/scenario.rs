@@ -29,6 +29,13 @@ pub struct Scenario {
     pub faults: Vec<Fault>,
     #[serde(default)]
     pub object_store: ObjectStore,
+    /// For how many days the certificates of talosconfig and kubeconfig are good; with a negative number they expired.
+    #[serde(default = "year")]
+    pub certificate_days: i32,
+}
+
+fn year() -> i32 {
+    365
 }
 
 fn one() -> f64 {
@@ -151,6 +158,7 @@ impl Scenario {
             machines: (0..machines).map(machine).collect(),
             faults: Vec::new(),
             object_store: ObjectStore::default(),
+            certificate_days: year(),
         }
     }
 

@@ -30,6 +30,8 @@ pub struct World {
     pub timers: Timers,
     pub faults: Faults,
     pub store: ObjectStore,
+    /// For how many days the clients' certificates are good, from when the sandbox starts; those of before are not.
+    pub certificate_days: i32,
     /// The revision when everything that was due had been done; none when machines were touched since.
     settled: Option<u64>,
 }
@@ -48,6 +50,7 @@ impl World {
             timers: Timers::at(scenario.speed),
             faults: Faults(scenario.faults.clone()),
             store: scenario.object_store.clone(),
+            certificate_days: scenario.certificate_days,
             settled: None,
         };
         for (index, wanted) in scenario.machines.iter().enumerate() {
@@ -166,6 +169,7 @@ impl World {
             timers: self.timers.clone(),
             faults: self.faults.clone(),
             store: self.store.clone(),
+            certificate_days: self.certificate_days,
         }
     }
 
@@ -177,6 +181,7 @@ impl World {
             timers: saved.timers,
             faults: saved.faults,
             store: saved.store,
+            certificate_days: saved.certificate_days,
             settled: None,
         }
     }

@@ -27,21 +27,21 @@ pub struct Device {
 
 impl Node {
     pub async fn version(&self) -> Result<machine::Version> {
-        let mut client = self.machine();
-        let reply = self.unary(async move { client.version(self.request(())).await }).await?;
+        let call = || async { self.machine().version(self.request(())).await };
+        let reply = self.reading(call).await?;
         self.only(reply.messages, |message| message.metadata.as_ref())
     }
 
     /// Mounted file systems with their size and free space in bytes.
     pub async fn mounts(&self) -> Result<Vec<machine::MountStat>> {
-        let mut client = self.machine();
-        let reply = self.unary(async move { client.mounts(self.request(())).await }).await?;
+        let call = || async { self.machine().mounts(self.request(())).await };
+        let reply = self.reading(call).await?;
         Ok(self.only(reply.messages, |message| message.metadata.as_ref())?.stats)
     }
 
     pub async fn services(&self) -> Result<Vec<machine::ServiceInfo>> {
-        let mut client = self.machine();
-        let reply = self.unary(async move { client.service_list(self.request(())).await }).await?;
+        let call = || async { self.machine().service_list(self.request(())).await };
+        let reply = self.reading(call).await?;
         Ok(self.only(reply.messages, |message| message.metadata.as_ref())?.services)
     }
 
@@ -50,24 +50,8 @@ impl Node {
     /// # Errors
     /// `Kind::Failed` when it is longer than `most` bytes, or not a regular file.
     pub async fn read(&self, path: &str, most: usize) -> Result<Option<Vec<u8>>> {
-        let mut client = self.machine();
-        let request = self.request(machine::ReadRequest { path: path.into() });
-        let call = async move {
-            let mut chunks = client.read(request).await?.into_inner();
-            let mut bytes = Vec::new();
-            while let Some(chunk) = chunks.message().await? {
-                if let Some(metadata) = chunk.metadata.filter(|metadata| !metadata.error.is_empty()) {
-                    return Err(Status::unknown(metadata.error));
-                }
-                bytes.extend(chunk.bytes);
-                if bytes.len() > most {
-                    return Err(Status::out_of_range(format!("{path} is longer than {most} bytes")));
-                }
-            }
-            Ok(bytes)
-        };
-        let found = self.unary(async move {
-            match call.await {
+        let found = self.reading(|| async {
+            match self.bytes(path, most).await {
                 Err(status) if status.code() == Code::NotFound && status_is_theirs(&status) => Ok(None),
                 other => other.map(Some),
             }
@@ -76,10 +60,26 @@ impl Node {
         found.await
     }
 
+    async fn bytes(&self, path: &str, most: usize) -> Result<Vec<u8>, Status> {
+        let request = self.request(machine::ReadRequest { path: path.into() });
+        let mut chunks = self.machine().read(request).await?.into_inner();
+        let mut bytes = Vec::new();
+        while let Some(chunk) = chunks.message().await? {
+            if let Some(metadata) = chunk.metadata.filter(|metadata| !metadata.error.is_empty()) {
+                return Err(Status::unknown(metadata.error));
+            }
+            bytes.extend(chunk.bytes);
+            if bytes.len() > most {
+                return Err(Status::out_of_range(format!("{path} is longer than {most} bytes")));
+            }
+        }
+        Ok(bytes)
+    }
+
     /// The machine's clock beside that of its time server, which it asks for this; an error when that does not answer.
     pub async fn time(&self) -> Result<proto::time::Time> {
-        let mut client = TimeServiceClient::new(self.client.channel.clone());
-        let reply = self.unary(async move { client.time(self.request(())).await }).await?;
+        let client = || TimeServiceClient::new(self.client.channel.clone());
+        let reply = self.reading(|| async { client().time(self.request(())).await }).await?;
         self.only(reply.messages, |message| message.metadata.as_ref())
     }
 

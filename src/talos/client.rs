@@ -9,6 +9,7 @@ use futures::stream::{self, Stream, StreamExt};
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
 use secrecy::SecretString;
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{self, Channel, Uri};
@@ -19,7 +20,7 @@ use super::connect::{self, Connector, Endpoint};
 use super::resources::{Item, Resource, Spec};
 use super::{MAX_MESSAGE, fault, insecure};
 use crate::dial::{self, Dial};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::talos::proto::common::Metadata;
 use crate::talos::proto::cosi::resource as cosi;
 use crate::talos::proto::cosi::resource::state_client::StateClient;
@@ -28,6 +29,11 @@ use crate::talos::proto::machine::machine_service_client::MachineServiceClient;
 
 /// The mode a configuration was really applied in.
 pub use crate::talos::proto::machine::apply_configuration_request::Mode as AppliedMode;
+
+/// How long is waited before a read is made again, each time.
+const AGAIN: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1)];
+/// A machine that is away lets one wait for longer than this; it is not asked again.
+const AT_ONCE: Duration = Duration::from_secs(2);
 
 /// How calls are made.
 #[derive(Clone)]
@@ -243,14 +249,15 @@ impl Node {
             id: id.into(),
             options: Some(cosi::GetOptions {}),
         };
-        let mut client = self.state();
-        let request = self.request(message);
-        let reply = self.unary(async move {
-            match client.get(request).await {
-                Err(status) if status.code() == Code::NotFound && status_is_theirs(&status) => Ok(None),
-                other => other.map(|reply| Some(reply.into_inner())),
+        let reply = self.reading(|| {
+            let (mut client, request) = (self.state(), self.request(message.clone()));
+            async move {
+                match client.get(request).await {
+                    Err(status) if status.code() == Code::NotFound && status_is_theirs(&status) => Ok(None),
+                    other => other.map(|reply| Some(reply.into_inner())),
+                }
+                .map(Response::new)
             }
-            .map(Response::new)
         });
         Ok(reply.await?.and_then(|reply| reply.resource).map(Resource::from))
     }
@@ -262,17 +269,18 @@ impl Node {
             r#type: kind.into(),
             options: Some(cosi::ListOptions::default()),
         };
-        let mut client = self.state();
-        let request = self.request(message);
-        self.unary(async move {
-            let mut replies = client.list(request).await?.into_inner();
-            let mut resources = Vec::new();
-            while let Some(reply) = replies.message().await? {
-                resources.extend(reply.resource.map(Resource::from));
+        let listed = self.reading(|| {
+            let (mut client, request) = (self.state(), self.request(message.clone()));
+            async move {
+                let mut replies = client.list(request).await?.into_inner();
+                let mut resources = Vec::new();
+                while let Some(reply) = replies.message().await? {
+                    resources.extend(reply.resource.map(Resource::from));
+                }
+                Ok(Response::new(resources))
             }
-            Ok(Response::new(resources))
-        })
-        .await
+        });
+        listed.await
     }
 
     /// The one resource of a typed kind, decoded.
@@ -360,6 +368,23 @@ impl Node {
             request.metadata_mut().insert("node", self.key.clone());
         }
         request
+    }
+
+    /// A call that only reads: one that fails at once, as those of an API that flaps do, is made again.
+    pub(super) async fn reading<T, F>(&self, call: impl Fn() -> F) -> Result<T>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        for wait in AGAIN {
+            let began = Instant::now();
+            match self.unary(call()).await {
+                Err(error) if error.kind == Kind::Unavailable && began.elapsed() < AT_ONCE => {
+                    tokio::time::sleep(wait).await;
+                }
+                other => return other,
+            }
+        }
+        self.unary(call()).await
     }
 
     /// Awaits a call within the deadline and judges its failure.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -58,6 +59,13 @@ pub struct Machine {
     pub after_wipe: BTreeMap<String, BTreeMap<String, String>>,
     /// What goes wrong with a wipe.
     pub wipe_fault: WipeFault,
+    /// A wipe was asked for.
+    pub called: Arc<AtomicBool>,
+}
+
+/// As v1.11.5 said it.
+fn busy() -> Status {
+    Status::internal("failed to write GPT table: failed to delete partition 1: device or resource busy")
 }
 
 #[derive(Clone, Default)]
@@ -69,6 +77,10 @@ pub enum WipeFault {
     /// It is not carried out, and the reply is lost.
     LostBefore,
     Refuses(&'static str),
+    /// The first is carried out in part or not at all, and the kernel does not let go of a partition.
+    BusyOnce,
+    /// It is carried out, and the kernel does not let go of a partition.
+    BusyAfter,
 }
 
 impl Machine {
@@ -229,7 +241,8 @@ impl StorageService for Machine {
         match self.wipe_fault {
             WipeFault::Refuses(text) => return Err(Status::failed_precondition(text)),
             WipeFault::LostBefore => return Err(Status::unavailable("the connection broke")),
-            WipeFault::None | WipeFault::LostAfter => {}
+            WipeFault::BusyOnce if !self.called.swap(true, Ordering::Relaxed) => return Err(busy()),
+            WipeFault::None | WipeFault::LostAfter | WipeFault::BusyOnce | WipeFault::BusyAfter => {}
         }
         let describe = |device: &BlockDeviceWipeDescriptor| {
             assert!(
@@ -243,6 +256,7 @@ impl StorageService for Machine {
         self.wipes.lock().unwrap().push(devices.join(" "));
         match self.wipe_fault {
             WipeFault::LostAfter => Err(Status::unavailable("the connection broke")),
+            WipeFault::BusyAfter => Err(busy()),
             _ => Ok(Response::new(BlockDeviceWipeResponse { messages: vec![BlockDeviceWipe::default()] })),
         }
     }

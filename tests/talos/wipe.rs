@@ -136,6 +136,16 @@ async fn a_lost_reply_is_settled_by_looking() {
 }
 
 #[tokio::test]
+async fn a_partition_that_the_kernel_does_not_let_go_of_is_looked_at_and_wiped_again() {
+    let with = |wipe_fault| Machine { wipe_fault, ..machine() };
+    for (fault, wipes) in [(WipeFault::BusyOnce, 1), (WipeFault::BusyAfter, 1)] {
+        let ran = run(machine(), with(fault), false).await;
+        ran.result.as_ref().unwrap();
+        assert_eq!((ran.wipes.len(), changed(&ran)), (wipes, vec![true]));
+    }
+}
+
+#[tokio::test]
 async fn what_the_node_refuses_is_refused_in_its_words() {
     let text = "blockdevice \"nvme0n1\" is in use by volume \"u-openebs\"";
     let ran = run(machine(), Machine { wipe_fault: WipeFault::Refuses(text), ..machine() }, false).await;

@@ -65,9 +65,9 @@ impl Authority {
         &self.pem
     }
 
-    /// A certificate for a client of this organization, good for a year as those that Talos gives out.
-    pub fn client(&self, organization: &str) -> Result<Client> {
-        let until = jiff::Zoned::now().date().saturating_add(jiff::Span::new().years(1));
+    /// A certificate for a client of this organization, good for so many days.
+    pub fn client(&self, organization: &str, days: i32) -> Result<Client> {
+        let until = jiff::Zoned::now().date().saturating_add(jiff::Span::new().days(days));
         self.client_until(organization, until)
     }
 
