@@ -9,6 +9,7 @@ use base64::prelude::BASE64_STANDARD;
 use regex::Regex;
 use similar::TextDiff;
 
+use super::ConfigDoc;
 use crate::yaml::{Kind, Node, Stream};
 
 /// What stands where a secret was.
@@ -56,15 +57,19 @@ static BLOB: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"[A-Za-z0-9+
 /// The config with every secret replaced by [`REDACTED`]; everything else byte for byte. A text that is not valid
 /// YAML is not shown at all.
 pub fn redact(config: &str) -> String {
-    let Ok(stream) = Stream::parse(config) else {
-        return format!("<{} bytes that are not valid YAML, not shown>\n", config.len());
-    };
+    match Stream::parse(config) {
+        Ok(stream) => without_secrets(&stream),
+        Err(_) => format!("<{} bytes that are not valid YAML, not shown>\n", config.len()),
+    }
+}
+
+fn without_secrets(stream: &Stream) -> String {
     let mut places = Vec::new();
     for document in stream.documents() {
         secrets(&document.root, None, false, &mut places);
     }
     let hidden = places.iter().filter(|(_, shown)| shown == REDACTED);
-    let known: HashSet<String> = hidden.filter_map(|(span, _)| secret_text(&stream, span)).collect();
+    let known: HashSet<String> = hidden.filter_map(|(span, _)| secret_text(stream, span)).collect();
     for document in stream.documents() {
         repeated(&document.root, &known, &mut places);
         let comments = document.comments.iter();
@@ -72,7 +77,7 @@ pub fn redact(config: &str) -> String {
     }
     places.sort_by_key(|(span, _)| span.start);
     places.dedup_by(|(later, _), (earlier, _)| later.start < earlier.end);
-    let mut text = config.to_owned();
+    let mut text = stream.text().to_owned();
     for (span, shown) in places.into_iter().rev() {
         if text.get(span.clone()).is_some() {
             text.replace_range(span, &shown);
@@ -83,8 +88,18 @@ pub fn redact(config: &str) -> String {
 
 /// A unified diff of the two configs without their secrets, three lines of context; empty if nothing else differs.
 pub fn diff(before: &str, after: &str) -> String {
-    let (before, after) = (redact(before), redact(after));
-    TextDiff::from_lines(&before, &after).unified_diff().context_radius(3).to_string()
+    unified(&redact(before), &redact(after))
+}
+
+impl ConfigDoc {
+    /// The same, from what the config was before.
+    pub fn diff_from(&self, before: &Self) -> String {
+        unified(&without_secrets(&before.stream), &without_secrets(&self.stream))
+    }
+}
+
+fn unified(before: &str, after: &str) -> String {
+    TextDiff::from_lines(before, after).unified_diff().context_radius(3).to_string()
 }
 
 type Places = Vec<(Range<usize>, String)>;
@@ -146,6 +161,10 @@ fn scalar(text: &str, secret: bool) -> Option<String> {
     if let Some((name, _)) = named {
         return Some(format!("{name}={REDACTED}"));
     }
+    // Most texts hold neither a URL nor a parameter.
+    if !text.contains('=') && !text.contains("://") {
+        return None;
+    }
     let shown = without_url_secrets(text);
     (shown != text).then_some(shown)
 }
@@ -184,9 +203,16 @@ fn looks_random(text: &str) -> bool {
 }
 
 fn is_secret_name(name: &str) -> bool {
-    let name = name.trim_matches(['"', '\'', ' ', '-', '#']).to_ascii_lowercase().replace(['_', '-'], "");
-    let public = name.ends_with("publickey") || name.ends_with("requireauth");
-    !public && SECRET_ENDINGS.iter().any(|ending| name.ends_with(ending))
+    let name = name.trim_matches(['"', '\'', ' ', '-', '#']);
+    if name.contains(['_', '-']) {
+        return is_secret_name(&name.replace(['_', '-'], ""));
+    }
+    let ends = |ending: &str| {
+        let end = name.len().checked_sub(ending.len()).and_then(|at| name.get(at..));
+        end.is_some_and(|end| end.eq_ignore_ascii_case(ending))
+    };
+    let public = ends("publickey") || ends("requireauth");
+    !public && SECRET_ENDINGS.iter().any(|ending| ends(ending))
 }
 
 /// A PEM private key, or base64 of one, wherever it stands.

@@ -8,7 +8,7 @@ use super::{
     Action, ApplyConfig, ApprovedDisk, AwaitVolume, Passphrases, Plan, Risk, Step, ephemeral, labels,
     versions, volume_state, volumes,
 };
-use crate::config_doc::{ConfigDoc, diff};
+use crate::config_doc::ConfigDoc;
 use crate::error::{Error, Result};
 use crate::intent::{Intent, Mount, OnNode, Volume, VolumeType};
 use crate::observe::disks::Disk;
@@ -21,18 +21,17 @@ pub fn plan(intent: &Intent, node: &Node, passphrases: &Passphrases) -> Result<P
 
 fn steps(on: OnNode, node: &Node, passphrases: &Passphrases) -> Result<Plan> {
     let mut plan = Plan::default();
-    let Some(Written { config, doc, work, warnings }) = write(on, node, passphrases)? else {
+    let Some(Written { config, before, doc, work, warnings }) = write(on, node, passphrases)? else {
         return Ok(plan);
     };
     let address = &node.address;
-    let before = config.text.expose_secret();
     plan.warnings = warnings;
-    if doc.text() == before {
+    if doc.text() == before.text() {
         plan.warnings
             .extend(work.unready.iter().map(|(v, why)| format!("{address}: {} is not ready: {why}", v.id)));
         plan.steps.extend(await_step(address, work));
     } else {
-        plan.steps.push(apply_step(node, config, before, &doc, work));
+        plan.steps.push(apply_step(node, config, &before, &doc, work));
     }
     Ok(plan)
 }
@@ -64,6 +63,7 @@ fn whole(on: OnNode, node: &Node, passphrases: &Passphrases) -> Result<Asked> {
 struct Written<'a> {
     /// The one that is there.
     config: &'a MachineConfig,
+    before: ConfigDoc,
     doc: ConfigDoc,
     work: Work,
     warnings: Vec<String>,
@@ -87,18 +87,18 @@ fn write<'a>(mut on: OnNode, node: &'a Node, passphrases: &Passphrases) -> Resul
         Error::refused("has no machine config yet")
             .hint("a node in maintenance mode is to be configured first: talosctl apply-config --insecure")
     })?;
-    let before = config.text.expose_secret();
-    let mut doc = ConfigDoc::parse(before)?;
+    let before = ConfigDoc::parse(config.text.expose_secret())?;
+    let mut doc = before.clone();
     let mut work = Work::default();
     if !on.volumes.is_empty() || on.ephemeral.is_some() {
         let world = World { node, version, disks: need("disks", &node.disks)?, passphrases };
         add_volumes(&mut doc, &mut work, &world, &on)?;
     }
     labels::add(&mut doc, &mut work, node, &on)?;
-    if doc.text() != before {
+    if doc.text() != before.text() {
         versions::writable(version)?;
     }
-    Ok(Some(Written { config, doc, work, warnings }))
+    Ok(Some(Written { config, before, doc, work, warnings }))
 }
 
 /// What one node's new config asks for.
@@ -290,7 +290,7 @@ fn not_ready(node: &Node, wait: &AwaitVolume) -> Result<Option<String>> {
     Ok(volume_state(wait, status, mounted).err())
 }
 
-fn apply_step(node: &Node, config: &MachineConfig, before: &str, doc: &ConfigDoc, work: Work) -> Step {
+fn apply_step(node: &Node, config: &MachineConfig, before: &ConfigDoc, doc: &ConfigDoc, work: Work) -> Step {
     let address = &node.address;
     Step {
         id: format!("node/{address}/config"),
@@ -298,7 +298,7 @@ fn apply_step(node: &Node, config: &MachineConfig, before: &str, doc: &ConfigDoc
         title: work.titles.join(", "),
         why: work.notes.join("; "),
         risk: work.risk.unwrap_or(Risk::Low),
-        diff: diff(before, doc.text()),
+        diff: doc.diff_from(before),
         creates: false,
         action: Action::ApplyConfig(ApplyConfig {
             address: address.clone(),

@@ -55,6 +55,11 @@ impl Timers {
         self.due.retain(|_, due| *due > now);
     }
 
+    /// Whether something of these keys is done by now.
+    pub fn due(&self, now: Timestamp, of: impl Fn(&str) -> bool) -> bool {
+        self.due.iter().any(|(key, due)| *due <= now && of(key))
+    }
+
     /// When the next thing is done.
     pub fn next(&self) -> Option<Timestamp> {
         self.due.values().min().copied()

@@ -5,7 +5,7 @@ mod node;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -32,8 +32,18 @@ pub struct World {
     pub store: ObjectStore,
     /// For how many days the clients' certificates are good, from when the sandbox starts; those of before are not.
     pub certificate_days: i32,
-    /// The revision when everything that was due had been done; none when machines were touched since.
+    /// The store's version when everything that was due had been done; none when machines were touched since.
     settled: Option<u64>,
+    /// The addresses of machines that are about to do something, or were touched.
+    restless: BTreeSet<String>,
+    /// The addresses of machines whose Node object, or what is published of it, may have to be told.
+    untold: BTreeSet<String>,
+    /// The store's version up to which the machines know of their Node objects.
+    heard: u64,
+    /// The store's version before the actors acted last.
+    acted: Option<u64>,
+    /// The sum of what the machines published.
+    published: u64,
 }
 
 /// How many changes are kept for watches.
@@ -51,7 +61,7 @@ impl World {
             faults: Faults(scenario.faults.clone()),
             store: scenario.object_store.clone(),
             certificate_days: scenario.certificate_days,
-            settled: None,
+            ..Self::restless(BTreeMap::new(), Api::new(HISTORY))
         };
         for (index, wanted) in scenario.machines.iter().enumerate() {
             let controlplane = wanted.role == Role::Controlplane;
@@ -72,16 +82,35 @@ impl World {
             if wanted.off {
                 machine.switch_off();
             }
+            world.restless.insert(address.clone());
             world.machines.insert(address, machine);
         }
         world.settle(now);
         world
     }
 
+    /// Machines and a cluster in which everything is still to be looked at.
+    fn restless(machines: BTreeMap<String, Machine>, api: Api) -> Self {
+        Self {
+            restless: machines.keys().cloned().collect(),
+            published: machines.values().map(|machine| machine.published.revision).sum(),
+            machines,
+            api,
+            timers: Timers::default(),
+            faults: Faults::default(),
+            store: ObjectStore::default(),
+            certificate_days: 0,
+            settled: None,
+            untold: BTreeSet::new(),
+            heard: 0,
+            acted: None,
+        }
+    }
+
     /// Does everything that is due, and what follows from it.
     pub fn settle(&mut self, now: Timestamp) {
         let due = self.timers.next().is_some_and(|next| next <= now);
-        if self.settled == Some(self.revision()) && !due {
+        if self.settled == Some(self.api.store.version()) && !due {
             return;
         }
         for _ in 0..ROUNDS {
@@ -94,22 +123,27 @@ impl World {
                 self.timers.forget_due(now);
             }
         }
-        self.settled = Some(self.revision());
+        self.settled = Some(self.api.store.version());
     }
 
     /// A machine to change; the next [`settle`](Self::settle) sees what follows.
     pub fn machine(&mut self, address: &str) -> Option<(&mut Machine, &mut Timers)> {
         self.settled = None;
+        self.restless.insert(address.to_owned());
         Some((self.machines.get_mut(address)?, &mut self.timers))
     }
 
     fn step(&mut self, now: Timestamp) {
         let text = time(now);
         while self.api.settle_all(&text) {}
-        for machine in self.machines.values_mut() {
-            machine.settle(&mut self.timers, now);
-        }
+        let due = self.timers.due(now, |key| !key.starts_with("machine/"));
+        let moved = self.settle_machines(now);
         self.tell(now);
+        let version = self.api.store.version();
+        if !due && !moved && self.acted == Some(version) {
+            return;
+        }
+        self.acted = Some(version);
         let members = self.machines.values_mut().filter(|machine| machine.active.is_some());
         let hosts = members.map(|machine| (machine.host.name.clone(), &mut machine.host));
         let mut stage = Stage {
@@ -122,10 +156,50 @@ impl World {
         actors::act(&mut stage);
     }
 
+    /// Lets machines that are about to do something do it; whether one looks otherwise to what runs on it.
+    fn settle_machines(&mut self, now: Timestamp) -> bool {
+        let mut moved = false;
+        for address in std::mem::take(&mut self.restless) {
+            let Some(machine) = self.machines.get_mut(&address) else { continue };
+            self.published -= machine.published.revision;
+            machine.settle(&mut self.timers, now);
+            self.published += machine.published.revision;
+            if machine.host != machine.host_seen {
+                machine.host_seen = machine.host.clone();
+                moved = true;
+            }
+            if !machine.rests() {
+                self.restless.insert(address.clone());
+            }
+            self.untold.insert(address);
+        }
+        moved
+    }
+
+    /// Whose Node object changed hears of it.
+    fn hear(&mut self) {
+        let version = self.api.store.version();
+        if version == self.heard {
+            return;
+        }
+        let of = |name: &str| self.machines.values().find(|machine| machine.host.name == name);
+        match self.api.store.since(self.heard) {
+            Ok(changes) => {
+                let nodes = changes.filter(|change| change.place.resource == "/nodes");
+                let found = nodes.filter_map(|change| Some(of(&change.place.name)?.address.clone()));
+                self.untold.extend(found);
+            }
+            Err(_) => self.untold.extend(self.machines.keys().cloned()),
+        }
+        self.heard = version;
+    }
+
     /// Machines register their Node objects, label them and learn of them.
     fn tell(&mut self, now: Timestamp) {
+        self.hear();
         let (api, timers) = (&mut self.api, &mut self.timers);
-        for machine in self.machines.values_mut() {
+        for address in std::mem::take(&mut self.untold) {
+            let Some(machine) = self.machines.get_mut(&address) else { continue };
             if machine.registers && !machine.rebooting {
                 node::register(api, machine, false, now);
                 machine.registers = false;
@@ -139,6 +213,8 @@ impl World {
             if machine.accord == accord {
                 continue;
             }
+            // Until both are in accord it is told again.
+            self.untold.insert(address.clone());
             if node::label(api, machine, timers, now) {
                 machine.accord = accord;
             }
@@ -152,7 +228,12 @@ impl World {
             if machine.node != node {
                 machine.node = node;
                 machine.dirty = true;
+                self.published -= machine.published.revision;
                 machine.settle(timers, now);
+                self.published += machine.published.revision;
+                if !machine.rests() {
+                    self.restless.insert(address);
+                }
             }
         }
     }
@@ -176,20 +257,17 @@ impl World {
     pub(super) fn restore(saved: Saved) -> Self {
         let machines = saved.machines.into_iter().map(|machine| (machine.address.clone(), machine));
         Self {
-            api: Api::restore(saved.api, HISTORY),
-            machines: machines.collect(),
             timers: saved.timers,
             faults: saved.faults,
             store: saved.store,
             certificate_days: saved.certificate_days,
-            settled: None,
+            ..Self::restless(machines.collect(), Api::restore(saved.api, HISTORY))
         }
     }
 
     /// Counts up with every change that somebody may wait for.
     pub fn revision(&self) -> u64 {
-        let machines: u64 = self.machines.values().map(|machine| machine.published.revision).sum();
-        self.api.store.version() + machines
+        self.api.store.version() + self.published
     }
 
     /// When the next thing is due.

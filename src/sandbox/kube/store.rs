@@ -137,7 +137,8 @@ impl Store {
         if version < self.oldest {
             return Err(TooOld { asked: version, oldest: self.oldest });
         }
-        Ok(self.history.iter().filter(move |change| change.version > version))
+        let seen = self.history.partition_point(|change| change.version <= version);
+        Ok(self.history.range(seen..))
     }
 }
 

@@ -77,6 +77,9 @@ pub struct Machine {
     pub published: Published,
     /// Something was changed since it was published.
     pub dirty: bool,
+    /// As what runs on it saw it last.
+    #[serde(skip)]
+    pub host_seen: Host,
     /// The versions of its Node object and of what it published when both were in accord.
     #[serde(skip)]
     pub accord: (String, u64),
@@ -166,6 +169,7 @@ impl Machine {
             log: Vec::new(),
             published: Published::default(),
             dirty: true,
+            host_seen: Host::default(),
             accord: (String::new(), 0),
         };
         machine.log("[talos] simulated machine is up");
@@ -339,11 +343,16 @@ impl Machine {
         self.host.down = true;
     }
 
+    /// Whether it does nothing until somebody asks for something.
+    pub fn rests(&self) -> bool {
+        let waits = !self.off && (self.rebooting || self.applying || self.before_try.is_some());
+        let placed = || self.volumes.values().all(|volume| volume.phase == volumes::Phase::Ready);
+        !self.dirty && !waits && placed()
+    }
+
     /// Does what is due.
     pub fn settle(&mut self, timers: &mut Timers, now: Timestamp) {
-        let waits = !self.off && (self.rebooting || self.applying || self.before_try.is_some());
-        if !self.dirty && !waits && self.volumes.values().all(|volume| volume.phase == volumes::Phase::Ready)
-        {
+        if self.rests() {
             return;
         }
         let address = self.address.clone();
