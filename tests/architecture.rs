@@ -32,7 +32,9 @@ const IMPURE: &[&str] =
 fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(dir).expect("src can be read") {
         let path = entry.expect("an entry").path();
-        if path.is_dir() {
+        if path.join("Cargo.toml").exists() {
+            // A package of its own, below the module that uses it.
+        } else if path.is_dir() {
             sources(&path, found);
         } else if path.extension().is_some_and(|e| e == "rs") {
             found.push(path);

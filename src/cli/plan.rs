@@ -119,10 +119,9 @@ async fn plan_nodes(
         }
         return Ok((plan, None));
     };
-    for node in observe(&client, &addresses).await? {
-        plan.simulated |= node.simulated();
-        plan.extend(plan::machine::plan(intent, &node, passphrases)?);
-    }
+    let nodes = plan::machine::plan_all(intent, &observe(&client, &addresses).await?, passphrases)?;
+    plan.simulated |= nodes.simulated;
+    plan.extend(nodes);
     if !plan.is_empty() {
         plan.reboots = Some(apply::reboots(&client, &plan).await?);
     }

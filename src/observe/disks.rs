@@ -9,7 +9,7 @@ mod selector;
 pub mod udev;
 
 pub use holder::{Holder, Table};
-pub use selector::{NEWEST, Release, Selector, accept, select};
+pub use selector::{NEWEST, Release, Selector, accept, deep, select};
 
 /// What a machine says about its disks; the input of [`join`].
 #[derive(Debug, Clone, Default)]

@@ -11,12 +11,23 @@ use super::{
 use crate::config_doc::ConfigDoc;
 use crate::error::{Error, Result};
 use crate::intent::{Intent, Mount, OnNode, Volume, VolumeType};
-use crate::observe::disks::Disk;
+use crate::observe::disks::{Disk, deep};
 use crate::observe::nodes::{MachineConfig, Node, Version};
 
 /// The steps for one node; a part that could not be read and is needed is an error.
 pub fn plan(intent: &Intent, node: &Node, passphrases: &Passphrases) -> Result<Plan> {
     steps(intent.on(&node.address), node, passphrases).map_err(|e| e.at(&node.address))
+}
+
+/// The steps for several nodes, each after the other; the first that can't be planned is the error.
+pub fn plan_all(intent: &Intent, nodes: &[Node], passphrases: &Passphrases) -> Result<Plan> {
+    deep(|| {
+        let mut whole = Plan { simulated: nodes.iter().any(Node::simulated), ..Plan::default() };
+        for node in nodes {
+            whole.extend(plan(intent, node, passphrases)?);
+        }
+        Ok(whole)
+    })?
 }
 
 fn steps(on: OnNode, node: &Node, passphrases: &Passphrases) -> Result<Plan> {

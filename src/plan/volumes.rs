@@ -1,5 +1,7 @@
 //! The documents of volumes in a machine config: what is written, and what of one that is there must stay.
 
+use std::sync::LazyLock;
+
 use minijinja::{Environment, UndefinedBehavior, context};
 use secrecy::ExposeSecret;
 
@@ -64,12 +66,17 @@ pub(super) fn changes(volume: &Volume) -> Result<String> {
 }
 
 fn render(volume: &Volume, more: &minijinja::Value) -> Result<String> {
-    let mut templates = Environment::new();
-    templates.set_undefined_behavior(UndefinedBehavior::SemiStrict);
-    let failed = |e: minijinja::Error| Error::failed(format!("talos-patches: {}", e.kind()));
-    for (name, text) in TEMPLATES {
-        templates.add_template(name, text).map_err(failed)?;
-    }
+    static COMPILED: LazyLock<Result<Environment<'static>, minijinja::Error>> = LazyLock::new(|| {
+        let mut templates = Environment::new();
+        templates.set_undefined_behavior(UndefinedBehavior::SemiStrict);
+        for (name, text) in TEMPLATES {
+            templates.add_template(name, text)?;
+        }
+        Ok(templates)
+    });
+    let failed = |e: &minijinja::Error| Error::failed(format!("talos-patches: {}", e.kind()));
+    let templates = COMPILED.as_ref().map_err(failed)?;
+    let failed = |e: minijinja::Error| failed(&e);
     let template = templates.get_template(document_kind(volume)).map_err(failed)?;
     let mount = &volume.mount;
     // As text: a bool would be written `True`.

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
-use granit_parser::{Event, Parser, ScalarStyle, Span, StructureStyle, Tag, options};
+use yaml_events::{Event, ScalarStyle, Span, StructureStyle, Tag, events};
 
 use super::{Document, Kind, Node, Style, line_column};
 use crate::error::{Error, Result};
@@ -35,8 +35,6 @@ struct Builder<'t> {
 }
 
 pub(super) fn documents(text: &str) -> Result<Vec<Document>> {
-    // Machine configs with their documentation hold comment blocks of thousands of lines.
-    let options = options! { max_buffered_comment_events: text.len() };
     let mut builder = Builder {
         text,
         documents: Vec::new(),
@@ -48,13 +46,13 @@ pub(super) fn documents(text: &str) -> Result<Vec<Document>> {
         comments: Vec::new(),
         last_end: 0,
     };
-    for next in Parser::new_from_str_with_options(text, options) {
-        let (event, span) = next.map_err(|error| {
-            let mark = error.marker();
-            at(mark.line(), mark.col() + 1, error.info())
-        })?;
-        builder.event(event, &span)?;
-    }
+    let mut built = Ok(());
+    let read = events(text, &mut |event, span| {
+        built = builder.event(event, &span);
+        built.is_ok()
+    });
+    built?;
+    read.map_err(|fault| at(fault.line, fault.column, fault.what))?;
     builder.close_spans();
     Ok(builder.documents)
 }

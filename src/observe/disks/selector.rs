@@ -13,6 +13,8 @@ mod preset;
 mod types;
 mod words;
 
+use std::cell::Cell;
+
 use cel::Value;
 use cel::common::ast::IdedExpr;
 use cel::parser::Parser;
@@ -66,16 +68,34 @@ fn with_stack<T: Send>(expression: &str, work: impl FnOnce() -> Result<T> + Send
     if expression.len() > MOST_BYTES {
         return Err(Error::invalid(format!("a disk selector is longer than {MOST_BYTES} bytes")));
     }
+    deep(work).map_err(|error| error.at(format!("the disk selector `{expression}`")))?
+}
+
+thread_local! {
+    /// This thread has the stack that selectors need.
+    static DEEP: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs something that evaluates many selectors where there is stack enough for all of them; one alone sees to it itself.
+///
+/// # Errors
+/// There is no thread to be had, or it panicked.
+pub fn deep<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
+    if DEEP.get() {
+        return Ok(work());
+    }
     let joined = std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().stack_size(STACK);
+        let work = || {
+            DEEP.set(true);
+            work()
+        };
         thread.spawn_scoped(scope, work).map(|thread| thread.join())
     });
     match joined {
-        Ok(Ok(done)) => done,
-        Ok(Err(_)) => Err(Error::invalid(format!("the disk selector `{expression}` cannot be read"))),
-        Err(error) => {
-            Err(Error::failed(format!("the disk selector `{expression}`: no thread for it: {error}")))
-        }
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(_)) => Err(Error::invalid("cannot be read")),
+        Err(error) => Err(Error::failed(format!("no thread for it: {error}"))),
     }
 }
 

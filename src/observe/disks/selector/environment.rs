@@ -2,7 +2,7 @@
 //! values for one disk (siderolabs/talos, pkg/machinery/cel/celenv and api/resource/definitions/block/block.proto).
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use cel::common::ast::{Expr, ListExpr, LiteralValue};
 use cel::{Context, Env, Value};
@@ -116,7 +116,9 @@ impl Read {
 
 /// CEL's standard library without its optional values, which Talos does not have either.
 pub(super) fn library() -> Arc<Env> {
-    Arc::new(Env::default().with_optional_support(false).with_stdlib())
+    static LIBRARY: LazyLock<Arc<Env>> =
+        LazyLock::new(|| Arc::new(Env::default().with_optional_support(false).with_stdlib()));
+    Arc::clone(&LIBRARY)
 }
 
 /// The names an expression can use, with their values for one disk.
