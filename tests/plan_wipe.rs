@@ -5,7 +5,7 @@ use nodeprep::observe::claims::LocalVolume;
 use nodeprep::observe::disks::udev::Record;
 use nodeprep::observe::disks::{Facts, join};
 use nodeprep::observe::nodes::{MachineConfig, Mount, Node, Status, Version};
-use nodeprep::plan::wipe::{Asked, Now, Wipe, find, look, plan};
+use nodeprep::plan::wipe::{Asked, Now, Wipe, find, ghost, look, plan};
 use nodeprep::plan::{Action, Plan, Risk, remove};
 use nodeprep::talos::resources::{BlockDevice, DiscoveredVolume, DiskSpec, Item, MountStatus, VolumeStatus};
 use secrecy::ExposeSecret;
@@ -303,6 +303,30 @@ fn nothing_is_done_to_a_blank_disk_and_a_leftover_partition_goes_alone() {
     assert!(none.is_empty() && none.skipped.len() == 1);
     let (kind, what) = planned(&[node("10.0.0.1", &with_volume())], leftover).expect_err("it has it");
     assert!(kind == Kind::Refused && what.contains("nodeprep remove"), "{what}");
+}
+
+#[test]
+fn a_partition_that_only_the_kernel_still_knows_is_told_from_one_that_is_there() {
+    let nodes = [node("10.0.0.1", &facts())];
+    let plan = planned(&nodes, Asked { tokens: &named("OLD"), ..Asked::default() }).expect("a plan");
+    let wiped = [("nvme2n1p1".to_owned(), true)];
+    for (parts, expected) in [
+        (&[(1, "u-openebs"), (2, "other")][..], None),
+        (&[(2, "other")], None),
+        (&[], None),
+        (&[(1, ""), (2, "other")], Some(false)),
+        (&[(1, "")], Some(true)),
+        (&[(1, ""), (3, "")], Some(false)),
+    ] {
+        let mut facts = facts();
+        facts.discovered.retain(|found| !found.id.starts_with("nvme2n1p"));
+        facts.discovered.extend(parts.iter().map(|(index, label)| part("nvme2n1", *index, label)));
+        let found = ghost(wipes(&plan)[0], &wiped, &join(&facts));
+        assert_eq!(
+            found.map(|ghost| (ghost.disk, ghost.alone)),
+            expected.map(|alone| ("nvme2n1".into(), alone))
+        );
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::node::{RECHECK, await_open};
 use crate::error::{Error, Kind, Result};
 use crate::event::Events;
 use crate::observe::nodes;
-use crate::plan::wipe::{Now, Wipe, look};
+use crate::plan::wipe::{Now, Wipe, ghost, look};
 use crate::talos::calls::Device;
 use crate::talos::resources::DiscoveredVolume;
 use crate::talos::{Client, Node};
@@ -16,6 +16,8 @@ use crate::talos::{Client, Node};
 /// How Talos says that the kernel would not let go of a partition, which something looks at for a moment after it was
 /// wiped. Seen on v1.11.5; by then the table may be written, or not.
 const BUSY: &str = "device or resource busy";
+/// So often a partition is looked for before its disk is written to.
+const PATIENCE: usize = 3;
 const UNSEEN: &str = "whether every byte was overwritten can't be seen: run it again";
 
 /// True when something was wiped; false when nothing was left to wipe.
@@ -25,7 +27,12 @@ pub(super) async fn wipe(client: &Client, work: &Wipe, within: Duration, events:
     let mut begun: Option<Vec<(String, bool)>> = None;
     loop {
         let found = match look(work, &nodes::disks(&node).await?)? {
-            Now::Wiped => return Ok(begun.is_some()),
+            Now::Wiped => {
+                if let Some(wiped) = &begun {
+                    await_no_ghost(&node, work, wiped, within, events).await?;
+                }
+                return Ok(begun.is_some());
+            }
             Now::Same(devices) => devices,
             // What is not as it was by our own doing, with nothing new on it, is wiped to its end.
             Now::Other(left)
@@ -44,7 +51,10 @@ pub(super) async fn wipe(client: &Client, work: &Wipe, within: Duration, events:
         let devices: Vec<Device> =
             found.iter().map(|(name, drop)| Device { name: name.clone(), drop: *drop }).collect();
         match node.wipe(&devices, work.zeroes).await {
-            Ok(()) => await_wiped(&node, work, within, events).await?,
+            Ok(()) => {
+                await_wiped(&node, work, within, events).await?;
+                await_no_ghost(&node, work, &found, within, events).await?;
+            }
             Err(error) if error.kind == Kind::Unavailable => lost(&node, work, error, within, events).await?,
             Err(error) if !error.what.contains(BUSY) || Instant::now() >= deadline => return Err(error),
             Err(error) if work.zeroes => return Err(error.hint(UNSEEN)),
@@ -56,6 +66,36 @@ pub(super) async fn wipe(client: &Client, work: &Wipe, within: Duration, events:
             }
         }
         return Ok(true);
+    }
+}
+
+/// The kernel did not let go of a partition when it was taken out of its table, and may still show it. It looks again when
+/// somebody has written to the disk; where nothing else is on it, the empty table is wiped for that.
+async fn await_no_ghost(
+    node: &Node,
+    work: &Wipe,
+    wiped: &[(String, bool)],
+    within: Duration,
+    events: &Events,
+) -> Result<()> {
+    let mut looked = 0;
+    let deadline = Instant::now() + within;
+    loop {
+        let Some(left) = ghost(work, wiped, &nodes::disks(node).await?) else { return Ok(()) };
+        if Instant::now() >= deadline {
+            events.warn(format!("{}: its kernel shows the partition until the node reboots", work.what));
+            return Ok(());
+        }
+        events
+            .waiting(format!("{} to be seen without the partition", work.what), "the kernel still shows it");
+        looked += 1;
+        if left.alone && looked % PATIENCE == 0 {
+            let device = Device { name: left.disk, drop: false };
+            if let Err(error) = node.wipe(&[device], false).await {
+                events.waiting(format!("{} to be let go of", work.what), error.what);
+            }
+        }
+        tokio::time::sleep(RECHECK).await;
     }
 }
 

@@ -220,6 +220,9 @@ fn is_private_key(text: &str) -> bool {
     if text.contains("PRIVATE KEY") || text.contains("AGE-SECRET-KEY-") {
         return true;
     }
+    if !text.trim_start().starts_with('L') {
+        return false;
+    }
     let packed: String = text.split_whitespace().collect();
     let decoded = packed.starts_with("LS0tLS1").then(|| BASE64_STANDARD.decode(packed.as_bytes()));
     matches!(decoded, Some(Ok(bytes)) if String::from_utf8_lossy(&bytes).contains("PRIVATE KEY"))

@@ -252,6 +252,9 @@ fn mountable(format: &str, disk: &Disk) -> Result<()> {
         .hint(format!("Talos mounts {}", MOUNTABLE.join(", "))))
 }
 
+/// What is read of a disk.
+type Field = fn(&Disk) -> &String;
+
 /// The expression by serial or WWID that this disk alone matches.
 fn pin(disk: &Disk, disks: &[Disk]) -> Result<String> {
     let (serial, wwid) = (&disk.spec.serial, &disk.spec.wwid);
@@ -259,13 +262,14 @@ fn pin(disk: &Disk, disks: &[Disk]) -> Result<String> {
         return Err(Error::refused(format!("{} has neither serial nor WWID", describe(disk)))
             .hint("its name may mean another disk after a reboot, so nodeprep does not write to it"));
     }
-    let alone = |expression: &String| {
-        let matched = select(expression, disks).unwrap_or_default();
-        matches!(matched[..], [i] if disks.get(i).is_some_and(|found| found.id == disk.id))
-    };
-    let pins = [("serial", serial), ("wwid", wwid)].into_iter().filter(|(_, value)| !value.is_empty());
-    let mut pins = pins.map(|(field, value)| format!("disk.{field} == {}", cel_string(value)));
-    match pins.find(alone) {
+    // The other disks' are compared as they are: that the expression means this value is seen on the disk itself.
+    let alone = |of: Field| disks.iter().filter(|other| of(other) == of(disk)).count() == 1;
+    let means =
+        |expression: &String| select(expression, std::slice::from_ref(disk)).is_ok_and(|found| found == [0]);
+    let fields = [("serial", (|disk| &disk.spec.serial) as Field), ("wwid", |disk| &disk.spec.wwid)];
+    let pins = fields.into_iter().filter(|(_, of)| !of(disk).is_empty() && alone(*of));
+    let mut pins = pins.map(|(field, of)| format!("disk.{field} == {}", cel_string(of(disk))));
+    match pins.find(means) {
         Some(pin) if disk.twin(disks).is_none() => Ok(pin),
         _ => {
             Err(Error::refused(format!("another disk says it has the serial or WWID of {}", describe(disk)))

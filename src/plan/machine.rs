@@ -19,15 +19,32 @@ pub fn plan(intent: &Intent, node: &Node, passphrases: &Passphrases) -> Result<P
     steps(intent.on(&node.address), node, passphrases).map_err(|e| e.at(&node.address))
 }
 
-/// The steps for several nodes, each after the other; the first that can't be planned is the error.
+/// A thread is begun for no fewer nodes than this.
+const SHARE: usize = 50;
+
+/// The steps for several nodes, in their order; the first that can't be planned is the error.
 pub fn plan_all(intent: &Intent, nodes: &[Node], passphrases: &Passphrases) -> Result<Plan> {
-    deep(|| {
-        let mut whole = Plan { simulated: nodes.iter().any(Node::simulated), ..Plan::default() };
-        for node in nodes {
-            whole.extend(plan(intent, node, passphrases)?);
-        }
-        Ok(whole)
-    })?
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let shares = nodes.chunks(nodes.len().div_ceil(cores).max(SHARE));
+    let planned: Vec<Result<Plan>> = std::thread::scope(|scope| {
+        let threads: Vec<_> =
+            shares.map(|nodes| scope.spawn(|| deep(|| share(intent, nodes, passphrases))?)).collect();
+        let panicked = |_| Err(Error::failed("planning ended by a fault of nodeprep's own"));
+        threads.into_iter().map(|thread| thread.join().unwrap_or_else(panicked)).collect()
+    });
+    let mut whole = Plan { simulated: nodes.iter().any(Node::simulated), ..Plan::default() };
+    for plan in planned {
+        whole.extend(plan?);
+    }
+    Ok(whole)
+}
+
+fn share(intent: &Intent, nodes: &[Node], passphrases: &Passphrases) -> Result<Plan> {
+    let mut whole = Plan::default();
+    for node in nodes {
+        whole.extend(plan(intent, node, passphrases)?);
+    }
+    Ok(whole)
 }
 
 fn steps(on: OnNode, node: &Node, passphrases: &Passphrases) -> Result<Plan> {

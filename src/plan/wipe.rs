@@ -4,7 +4,7 @@
 use super::disks::human;
 use super::{Action, Plan, Risk, Skipped, Step};
 use crate::error::{Error, Result};
-use crate::observe::disks::{Disk, Holder, RAW_VOLUME, USER_VOLUME, is_volume, volume_named};
+use crate::observe::disks::{Disk, Holder, Partition, RAW_VOLUME, USER_VOLUME, is_volume, volume_named};
 use crate::observe::nodes::Node;
 
 /// The machine API takes a wiped partition out of the table from this version on.
@@ -164,6 +164,24 @@ pub fn look(wipe: &Wipe, disks: &[Disk]) -> Result<Now> {
         }
     };
     Ok(if contents(disk) == wipe.contents { Now::Same(devices) } else { Now::Other(devices) })
+}
+
+/// A partition that its table does not know any more, and the kernel still does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ghost {
+    /// The disk's name.
+    pub disk: String,
+    /// Nothing else is on the disk.
+    pub alone: bool,
+}
+
+/// What is left of partitions that were taken out of their table, by the devices that were wiped.
+pub fn ghost(wipe: &Wipe, wiped: &[(String, bool)], disks: &[Disk]) -> Option<Ghost> {
+    let is = |part: &Partition| part.label.is_empty() && wiped.iter().any(|(name, _)| *name == part.id);
+    let disk = disks.iter().find(|disk| disk.partitions.iter().any(is))?;
+    let same = |known: &Option<String>, now: &str| known.as_ref().is_none_or(|known| known == now);
+    let ours = same(&wipe.serial, &disk.spec.serial) && same(&wipe.wwid, &disk.spec.wwid);
+    ours.then(|| Ghost { disk: disk.id.clone(), alone: disk.partitions.iter().all(is) })
 }
 
 /// The disks that are named, each with its node.
