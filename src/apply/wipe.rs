@@ -18,6 +18,8 @@ use crate::talos::{Client, Node};
 const BUSY: &str = "device or resource busy";
 /// So often a partition is looked for before its disk is written to.
 const PATIENCE: usize = 3;
+/// How it says that the table does not know the partition any more, while discovery still shows it.
+const OUT_OF_TABLE: &str = "failed to delete partition: partition";
 const UNSEEN: &str = "whether every byte was overwritten can't be seen: run it again";
 
 /// True when something was wiped; false when nothing was left to wipe.
@@ -56,7 +58,9 @@ pub(super) async fn wipe(client: &Client, work: &Wipe, within: Duration, events:
                 await_no_ghost(&node, work, &found, within, events).await?;
             }
             Err(error) if error.kind == Kind::Unavailable => lost(&node, work, error, within, events).await?,
-            Err(error) if !error.what.contains(BUSY) || Instant::now() >= deadline => return Err(error),
+            Err(error) if !passes(&error, begun.is_some()) || Instant::now() >= deadline => {
+                return Err(error);
+            }
             Err(error) if work.zeroes => return Err(error.hint(UNSEEN)),
             Err(error) => {
                 begun.get_or_insert(found);
@@ -67,6 +71,11 @@ pub(super) async fn wipe(client: &Client, work: &Wipe, within: Duration, events:
         }
         return Ok(true);
     }
+}
+
+/// Whether a refusal is only for the moment: after a first one, the partition may be out of its table already.
+fn passes(error: &Error, begun: bool) -> bool {
+    error.what.contains(BUSY) || begun && error.what.contains(OUT_OF_TABLE)
 }
 
 /// The kernel did not let go of a partition when it was taken out of its table, and may still show it. It looks again when
