@@ -1,7 +1,8 @@
 //! Executes a plan: of each step, the journal first, then the deed, then the look at what came of it.
 
-use futures::stream::{self, StreamExt};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use futures::stream::{self, StreamExt};
 use tokio::sync::watch;
 
 use super::waves::{Lane, waves};
@@ -166,35 +167,23 @@ async fn stop_waiting(step: &Step, mut interrupted: watch::Receiver<bool>) -> Er
 /// True when something was changed.
 async fn execute(step: &Step, world: &World, events: &Events) -> Result<bool> {
     let no = |what: &str| Error::failed(format!("step {} needs a connection to the {what}", step.id));
+    let talos = || world.talos.as_ref().ok_or_else(|| no("machine API"));
+    let cluster = || world.cluster.as_ref().ok_or_else(|| no("cluster"));
+    let (volumes, workloads) = (world.deadlines.volumes.std(), world.deadlines.workloads.std());
     match &step.action {
-        Action::ApplyConfig(work) => {
-            let client = world.talos.as_ref().ok_or_else(|| no("machine API"))?;
-            config::apply_config(client, work, world, events).await
+        Action::ApplyConfig(work) => return config::apply_config(talos()?, work, world, events).await,
+        Action::Wipe(work) => return wipe::wipe(talos()?, work, volumes, events).await,
+        Action::ApplyObject(object) => {
+            let applied = cluster()?.apply(&object.value, false, object.create_only).await?;
+            return Ok(applied.outcome() != Outcome::Unchanged);
         }
-        Action::AwaitVolumes { address, volumes } => {
-            let client = world.talos.as_ref().ok_or_else(|| no("machine API"))?;
-            node::await_volumes(client, address, volumes, world.deadlines.volumes.std(), events)
-                .await
-                .map(|()| false)
+        Action::AwaitVolumes { address, volumes: wanted } => {
+            node::await_volumes(talos()?, address, wanted, volumes, events).await?;
         }
         Action::AwaitGone { address, volume } => {
-            let client = world.talos.as_ref().ok_or_else(|| no("machine API"))?;
-            node::await_gone(client, address, volume, world.deadlines.volumes.std(), events)
-                .await
-                .map(|()| false)
+            node::await_gone(talos()?, address, volume, volumes, events).await?;
         }
-        Action::Wipe(work) => {
-            let client = world.talos.as_ref().ok_or_else(|| no("machine API"))?;
-            wipe::wipe(client, work, world.deadlines.volumes.std(), events).await
-        }
-        Action::ApplyObject(object) => {
-            let cluster = world.cluster.as_ref().ok_or_else(|| no("cluster"))?;
-            let applied = cluster.apply(&object.value, false, object.create_only).await?;
-            Ok(applied.outcome() != Outcome::Unchanged)
-        }
-        Action::AwaitReady(ready) => {
-            let cluster = world.cluster.as_ref().ok_or_else(|| no("cluster"))?;
-            cluster.await_ready(ready, events, world.deadlines.workloads.std()).await.map(|()| false)
-        }
+        Action::AwaitReady(ready) => cluster()?.await_ready(ready, events, workloads).await?,
     }
+    Ok(false)
 }

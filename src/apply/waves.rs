@@ -113,19 +113,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::plan::{ApplyConfig, Object, Risk};
+    use crate::plan::{ApplyConfig, Object};
 
     fn step(target: &str, action: Action) -> Step {
-        Step {
-            id: format!("{target}/{}", action.changes()),
-            target: target.into(),
-            title: String::new(),
-            why: String::new(),
-            risk: Risk::Low,
-            diff: String::new(),
-            creates: false,
-            action,
-        }
+        Step::new(format!("{target}/{}", action.changes()), target, "", action)
     }
 
     fn config(target: &str, control_plane: bool) -> Step {

@@ -1,5 +1,6 @@
 //! Wiping a disk: found again by serial and WWID right before the call, and looked at after it.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -24,124 +25,129 @@ const UNSEEN: &str = "whether every byte was overwritten can't be seen: run it a
 
 /// True when something was wiped; false when nothing was left to wipe.
 pub(super) async fn wipe(client: &Client, work: &Wipe, within: Duration, events: &Events) -> Result<bool> {
-    let node = client.node(&work.address)?;
+    let wiping = Wiping { node: client.node(&work.address)?, work, within, events };
     let deadline = Instant::now() + within;
-    let mut begun: Option<Vec<(String, bool)>> = None;
+    // What a first call that was refused may have wiped in part.
+    let mut begun: Option<Devices> = None;
     loop {
-        let found = match look(work, &nodes::disks(&node).await?)? {
-            Now::Wiped => {
-                if let Some(wiped) = &begun {
-                    await_no_ghost(&node, work, wiped, within, events).await?;
-                }
-                return Ok(begun.is_some());
+        let Some(devices) = wiping.devices(begun.as_ref()).await? else {
+            if let Some(wiped) = &begun {
+                wiping.await_no_ghost(wiped).await?;
             }
-            Now::Same(devices) => devices,
-            // What is not as it was by our own doing, with nothing new on it, is wiped to its end.
-            Now::Other(left)
-                if begun.as_ref().is_some_and(|all| left.iter().all(|one| all.contains(one))) =>
-            {
-                left
-            }
-            Now::Other(_) => {
-                return Err(Error::refused(format!(
-                    "{}: {} holds something else by now",
-                    work.address, work.what
-                ))
-                .hint("run it again, to plan from what is there now"));
-            }
+            return Ok(begun.is_some());
         };
-        let devices: Vec<Device> =
-            found.iter().map(|(name, drop)| Device { name: name.clone(), drop: *drop }).collect();
-        match node.wipe(&devices, work.zeroes).await {
+        match wiping.call(&devices).await {
             Ok(()) => {
-                await_wiped(&node, work, within, events).await?;
-                await_no_ghost(&node, work, &found, within, events).await?;
+                wiping.await_wiped().await?;
+                return wiping.await_no_ghost(&devices).await.map(|()| true);
             }
-            Err(error) if error.kind == Kind::Unavailable => lost(&node, work, error, within, events).await?,
+            Err(error) if error.kind == Kind::Unavailable => return wiping.lost(error).await.map(|()| true),
             Err(error) if !passes(&error, begun.is_some()) || Instant::now() >= deadline => {
                 return Err(error);
             }
             Err(error) if work.zeroes => return Err(error.hint(UNSEEN)),
             Err(error) => {
-                begun.get_or_insert(found);
+                begun.get_or_insert(devices);
                 events.waiting(format!("{} to be let go of", work.what), error.what);
                 tokio::time::sleep(RECHECK).await;
-                continue;
             }
         }
-        return Ok(true);
     }
 }
+
+/// Kernel names in the order in which they are wiped, and whether each is taken out of its table then.
+type Devices = Vec<(String, bool)>;
 
 /// Whether a refusal is only for the moment: after a first one, the partition may be out of its table already.
 fn passes(error: &Error, begun: bool) -> bool {
     error.what.contains(BUSY) || begun && error.what.contains(OUT_OF_TABLE)
 }
 
-/// The kernel did not let go of a partition when it was taken out of its table, and may still show it. It looks again when
-/// somebody has written to the disk; where nothing else is on it, the empty table is wiped for that.
-async fn await_no_ghost(
-    node: &Node,
-    work: &Wipe,
-    wiped: &[(String, bool)],
+/// One disk that is being wiped.
+struct Wiping<'a> {
+    node: Node,
+    work: &'a Wipe,
     within: Duration,
-    events: &Events,
-) -> Result<()> {
-    let mut looked = 0;
-    let deadline = Instant::now() + within;
-    loop {
-        let Some(left) = ghost(work, wiped, &nodes::disks(node).await?) else { return Ok(()) };
-        if Instant::now() >= deadline {
-            events.warn(format!("{}: its kernel shows the partition until the node reboots", work.what));
-            return Ok(());
-        }
-        events
-            .waiting(format!("{} to be seen without the partition", work.what), "the kernel still shows it");
-        looked += 1;
-        if left.alone && looked % PATIENCE == 0 {
-            let device = Device { name: left.disk, drop: false };
-            if let Err(error) = node.wipe(&[device], false).await {
-                events.waiting(format!("{} to be let go of", work.what), error.what);
+    events: &'a Events,
+}
+
+impl Wiping<'_> {
+    /// What is to be wiped, if anything is left: the disk as the plan saw it or, once a wipe has `begun`, what is left of it.
+    async fn devices(&self, begun: Option<&Devices>) -> Result<Option<Devices>> {
+        let work = self.work;
+        let no_more_than = |left: &Devices| begun.is_some_and(|all| left.iter().all(|one| all.contains(one)));
+        match look(work, &nodes::disks(&self.node).await?)? {
+            Now::Wiped => Ok(None),
+            Now::Same(devices) => Ok(Some(devices)),
+            Now::Other(left) if no_more_than(&left) => Ok(Some(left)),
+            Now::Other(_) => {
+                let what = format!("{}: {} holds something else by now", work.address, work.what);
+                Err(Error::refused(what).hint("run it again, to plan from what is there now"))
             }
         }
-        tokio::time::sleep(RECHECK).await;
     }
-}
 
-/// The node says it is done; wait until it also sees so.
-async fn await_wiped(node: &Node, work: &Wipe, within: Duration, events: &Events) -> Result<()> {
-    if work.is_blind() {
-        events.warn(format!("{}: the node says it was wiped; nothing else can tell", work.what));
-        return Ok(());
+    async fn call(&self, devices: &Devices) -> Result<()> {
+        let devices = devices.iter().map(|(name, drop)| Device { name: name.clone(), drop: *drop });
+        self.node.wipe(&devices.collect::<Vec<_>>(), self.work.zeroes).await
     }
-    let check = async || {
-        let open = match look(work, &nodes::disks(node).await?)? {
-            Now::Wiped => None,
-            Now::Same(_) | Now::Other(_) => Some("the node has not looked at it again yet".to_owned()),
-        };
-        Ok(open.map(|why| (work.what.clone(), why)))
-    };
-    await_open::<DiscoveredVolume>(node, within, events, check).await.map_err(|(what, last)| {
-        Error::failed(format!("{}: {what} was wiped, but is not seen as empty: {last}", work.address))
-            .hint("`nodeprep discover` shows what is seen on it; run it again")
-    })
-}
 
-/// A lost reply is settled by looking: what is wiped was wiped, and what is as before was not.
-async fn lost(node: &Node, work: &Wipe, error: Error, within: Duration, events: &Events) -> Result<()> {
-    if work.zeroes {
-        return Err(error.hint(UNSEEN));
-    }
-    events.warn("the reply to the wipe was lost; looking at the disk");
-    let deadline = Instant::now() + within;
-    while Instant::now() < deadline {
-        tokio::time::sleep(RECHECK).await;
-        let Ok(disks) = nodes::disks(node).await else { continue };
-        match look(work, &disks)? {
-            Now::Wiped => return Ok(()),
-            Now::Same(_) => return Err(error.hint("nothing was wiped: run it again")),
-            Now::Other(_) => {}
+    /// The node says it is done; wait until it also sees so.
+    async fn await_wiped(&self) -> Result<()> {
+        let Self { node, work, within, events } = self;
+        if work.is_blind() {
+            events.warn(format!("{}: the node says it was wiped; nothing else can tell", work.what));
+            return Ok(());
         }
+        let check = async || {
+            let open = match look(work, &nodes::disks(node).await?)? {
+                Now::Wiped => None,
+                Now::Same(_) | Now::Other(_) => Some("the node has not looked at it again yet".to_owned()),
+            };
+            Ok(open.map(|why| (work.what.clone(), why)))
+        };
+        await_open::<DiscoveredVolume>(node, *within, events, check).await.map_err(|(what, last)| {
+            Error::failed(format!("{}: {what} was wiped, but is not seen as empty: {last}", work.address))
+                .hint("`nodeprep discover` shows what is seen on it; run it again")
+        })
     }
-    Err(error.hint("a part of the disk was wiped: run it again"))
+
+    /// When the kernel does not let go of a partition that is taken out of its table, it may go on showing it. It looks
+    /// again when somebody has written to the disk; where nothing else is on it, the empty table is wiped for that.
+    async fn await_no_ghost(&self, wiped: &Devices) -> Result<()> {
+        let Self { node, work, within, events } = self;
+        let looks = AtomicUsize::new(0);
+        let check = async || {
+            let Some(ghost) = ghost(work, wiped, &nodes::disks(node).await?) else { return Ok(None) };
+            let mut why = "the kernel still shows it".to_owned();
+            if ghost.alone && looks.fetch_add(1, Ordering::Relaxed) % PATIENCE == PATIENCE - 1 {
+                let refused = self.call(&vec![(ghost.disk, false)]).await.err();
+                why = refused.map_or(why, |error| error.what);
+            }
+            Ok(Some((format!("{} to be seen without the partition", work.what), why)))
+        };
+        if let Err((_, last)) = await_open::<DiscoveredVolume>(node, *within, events, check).await {
+            events.warn(format!("{}: {last}; it is gone for good after the node's next reboot", work.what));
+        }
+        Ok(())
+    }
+
+    /// A lost reply is settled by looking: what is wiped was wiped, and what is as before was not.
+    async fn lost(&self, error: Error) -> Result<()> {
+        if self.work.zeroes {
+            return Err(error.hint(UNSEEN));
+        }
+        self.events.warn("the reply to the wipe was lost; looking at the disk");
+        let deadline = Instant::now() + self.within;
+        while Instant::now() < deadline {
+            tokio::time::sleep(RECHECK).await;
+            let Ok(disks) = nodes::disks(&self.node).await else { continue };
+            match look(self.work, &disks)? {
+                Now::Wiped => return Ok(()),
+                Now::Same(_) => return Err(error.hint("nothing was wiped: run it again")),
+                Now::Other(_) => {}
+            }
+        }
+        Err(error.hint("a part of the disk was wiped: run it again"))
+    }
 }

@@ -59,23 +59,17 @@ impl Cluster {
         loop {
             let pods = all.list(&on_node).await.map_err(|e| from_kube(&format!("the pods of {name}"), e))?;
             let leaving: Vec<&Pod> = pods.iter().filter(|pod| leaves(pod)).collect();
-            let stays = |pod: &&&Pod| pod.metadata.deletion_timestamp.is_none();
-            if let Some(pod) = leaving.iter().filter(stays).find(|pod| pod.owner_references().is_empty()) {
+            let unasked = leaving.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
+            if let Some(pod) = unasked.clone().find(|pod| pod.owner_references().is_empty()) {
                 return Err(Error::refused(format!(
                     "{name}: nothing would make the pod {} anew",
                     title(pod)
                 ))
                 .hint("delete it, or move it, and run this again"));
             }
-            if leaving.is_empty() {
-                return Ok(());
-            }
-            let mut last = format!(
-                "{} to go, {} among them",
-                leaving.len(),
-                leaving.first().map_or_else(String::new, |pod| title(pod))
-            );
-            for pod in leaving.iter().filter(stays) {
+            let Some(first) = leaving.first() else { return Ok(()) };
+            let mut last = format!("{} to go, {} among them", leaving.len(), title(first));
+            for pod in unasked {
                 if let Some(why) = self.evict(pod).await? {
                     last = format!("{}: {why}", title(pod));
                 }

@@ -320,40 +320,28 @@ fn not_ready(node: &Node, wait: &AwaitVolume) -> Result<Option<String>> {
 
 fn apply_step(node: &Node, config: &MachineConfig, before: &ConfigDoc, doc: &ConfigDoc, work: Work) -> Step {
     let address = &node.address;
+    let action = Action::ApplyConfig(ApplyConfig {
+        address: address.clone(),
+        control_plane: node.is_control_plane(),
+        base_version: config.version.clone(),
+        config: SecretString::from(doc.text()),
+        volumes: work.volumes,
+        labels: work.labels,
+        disks: work.taken.into_iter().filter(|taken| taken.pinned).map(|taken| taken.disk).collect(),
+    });
     Step {
-        id: format!("node/{address}/config"),
-        target: address.clone(),
-        title: work.titles.join(", "),
         why: work.notes.join("; "),
         risk: work.risk.unwrap_or(Risk::Low),
         diff: doc.diff_from(before),
-        creates: false,
-        action: Action::ApplyConfig(ApplyConfig {
-            address: address.clone(),
-            control_plane: node.is_control_plane(),
-            base_version: config.version.clone(),
-            config: SecretString::from(doc.text()),
-            volumes: work.volumes,
-            labels: work.labels,
-            disks: work.taken.into_iter().filter(|taken| taken.pinned).map(|taken| taken.disk).collect(),
-        }),
+        ..Step::new(format!("node/{address}/config"), address, work.titles.join(", "), action)
     }
 }
 
 /// The config is right, but a volume is not there yet: nothing to change, only to wait for.
 fn await_step(address: &str, work: Work) -> Option<Step> {
     let why: Vec<String> = work.unready.iter().map(|(volume, why)| format!("{}: {why}", volume.id)).collect();
-    (!why.is_empty()).then(|| Step {
-        id: format!("node/{address}/volumes"),
-        target: address.to_owned(),
-        title: "volumes ready".into(),
-        why: why.join("; "),
-        risk: Risk::None,
-        diff: String::new(),
-        creates: false,
-        action: Action::AwaitVolumes {
-            address: address.to_owned(),
-            volumes: work.unready.into_iter().map(|(volume, _)| volume).collect(),
-        },
-    })
+    let volumes = work.unready.into_iter().map(|(volume, _)| volume).collect();
+    let action = Action::AwaitVolumes { address: address.to_owned(), volumes };
+    let step = Step::new(format!("node/{address}/volumes"), address, "volumes ready", action);
+    (!why.is_empty()).then(|| Step { why: why.join("; "), ..step })
 }

@@ -80,6 +80,22 @@ pub struct Step {
     pub action: Action,
 }
 
+impl Step {
+    /// A step that changes nothing that is there, or only waits: its risk is as low as that of its action can be.
+    pub fn new(id: impl Into<String>, target: &str, title: impl Into<String>, action: Action) -> Self {
+        Self {
+            id: id.into(),
+            target: target.to_owned(),
+            title: title.into(),
+            why: String::new(),
+            risk: if action.changes() { Risk::Low } else { Risk::None },
+            diff: String::new(),
+            creates: false,
+            action,
+        }
+    }
+}
+
 /// The worst that a step does to a running system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]

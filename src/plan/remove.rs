@@ -3,8 +3,8 @@
 use secrecy::{ExposeSecret, SecretString};
 
 use super::wipe::{self, Wipe};
-use super::{Action, ApplyConfig, AwaitVolume, Plan, Risk, Skipped, Step, volumes};
-use crate::config_doc::{ConfigDoc, diff};
+use super::{Action, ApplyConfig, AwaitVolume, Plan, Skipped, Step, volumes};
+use crate::config_doc::ConfigDoc;
 use crate::error::{Error, Result};
 use crate::observe::claims::LocalVolume;
 use crate::observe::disks::{Disk, EXISTING_VOLUME, RAW_VOLUME, USER_VOLUME, volume_named};
@@ -36,8 +36,8 @@ pub fn find(node: &Node, volume: &str, keep_data: bool, cluster: &[LocalVolume])
     let config = node.config.as_ref().map_err(|e| Error::new(e.kind, e.what.clone()).at(address))?;
     let config =
         config.as_ref().ok_or_else(|| Error::refused(format!("{address}: has no machine config")))?;
-    let before = config.text.expose_secret();
-    let mut doc = ConfigDoc::parse(before).map_err(|e| e.at(address))?;
+    let before = ConfigDoc::parse(config.text.expose_secret()).map_err(|e| e.at(address))?;
+    let mut doc = before.clone();
     let (kind, id) = identity(node, &doc, volume)?;
     let mount = (!id.starts_with(RAW_VOLUME)).then(|| format!("/var/mnt/{volume}"));
     // A raw volume is reached by the link that udev makes for its partition.
@@ -56,7 +56,7 @@ pub fn find(node: &Node, volume: &str, keep_data: bool, cluster: &[LocalVolume])
     });
     Ok(Removal {
         address: address.clone(),
-        diff: if there { diff(before, doc.text()) } else { String::new() },
+        diff: if there { doc.diff_from(&before) } else { String::new() },
         config: apply,
         known: node.volumes.iter().flatten().any(|status| status.id == gone.id),
         wipe: if keep_data { None } else { partition(node, &gone.id)? },
@@ -104,29 +104,15 @@ pub fn plan(removals: Vec<Removal>, tokens: &[String]) -> Result<Plan> {
 }
 
 fn config_step(address: &str, volume: &AwaitVolume, diff: String, config: ApplyConfig) -> Step {
-    Step {
-        id: format!("node/{address}/config"),
-        target: address.to_owned(),
-        title: format!("take volume {volume} out of the config"),
-        why: String::new(),
-        risk: Risk::Low,
-        diff,
-        creates: false,
-        action: Action::ApplyConfig(config),
-    }
+    let id = format!("node/{address}/config");
+    let title = format!("take volume {volume} out of the config");
+    Step { diff, ..Step::new(id, address, title, Action::ApplyConfig(config)) }
 }
 
 fn gone_step(address: &str, volume: &AwaitVolume) -> Step {
-    Step {
-        id: format!("node/{address}/gone/{}", volume.id),
-        target: address.to_owned(),
-        title: format!("volume {} gone", volume.id),
-        why: String::new(),
-        risk: Risk::None,
-        diff: String::new(),
-        creates: false,
-        action: Action::AwaitGone { address: address.to_owned(), volume: volume.clone() },
-    }
+    let id = format!("node/{address}/gone/{}", volume.id);
+    let action = Action::AwaitGone { address: address.to_owned(), volume: volume.clone() };
+    Step::new(id, address, format!("volume {} gone", volume.id), action)
 }
 
 /// A removed volume's data are lost, so nothing of the cluster may be among them.

@@ -170,19 +170,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::plan::{ApplyConfig, Object, Risk};
+    use crate::plan::{ApplyConfig, Object};
 
     fn step(id: &str, action: Action) -> Step {
-        Step {
-            id: id.into(),
-            target: "10.0.0.1".into(),
-            title: format!("step {id}"),
-            why: String::new(),
-            risk: Risk::Low,
-            diff: String::new(),
-            creates: false,
-            action,
-        }
+        Step::new(id, "10.0.0.1", format!("step {id}"), action)
     }
 
     fn config(base: &str, text: &str) -> Action {

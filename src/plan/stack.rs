@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Action, Object, Plan, Ready, Risk, Skipped, Step};
+use super::{Action, Object, Plan, Ready, Skipped, Step};
 use crate::error::{Error, Result};
 use crate::intent::{Intent, Provisioner};
 use crate::observe::cluster::{Cluster, DryRun, ObjectState};
@@ -114,16 +114,10 @@ fn not_taken(text: &str) -> Error {
 }
 
 fn step(object: &Object, verb: &str, why: &str, diff: String) -> Step {
-    Step {
-        id: id("object", object.namespace(), object.kind(), object.name()),
-        target: "cluster".into(),
-        title: format!("{verb} {}", object.title()),
-        why: why.into(),
-        risk: Risk::Low,
-        diff,
-        creates: false,
-        action: Action::ApplyObject(object.clone()),
-    }
+    let id = id("object", object.namespace(), object.kind(), object.name());
+    let title = format!("{verb} {}", object.title());
+    let action = Action::ApplyObject(object.clone());
+    Step { why: why.into(), diff, ..Step::new(id, "cluster", title, action) }
 }
 
 fn id(what: &str, namespace: Option<&str>, kind: &str, name: &str) -> String {
@@ -151,16 +145,9 @@ fn ready_step(ready: &Ready, observed: &Cluster, before: &[Step]) -> Option<Step
         None if changes(kind, namespace, name) => "it changes".into(),
         None => return None,
     };
-    Some(Step {
-        id: id("ready", namespace, kind, name),
-        target: "cluster".into(),
-        title: format!("wait for {kind} {}{name}", namespace.map(|n| format!("{n}/")).unwrap_or_default()),
-        why,
-        risk: Risk::None,
-        diff: String::new(),
-        creates: false,
-        action: Action::AwaitReady(ready.clone()),
-    })
+    let title = format!("wait for {kind} {}{name}", namespace.map(|n| format!("{n}/")).unwrap_or_default());
+    let action = Action::AwaitReady(ready.clone());
+    Some(Step { why, ..Step::new(id("ready", namespace, kind, name), "cluster", title, action) })
 }
 
 fn refuse_fixed(wanted: &Value, live: &Value) -> Result<()> {

@@ -44,6 +44,14 @@ impl Wipe {
     pub fn is_blind(&self) -> bool {
         self.contents == UNKNOWN
     }
+
+    /// It says of itself what this disk says; what is not known of it says nothing.
+    fn is_of(&self, disk: &Disk) -> bool {
+        let is = |known: &Option<String>, now: &str| known.as_ref().is_none_or(|known| known == now);
+        (self.serial.is_some() || self.wwid.is_some())
+            && is(&self.serial, &disk.spec.serial)
+            && is(&self.wwid, &disk.spec.wwid)
+    }
 }
 
 /// As [`Holder::Unknown`] is written.
@@ -115,25 +123,15 @@ pub(super) fn step(wipe: Wipe, tokens: &[String]) -> Result<Step> {
         None => (id, format!("wipe {}", wipe.what)),
     };
     Ok(Step {
-        id,
-        target: wipe.address.clone(),
-        title,
         why: format!("the disk holds {}", wipe.contents),
         risk: Risk::Destroy,
-        diff: String::new(),
-        creates: false,
-        action: Action::Wipe(wipe),
+        ..Step::new(id, &wipe.address.clone(), title, Action::Wipe(wipe))
     })
 }
 
 /// How the disk stands now, found again by serial and WWID; refused when it is not there exactly once, or in use.
 pub fn look(wipe: &Wipe, disks: &[Disk]) -> Result<Now> {
-    let is = |known: &Option<String>, now: &str| known.as_ref().is_none_or(|known| known == now);
-    let mut same = disks.iter().filter(|disk| {
-        (wipe.serial.is_some() || wipe.wwid.is_some())
-            && is(&wipe.serial, &disk.spec.serial)
-            && is(&wipe.wwid, &disk.spec.wwid)
-    });
+    let mut same = disks.iter().filter(|disk| wipe.is_of(disk));
     let refused = |why: String| {
         Error::refused(format!("{}: {why}", wipe.address))
             .hint("run it again, to plan from what is there now")
@@ -178,10 +176,8 @@ pub struct Ghost {
 /// What is left of partitions that were taken out of their table, by the devices that were wiped.
 pub fn ghost(wipe: &Wipe, wiped: &[(String, bool)], disks: &[Disk]) -> Option<Ghost> {
     let is = |part: &Partition| part.label.is_empty() && wiped.iter().any(|(name, _)| *name == part.id);
-    let disk = disks.iter().find(|disk| disk.partitions.iter().any(is))?;
-    let same = |known: &Option<String>, now: &str| known.as_ref().is_none_or(|known| known == now);
-    let ours = same(&wipe.serial, &disk.spec.serial) && same(&wipe.wwid, &disk.spec.wwid);
-    ours.then(|| Ghost { disk: disk.id.clone(), alone: disk.partitions.iter().all(is) })
+    let disk = disks.iter().find(|disk| wipe.is_of(disk) && disk.partitions.iter().any(is))?;
+    Some(Ghost { disk: disk.id.clone(), alone: disk.partitions.iter().all(is) })
 }
 
 /// The disks that are named, each with its node.

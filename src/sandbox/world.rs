@@ -161,9 +161,7 @@ impl World {
         let mut moved = false;
         for address in std::mem::take(&mut self.restless) {
             let Some(machine) = self.machines.get_mut(&address) else { continue };
-            self.published -= machine.published.revision;
-            machine.settle(&mut self.timers, now);
-            self.published += machine.published.revision;
+            self.published += news(machine, &mut self.timers, now);
             if machine.host != machine.host_seen {
                 machine.host_seen = machine.host.clone();
                 moved = true;
@@ -228,9 +226,7 @@ impl World {
             if machine.node != node {
                 machine.node = node;
                 machine.dirty = true;
-                self.published -= machine.published.revision;
-                machine.settle(timers, now);
-                self.published += machine.published.revision;
+                self.published += news(machine, timers, now);
                 if !machine.rests() {
                     self.restless.insert(address);
                 }
@@ -274,6 +270,13 @@ impl World {
     pub fn next(&self) -> Option<Timestamp> {
         self.timers.next()
     }
+}
+
+/// Lets a machine do what it is about to do; how much it published by it.
+fn news(machine: &mut Machine, timers: &mut Timers, now: Timestamp) -> u64 {
+    let before = machine.published.revision;
+    machine.settle(timers, now);
+    machine.published.revision - before
 }
 
 /// Whatever is not real says so with this word.

@@ -9,7 +9,7 @@ use nodeprep::event::{Event, Events, What};
 use nodeprep::intent::Deadlines;
 use nodeprep::observe::nodes::observe_all;
 use nodeprep::plan::wipe::{Asked, find, plan};
-use nodeprep::plan::{Action, AwaitVolume, Plan, Risk, Saved, Step};
+use nodeprep::plan::{Action, AwaitVolume, Plan, Saved, Step};
 use nodeprep::state::State;
 use nodeprep::talos::Client;
 use nodeprep::talos::client::{Mode, Options};
@@ -190,17 +190,7 @@ async fn a_disk_that_is_not_what_the_plan_saw_is_not_touched() {
 async fn a_volume_is_gone_when_neither_its_status_nor_its_mount_is_left() {
     let volume = AwaitVolume { id: "u-old".into(), mount: Some("/var/mnt/old".into()) };
     let action = Action::AwaitGone { address: "10.0.0.7".into(), volume };
-    let step = Step {
-        id: "gone".into(),
-        target: "10.0.0.7".into(),
-        title: "gone".into(),
-        why: String::new(),
-        risk: Risk::None,
-        diff: String::new(),
-        creates: false,
-        action,
-    };
-    let plan = Plan { steps: vec![step], ..Plan::default() };
+    let plan = Plan { steps: vec![Step::new("gone", "10.0.0.7", "gone", action)], ..Plan::default() };
     carried_out(&plan, machine()).await.result.unwrap();
     for (kind, spec) in [
         ("VolumeStatuses.block.talos.dev", "phase: ready"),
