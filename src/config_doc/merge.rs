@@ -103,7 +103,7 @@ impl<'a> Merge<'_, 'a> {
     }
 
     fn closed(&mut self, have: &Node, want: &Node) -> Result<()> {
-        if want.is_null() || have.value() == want.value() {
+        if want.is_null() || have.means(want) {
             return Ok(());
         }
         Err(self.cannot(have, "is of a type that Talos itself cannot merge"))
@@ -144,7 +144,7 @@ impl<'a> Merge<'_, 'a> {
             }
             match (have.text().filter(|_| !have.is_null()), want.text()) {
                 (Some(have), Some(want)) if have == want => {}
-                _ if have.value() == want.value() => {}
+                _ if have.means(want) => {}
                 _ => merge.set(want),
             }
             Ok(())
@@ -178,7 +178,7 @@ impl<'a> Merge<'_, 'a> {
                         if !replaced {
                             return merge.value(rule, have, item, true);
                         }
-                        if have.value() != item.value() {
+                        if !have.means(item) {
                             merge.set(item);
                         }
                         Ok(())
@@ -223,7 +223,7 @@ impl<'a> Merge<'_, 'a> {
 
     fn replaced(&mut self, rule: &Rule, have: &Node, want: &'a Node) -> Result<()> {
         let no_map = matches!(rule.target(), Rule::Map(_)) && want.entries().is_empty();
-        if !want.is_null() && !no_map && have.value() != want.value() {
+        if !want.is_null() && !no_map && !have.means(want) {
             self.set(want);
         }
         Ok(())

@@ -18,11 +18,12 @@ mod shape;
 mod splice;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 pub use redact::{REDACTED, diff, redact};
 
 use crate::error::{Error, Result};
-use crate::yaml::{self, Node, Stream, Value};
+use crate::yaml::{self, Document, Node, Stream, Value};
 
 /// The kind of document that holds node labels from Talos 1.14 on.
 pub const KUBE_NODE_CONFIG: &str = "KubeNodeConfig";
@@ -30,7 +31,8 @@ pub const KUBE_NODE_CONFIG: &str = "KubeNodeConfig";
 /// A machine config: its text and what the text means.
 #[derive(Clone)]
 pub struct ConfigDoc {
-    stream: Stream,
+    /// Shared by the copies that nobody edits.
+    stream: Arc<Stream>,
 }
 
 impl std::fmt::Debug for ConfigDoc {
@@ -71,7 +73,8 @@ impl ConfigDoc {
     /// Invalid YAML, a document that is not a map, or two documents with one apiVersion, kind and name (Talos
     /// refuses them too): [`crate::error::Kind::Invalid`].
     pub fn parse(text: &str) -> Result<Self> {
-        let config = Self { stream: Stream::parse(text).map_err(|error| error.at("machine config"))? };
+        let stream = Stream::parse(text).map_err(|error| error.at("machine config"))?;
+        let config = Self { stream: Arc::new(stream) };
         let mut seen: Vec<DocumentId> = Vec::new();
         for document in config.documents() {
             if !matches!(document.root.kind, yaml::Kind::Map { .. }) {
@@ -166,10 +169,7 @@ impl ConfigDoc {
         if let Some(index) = there {
             return self.merge_into(index, wanted);
         }
-        let mut expected = self.values();
-        expected.push(document.root.value());
-        let text = layout::append_document(self.text(), parsed.slice(&document.span));
-        self.replace(text, &expected)
+        self.append(&document.root, parsed.slice(&document.span))
     }
 
     fn merge_into(&mut self, index: usize, wanted: &str) -> Result<bool> {
@@ -178,30 +178,41 @@ impl ConfigDoc {
         else {
             return Err(Error::failed("machine config: the document to edit is not there"));
         };
-        let mut expected = self.values();
-        if let Some(value) = expected.get_mut(index) {
-            plain::merge(value, &want.root.value());
-        }
+        let mut expected = have.root.value();
+        plain::merge(&mut expected, &want.root.value());
         let changes = plain::changes(self.text(), &have.root, &want.root)?;
         let text = splice::apply(&self.stream, have, &changes)?;
-        self.replace(text, &expected)
+        self.replace(text, index, Some(&expected))
+    }
+
+    /// Adds a document, of which `text` is the part of a stream.
+    fn append(&mut self, document: &Node, text: &str) -> Result<bool> {
+        let text = layout::append_document(self.text(), text);
+        self.replace(text, self.stream.documents().len(), Some(&document.value()))
     }
 
     /// Whether both hold the same documents with the same contents, however they are written.
     pub fn means(&self, other: &Self) -> bool {
-        self.values() == other.values()
+        same(self.stream.documents(), other.stream.documents())
     }
 
-    fn values(&self) -> Vec<Value> {
-        self.stream.documents().iter().map(|document| document.root.value()).collect()
-    }
-
-    /// Takes the edited text if it means what is expected.
-    fn replace(&mut self, text: String, expected: &[Value]) -> Result<bool> {
+    /// Takes the edited text if the document at `index` means what is expected or, where nothing is, is gone; and if all
+    /// others mean what they meant.
+    fn replace(&mut self, text: String, index: usize, expected: Option<&Value>) -> Result<bool> {
         if text == self.text() {
             return Ok(false);
         }
-        let edited = Self::parse(&text).ok().filter(|edited| edited.values() == expected);
+        let (before, rest) = halves(self.stream.documents(), index);
+        let as_expected = |edited: &Self| {
+            let (first, now) = halves(edited.stream.documents(), index);
+            let now = match (expected, now) {
+                (None, now) => Some(now),
+                (Some(value), [document, now @ ..]) => (document.root.value() == *value).then_some(now),
+                (Some(_), []) => None,
+            };
+            same(before, first) && now.is_some_and(|now| same(rest.get(1..).unwrap_or_default(), now))
+        };
+        let edited = Self::parse(&text).ok().filter(as_expected);
         let Some(edited) = edited else {
             return Err(Error::failed("machine config: the edited text would not mean what was asked for")
                 .hint("nothing was changed; this place of the config has to be edited by hand"));
@@ -209,6 +220,14 @@ impl ConfigDoc {
         *self = edited;
         Ok(true)
     }
+}
+
+fn halves(documents: &[Document], index: usize) -> (&[Document], &[Document]) {
+    documents.split_at(index.min(documents.len()))
+}
+
+fn same(these: &[Document], those: &[Document]) -> bool {
+    these.len() == those.len() && these.iter().zip(those).all(|(this, that)| this.root.means(&that.root))
 }
 
 impl DocumentId {

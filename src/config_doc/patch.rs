@@ -4,7 +4,7 @@ use super::change::{self, Change};
 use super::delete::{self, Divided};
 use super::fields::{FIELDS, Rule};
 use super::shape::{self, wrong};
-use super::{ConfigDoc, DocumentId, layout, merge, splice};
+use super::{ConfigDoc, DocumentId, merge, splice};
 use crate::error::{Error, Result};
 use crate::yaml::{self, Document, Kind, Node, Stream};
 
@@ -69,18 +69,18 @@ impl ConfigDoc {
         match (self.find(id), rule) {
             (None, _) if deletions.is_empty() => {
                 let text = patch.slice(&document.span).trim_start_matches('\u{feff}');
-                self.append(&rest, text)
+                self.append(&rest, text).map(drop)
             }
             (None, _) => {
                 let mut text = String::new();
                 rest.entries().iter().for_each(|(key, value)| yaml::write_block(&mut text, key, value, 0, 4));
-                self.append(&rest, &text)
+                self.append(&rest, &text).map(drop)
             }
             (Some((index, have)), Some(rule)) => {
                 let changes = merge::changes(self.text(), rule, have, &rest)?;
                 self.make(index, &changes)
             }
-            (Some((_, have)), None) if have.value() == rest.value() => Ok(()),
+            (Some((_, have)), None) if have.means(&rest) => Ok(()),
             (Some(_), None) => Err(unknown(id)),
         }
     }
@@ -95,15 +95,9 @@ impl ConfigDoc {
         let no_place = || Error::failed("machine config: a change has no place");
         let document = self.stream.documents().get(index).ok_or_else(no_place)?;
         let text = splice::apply(&self.stream, document, changes)?;
-        let mut expected = self.values();
-        expected.get_mut(index).and_then(|value| change::apply(value, changes)).ok_or_else(no_place)?;
-        self.replace(text, &expected).map(drop)
-    }
-
-    fn append(&mut self, document: &Node, text: &str) -> Result<()> {
-        let mut expected = self.values();
-        expected.push(document.value());
-        self.replace(layout::append_document(self.text(), text), &expected).map(drop)
+        let mut expected = document.root.value();
+        change::apply(&mut expected, changes).ok_or_else(no_place)?;
+        self.replace(text, index, Some(&expected)).map(drop)
     }
 }
 

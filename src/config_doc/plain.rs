@@ -39,7 +39,7 @@ impl<'a> Plain<'_, 'a> {
             let key_name = key.text().unwrap_or_default();
             let name = if name.is_empty() { key_name.to_owned() } else { format!("{name}.{key_name}") };
             let mut entries = have.entries().iter().enumerate();
-            match entries.find(|(_, (have, _))| have.value() == key.value()) {
+            match entries.find(|(_, (have, _))| have.means(key)) {
                 Some((index, (_, value))) => {
                     self.path.push(index);
                     self.entry(value, wanted, &name)?;
@@ -52,7 +52,7 @@ impl<'a> Plain<'_, 'a> {
     }
 
     fn entry(&mut self, have: &Node, want: &'a Node, name: &str) -> Result<()> {
-        if want.is_null() || have.value() == want.value() {
+        if want.is_null() || have.means(want) {
             return Ok(());
         }
         match (&have.kind, &want.kind) {

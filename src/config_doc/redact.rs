@@ -203,9 +203,10 @@ fn looks_random(text: &str) -> bool {
 }
 
 fn is_secret_name(name: &str) -> bool {
-    let name = name.trim_matches(['"', '\'', ' ', '-', '#']);
-    if name.contains(['_', '-']) {
-        return is_secret_name(&name.replace(['_', '-'], ""));
+    let name = name.trim_matches(|c| matches!(c, '"' | '\'' | ' ' | '-' | '#'));
+    let joint = |c| matches!(c, '_' | '-');
+    if name.contains(joint) {
+        return is_secret_name(&name.replace(joint, ""));
     }
     let ends = |ending: &str| {
         let end = name.len().checked_sub(ending.len()).and_then(|at| name.get(at..));

@@ -17,9 +17,7 @@ impl ConfigDoc {
         let Some(document) = self.stream.documents().get(index) else { return Ok(()) };
         let mut text = self.text().to_owned();
         text.replace_range(document.span.clone(), "");
-        let mut expected = self.values();
-        expected.remove(index);
-        self.replace(text, &expected).map(drop)
+        self.replace(text, index, None).map(drop)
     }
 }
 

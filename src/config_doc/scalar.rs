@@ -27,7 +27,7 @@ pub(super) fn same(rule: &Rule, have: &Node, want: &Node) -> bool {
     }
     match rule {
         Rule::Bool => bool(have).is_some() && bool(have) == bool(want),
-        Rule::Number => have.text() == want.text() || have.value() == want.value(),
+        Rule::Number => have.text() == want.text() || have.means(want),
         _ => have.text() == want.text(),
     }
 }

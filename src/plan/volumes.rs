@@ -9,7 +9,7 @@ use super::Passphrases;
 use crate::config_doc::ConfigDoc;
 use crate::error::{Error, Result};
 use crate::intent::{Encryption, EncryptionKey, MaxSize, Volume, VolumeType};
-use crate::yaml::{Kind, Node, Stream, quote, string};
+use crate::yaml::{Node, Stream, quote, string};
 
 pub(super) const USER: &str = "UserVolumeConfig";
 pub(super) const RAW: &str = "RawVolumeConfig";
@@ -167,7 +167,7 @@ pub(super) fn same(volume: &Volume, there: &Node, wanted: &str) -> Result<()> {
     }
     let (have, want) = (there.get(&["encryption"]), wanted.get(&["encryption"]));
     let equal = match (have, want) {
-        (Some(have), Some(want)) => alike(have, want),
+        (Some(have), Some(want)) => have.means(want),
         (have, want) => have.is_none_or(Node::is_null) && want.is_none(),
     };
     if equal {
@@ -175,20 +175,4 @@ pub(super) fn same(volume: &Volume, there: &Node, wanted: &str) -> Result<()> {
     }
     Err(Error::refused(format!("volume {} exists with other encryption than the file says", volume.name))
         .hint("the keys of a volume that exists can't be changed here; set the file to what is there"))
-}
-
-/// The same meaning, whatever the order of keys. What only `there` says of a map counts as a difference.
-fn alike(there: &Node, wanted: &Node) -> bool {
-    match (&there.kind, &wanted.kind) {
-        (Kind::Map { entries: have, .. }, Kind::Map { entries: want, .. }) => {
-            let found =
-                |key: &Node| have.iter().find(|(k, _)| k.text() == key.text()).map(|(_, value)| value);
-            have.len() == want.len()
-                && want.iter().all(|(key, value)| found(key).is_some_and(|have| alike(have, value)))
-        }
-        (Kind::Seq { items: have, .. }, Kind::Seq { items: want, .. }) => {
-            have.len() == want.len() && have.iter().zip(want).all(|(have, want)| alike(have, want))
-        }
-        _ => there.value() == wanted.value(),
-    }
 }

@@ -175,6 +175,34 @@ impl Node {
         }
     }
 
+    /// Whether both mean the same, however they are written and in whatever order the keys of maps are.
+    pub fn means(&self, other: &Self) -> bool {
+        match (&self.kind, &other.kind) {
+            (Kind::Scalar { text, style }, Kind::Scalar { text: same, style: its })
+                if text == same
+                    && (*style == Style::Plain) == (*its == Style::Plain)
+                    && self.tag == other.tag =>
+            {
+                true
+            }
+            (Kind::Scalar { .. }, Kind::Scalar { .. }) => self.value() == other.value(),
+            (Kind::Seq { items, .. }, Kind::Seq { items: its, .. }) => {
+                items.len() == its.len() && items.iter().zip(its).all(|(item, its)| item.means(its))
+            }
+            (Kind::Map { entries, .. }, Kind::Map { entries: its, .. }) => {
+                let found = |at: usize, key: &Self| {
+                    let same = |(its, _): &&(Self, Self)| key.means(its);
+                    its.get(at).filter(same).or_else(|| its.iter().find(same))
+                };
+                let all = |(at, (key, value)): (usize, &(Self, Self))| {
+                    found(at, key).is_some_and(|(_, its)| value.means(its))
+                };
+                entries.len() == its.len() && entries.iter().enumerate().all(all)
+            }
+            _ => false,
+        }
+    }
+
     pub fn entries(&self) -> &[(Self, Self)] {
         match &self.kind {
             Kind::Map { entries, .. } => entries,

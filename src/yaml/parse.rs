@@ -136,16 +136,17 @@ impl Builder<'_> {
 
     /// Pairs keys with values; a scalar key written twice is an error, as it is for go-yaml.
     fn entries(&self, children: Vec<Node>) -> Result<Vec<(Node, Node)>> {
-        let mut entries = Vec::with_capacity(children.len() / 2);
-        let mut seen = HashSet::new();
+        let mut entries: Vec<(Node, Node)> = Vec::with_capacity(children.len() / 2);
         let mut children = children.into_iter();
         while let (Some(key), Some(value)) = (children.next(), children.next()) {
-            if let Some(text) = key.text()
-                && !seen.insert(text.to_owned())
-            {
-                return Err(self.error(key.span.start, format!("key {text:?} is written twice")));
-            }
             entries.push((key, value));
+        }
+        let mut seen = HashSet::with_capacity(entries.len());
+        let again = entries
+            .iter()
+            .find_map(|(key, _)| Some((key.span.start, key.text()?)).filter(|(_, text)| !seen.insert(*text)));
+        if let Some((at, text)) = again {
+            return Err(self.error(at, format!("key {text:?} is written twice")));
         }
         Ok(entries)
     }

@@ -199,3 +199,35 @@ fn check_spans(node: &Node, text: &str) -> std::result::Result<(), TestCaseError
     }
     node.items().iter().try_for_each(|item| check_spans(item, text))
 }
+
+/// Pairs of texts, each in another style, order or type than the other; whether they mean the same.
+#[test]
+fn nodes_mean_the_same_exactly_when_their_values_are_equal() -> Result<()> {
+    for (a, b, same) in [
+        ("a", "\"a\"", true),
+        ("1", "\"1\"", false),
+        ("0x10", "16", true),
+        ("1", "1.0", false),
+        (".nan", ".NaN", true),
+        ("!!str 1", "\"1\"", true),
+        ("!!str 1", "1", false),
+        ("!mine 1", "!yours 1", false),
+        ("{a: 1, b: 2}", "b: 2\na: 1", true),
+        ("{a: 1, b: 2}", "{a: 1}", false),
+        ("{a: 1}", "{a: 1, b: 2}", false),
+        ("{a: 1, b: 2}", "{a: 2, b: 1}", false),
+        ("{a: {b: [1, {c: d}]}}", "a:\n  b:\n  - 1\n  - c: 'd'", true),
+        ("[1, 2]", "[2, 1]", false),
+        ("[1]", "[1, 1]", false),
+        ("[]", "{}", false),
+        ("{}", "", false),
+        ("a", "[a]", false),
+        ("|\n  a\n", "\"a\\n\"", true),
+        ("&x a", "a", true),
+    ] {
+        let (a, b) = (one(a)?.1, one(b)?.1);
+        assert_eq!(a.value() == b.value(), same, "{a:?} and {b:?}");
+        assert_eq!((a.means(&b), b.means(&a)), (same, same), "{a:?} and {b:?}");
+    }
+    Ok(())
+}
