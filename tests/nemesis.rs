@@ -49,12 +49,13 @@ fn schedule(random: &mut StdRng) -> String {
             2 => ("kubernetes", &["GET *", "PATCH *", "POST *", "*"][..]),
             _ => ("*", &["*", "List *"][..]),
         };
-        let kind = match random.random_range(0..6) {
+        let kind = match random.random_range(0..7) {
             0 => "error: overloaded".to_owned(),
             1 => format!("delay: {}s", random.random_range(1..=45)),
             2 => "reset: true".to_owned(),
             3 => "dropAfterActing: true".to_owned(),
-            4 if place != "kubernetes" => "reboot: true".to_owned(),
+            4 => format!("cutAfter: {}s", random.random_range(1..=5)),
+            5 if place != "kubernetes" => "reboot: true".to_owned(),
             _ => "compact: true".to_owned(),
         };
         let (after, times) = (random.random_range(0..=25), random.random_range(1..=3));

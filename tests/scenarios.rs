@@ -106,6 +106,8 @@ fn redacted(text: &str, folder: &Path) -> String {
             (r"\d+(\.\d+)? ?s\b", "<seconds>"),
             (r"\d+(\.\d+)? (IOPS|MB/s|µs)", "<n> $2"),
             (r"-[0-9a-z]{8,10}-[0-9a-z]{5}\b", "-<pod>"),
+            // What the kubelet says first, and from its second try on.
+            (r#"ImagePullBackOff: Back-off pulling image "[^"]*": ErrImagePull"#, "ErrImagePull"),
             // The columns of a table are as wide as what is in them.
             (r"(\S) {2,}", "$1  "),
         ];

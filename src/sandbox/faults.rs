@@ -41,6 +41,9 @@ pub struct Fault {
     /// What was asked is done, and then the machine reboots.
     #[serde(default)]
     pub reboot: bool,
+    /// The call is answered, and its connection ends this much later: in the middle of a watch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut_after: Option<Duration>,
     /// The history that watches need is forgotten first.
     #[serde(default)]
     pub compact: bool,
@@ -95,6 +98,7 @@ mod tests {
             drop_after_acting: false,
             reset: false,
             reboot: false,
+            cut_after: None,
             compact: false,
         }
     }

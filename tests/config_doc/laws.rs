@@ -65,7 +65,7 @@ fn entry(key: String) -> impl Strategy<Value = Vec<String>> {
 }
 
 fn entries() -> impl Strategy<Value = Vec<String>> {
-    let key = proptest::collection::btree_set("k[a-z]{1,8}", 0..6);
+    let key = proptest::collection::btree_set("kk[a-z]{1,8}", 0..6);
     key.prop_flat_map(|keys| keys.into_iter().map(entry).collect::<Vec<_>>()).prop_map(|lists| lists.concat())
 }
 

@@ -64,10 +64,18 @@ impl Peer {
     /// # Errors
     /// The call is not answered.
     pub fn after(&self, fault: Option<&Fault>) -> Result<(), Upset> {
-        match fault {
-            Some(fault) if fault.drop_after_acting || fault.reboot => Err(self.cut()),
-            _ => Ok(()),
+        let Some(fault) = fault else { return Ok(()) };
+        if fault.drop_after_acting || fault.reboot {
+            return Err(self.cut());
         }
+        if let Some(after) = fault.cut_after {
+            let hangup = Arc::clone(&self.hangup);
+            tokio::spawn(async move {
+                tokio::time::sleep(after.std()).await;
+                hangup.notify_one();
+            });
+        }
+        Ok(())
     }
 
     fn cut(&self) -> Upset {
