@@ -93,7 +93,7 @@ impl Session {
             talos: Some(talos),
             cluster: Some(cluster),
             mode: Mode::NoReboot,
-            lost: None,
+            lease: None,
             parallel: Parallel::default(),
             keep_going: false,
             deadlines: Deadlines::default(),

@@ -14,6 +14,7 @@ mod events;
 mod fleet;
 mod init;
 mod laws;
+mod lease;
 mod merge;
 mod nemesis;
 mod patches;

@@ -6,7 +6,7 @@ use futures::stream::{self, StreamExt};
 use tokio::sync::watch;
 
 use super::waves::{Lane, waves};
-use super::{Journal, Parallel, config, node, wipe};
+use super::{Held, Journal, Parallel, config, node, wipe};
 use crate::cluster::{Cluster, Outcome};
 use crate::error::{Error, Kind, Result};
 use crate::event::{Events, PROTOCOL, What};
@@ -21,8 +21,8 @@ pub struct World {
     pub cluster: Option<Cluster>,
     /// How machine configs are applied.
     pub mode: Mode,
-    /// Says when somebody else took the cluster's lock.
-    pub lost: Option<watch::Receiver<Option<String>>>,
+    /// The cluster's lock, where there is a cluster.
+    pub lease: Option<Held>,
     pub parallel: Parallel,
     /// A node that fails does not keep the others from their turn.
     pub keep_going: bool,
@@ -32,12 +32,11 @@ pub struct World {
 impl World {
     /// # Errors
     /// The cluster's lock is not ours any more.
-    fn still_ours(&self) -> Result<()> {
-        let by = self.lost.as_ref().and_then(|lost| lost.borrow().clone());
-        by.map_or(Ok(()), |by| {
-            Err(Error::unavailable(format!("the cluster's lock was taken over by {by}"))
-                .hint("nothing more was changed; run this again when that run has ended"))
-        })
+    async fn still_ours(&self) -> Result<()> {
+        match &self.lease {
+            Some(lease) => lease.sure(self.deadlines.reboot.std()).await,
+            None => Ok(()),
+        }
     }
 }
 
@@ -126,10 +125,14 @@ impl Run<'_> {
     }
 
     async fn one(&self, step: &Step) -> Result<bool> {
-        if *self.interrupted.borrow() {
-            return Err(Error::new(Kind::Interrupted, format!("interrupted before step {}", step.id)));
+        let mut interrupted = self.interrupted.clone();
+        tokio::select! {
+            biased;
+            Ok(_) = interrupted.wait_for(|stop| *stop) => {
+                return Err(Error::new(Kind::Interrupted, format!("interrupted before step {}", step.id)));
+            }
+            ours = self.world.still_ours() => ours?,
         }
-        self.world.still_ours()?;
         let events = self.events.of(&step.target, &step.id);
         self.journal(|journal| journal.started(&step.id))?;
         events.send(What::StepStarted { title: step.title.clone() });

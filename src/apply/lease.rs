@@ -9,6 +9,7 @@ use kube::Api;
 use kube::api::{DeleteParams, ObjectMeta, PostParams, Preconditions};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::cluster::{Cluster, MANAGER, from_kube};
 use crate::error::{Error, Result};
@@ -51,7 +52,46 @@ pub struct Lease {
     leases: Api<Object>,
     renewal: JoinHandle<()>,
     identity: String,
-    lost: watch::Receiver<Option<String>>,
+    held: Held,
+}
+
+/// Whether a Lease is still ours, for those who are about to change something.
+#[derive(Debug, Clone)]
+pub struct Held(watch::Receiver<Standing>);
+
+/// What the renewals of a Lease showed.
+#[derive(Debug, Clone)]
+struct Standing {
+    renewed: Instant,
+    taken_by: Option<String>,
+}
+
+impl Held {
+    /// Returns when the Lease is surely ours. One that could not be renewed for so long that it looks stale to others, such
+    /// as when we reboot the only control plane, is checked again first.
+    ///
+    /// # Errors
+    /// `Kind::Unavailable` (exit 75) when somebody else has it, or when nothing can be learned of it `within` that time.
+    pub async fn sure(&self, within: Duration) -> Result<()> {
+        let mut standing = self.0.clone();
+        let known = |now: &Standing| now.taken_by.is_some() || now.renewed.elapsed() < LASTS;
+        let standing = tokio::time::timeout(within, standing.wait_for(known)).await;
+        match standing.map(|known| known.map(|standing| standing.taken_by.clone())) {
+            Ok(Ok(None)) => Ok(()),
+            Ok(Ok(Some(by))) => Err(Error::unavailable(format!("the cluster's lock was taken over by {by}"))
+                .hint("nothing more was changed; run this again when that run has ended")),
+            Ok(Err(_)) | Err(_) => Err(Error::unavailable(format!(
+                "the cluster's lock could not be renewed for {}s",
+                within.as_secs()
+            ))
+            .hint("nothing more was changed; run this again when the cluster answers")),
+        }
+    }
+
+    /// Nobody else is known to have it.
+    pub fn is_ours(&self) -> bool {
+        self.0.borrow().taken_by.is_none()
+    }
 }
 
 impl Lease {
@@ -78,14 +118,13 @@ impl Lease {
             }
             _ => failed(error),
         })?;
-        let (lose, lost) = watch::channel(None);
-        let renewal = tokio::spawn(renew(leases.clone(), made, lose));
-        Ok(Self { leases, renewal, identity: holder.identity(), lost })
+        let (tell, standing) = watch::channel(Standing { renewed: Instant::now(), taken_by: None });
+        let renewal = tokio::spawn(renew(leases.clone(), made, tell));
+        Ok(Self { leases, renewal, identity: holder.identity(), held: Held(standing) })
     }
 
-    /// Says when somebody else took the Lease, and who: the run must not change anything more.
-    pub fn lost(&self) -> watch::Receiver<Option<String>> {
-        self.lost.clone()
+    pub fn held(&self) -> Held {
+        self.held.clone()
     }
 
     /// Lets the Lease go. A cluster that can't be reached keeps it until it is stale.
@@ -118,21 +157,25 @@ pub async fn give_up(cluster: &Cluster, holder: &Holder) -> Result<bool> {
 
 /// Renews the Lease until the task is ended or somebody else has it. What fails is tried again: the API server may be
 /// away because the run reboots it.
-async fn renew(leases: Api<Object>, mut held: Object, lose: watch::Sender<Option<String>>) {
+async fn renew(leases: Api<Object>, mut held: Object, tell: watch::Sender<Standing>) {
     let own = identity(&held).to_owned();
     loop {
         tokio::time::sleep(RENEWED_EVERY).await;
+        let begun = Instant::now();
         if let Some(spec) = &mut held.spec {
             spec.renew_time = Some(MicroTime(Timestamp::now()));
         }
         match leases.replace(NAME, &params(), &held).await {
-            Ok(renewed) => held = renewed,
+            Ok(renewed) => {
+                held = renewed;
+                tell.send_modify(|standing| standing.renewed = begun);
+            }
             Err(kube::Error::Api(status)) if status.code == 409 || status.code == 404 => {
                 match leases.get_opt(NAME).await {
                     Ok(Some(there)) if identity(&there) == own => held = there,
                     Ok(there) => {
                         let by = there.as_ref().map_or("nobody", identity).to_owned();
-                        let _ = lose.send(Some(by));
+                        tell.send_modify(|standing| standing.taken_by = Some(by));
                         return;
                     }
                     Err(_) => {}

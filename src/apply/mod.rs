@@ -14,6 +14,6 @@ mod wipe;
 pub use config::reboots;
 pub use engine::{World, run};
 pub use journal::{CutOff, Entry, Journal, last_run};
-pub use lease::{Holder, Lease, give_up};
+pub use lease::{Held, Holder, Lease, give_up};
 pub use lock::Lock;
 pub use waves::Parallel;

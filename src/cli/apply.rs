@@ -150,7 +150,7 @@ pub(super) async fn carry_out(
             talos: planned.talos,
             cluster: planned.cluster,
             mode: pace.mode.into(),
-            lost: lease.as_ref().map(Lease::lost),
+            lease: lease.as_ref().map(Lease::held),
             parallel: pace.parallel,
             keep_going: pace.keep_going,
             deadlines: intent.deadlines.clone(),
@@ -160,7 +160,7 @@ pub(super) async fn carry_out(
     let done = done.await;
     if let (Some(lease), Some(cluster)) = (lease, cluster) {
         // Who took the lock over may have nodes of its own cordoned.
-        if lease.lost().borrow().is_none() {
+        if lease.held().is_ours() {
             uncordon_left(&cluster).await;
         }
         lease.release().await;

@@ -114,7 +114,7 @@ pub(super) async fn carry_out(
         talos: Some(client),
         cluster: None,
         mode: Mode::NoReboot,
-        lost: None,
+        lease: None,
         parallel: Parallel::Nodes(1),
         keep_going: false,
         deadlines,

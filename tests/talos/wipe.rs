@@ -82,7 +82,7 @@ async fn carried_out(plan: &Plan, machine: Machine) -> Ran {
         talos: Some(client(machine).await),
         cluster: None,
         mode: Mode::NoReboot,
-        lost: None,
+        lease: None,
         parallel: Parallel::default(),
         keep_going: false,
         deadlines: Deadlines::default(),
