@@ -73,8 +73,14 @@ impl Api {
     }
 
     fn find_event(&self, about: &Value, reason: &str, message: &str) -> Option<Value> {
-        let namespace = about["metadata"]["namespace"].as_str().unwrap_or("default");
-        let mut events = self.store.list("/events", namespace).map(|(_, event)| event);
+        let text = |key: &str| about["metadata"][key].as_str();
+        let like = Place {
+            resource: "/events".into(),
+            namespace: text("namespace").filter(|name| !name.is_empty()).unwrap_or("default").into(),
+            // The names of an object's events begin with its own.
+            name: format!("{}.", text("name").unwrap_or_default()),
+        };
+        let mut events = self.store.named(&like).map(|(_, event)| event);
         let found = events.find(|event| {
             event["involvedObject"]["uid"] == about["metadata"]["uid"]
                 && event["reason"] == reason

@@ -93,6 +93,15 @@ impl Store {
         })
     }
 
+    /// The objects of a resource in one namespace whose names begin as this place's does.
+    pub fn named<'a>(&'a self, like: &'a Place) -> impl Iterator<Item = (&'a Place, &'a Value)> {
+        self.objects.range(like.clone()..).take_while(move |(place, _)| {
+            place.resource == like.resource
+                && place.namespace == like.namespace
+                && place.name.starts_with(&like.name)
+        })
+    }
+
     /// All objects of a namespace.
     pub fn in_namespace<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = (&'a Place, &'a Value)> {
         self.objects.iter().filter(move |(place, _)| place.namespace == namespace)
@@ -182,5 +191,7 @@ mod tests {
         assert_eq!(names("a"), ["one", "two"]);
         assert_eq!(names(""), ["one", "two", "three"]);
         assert_eq!(store.in_namespace("a").count(), 3);
+        let like = |name| store.named(&place("a", name)).count();
+        assert_eq!((like("t"), like("two"), like(""), like("three")), (1, 1, 2, 0));
     }
 }
