@@ -1,6 +1,6 @@
 //! The sandbox's API server answers as a real one does: `tests/conformance/exchanges.yaml` is asked, `recorded.json` holds what
 //! a real one answered, `differences.yaml` where the sandbox differs, and why. Recorded anew with a KUBECONFIG of the lab
-//! (`e2e/lab/kube exec`): `cargo test --test all conformance::record -- --ignored`.
+//! (`e2e/lab/kube exec`): `cargo test --test all conformance::record -- --ignored`. `e2e/kube-test` asks the lab's again.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -141,17 +141,43 @@ fn steady(value: Value) -> Value {
     }
 }
 
-#[tokio::test]
-#[ignore = "needs a real Kubernetes"]
-async fn record() {
+async fn answers_of_a_real_server() -> Vec<Answer> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = Client::try_default().await.unwrap();
     let mut answers = Vec::new();
     for exchange in exchanges() {
         answers.push(ask(&client, &exchange).await);
     }
-    let text = serde_json::to_string_pretty(&answers).unwrap();
+    answers
+}
+
+#[tokio::test]
+#[ignore = "needs a real Kubernetes"]
+async fn record() {
+    let text = serde_json::to_string_pretty(&answers_of_a_real_server().await).unwrap();
     std::fs::write(folder().join("recorded.json"), text + "\n").unwrap();
+}
+
+/// On the lab, whose version is the one that was recorded.
+#[tokio::test]
+#[ignore = "needs a real Kubernetes"]
+async fn a_real_api_server_answers_as_recorded() {
+    let answers = answers_of_a_real_server().await;
+    let differ = answers.iter().zip(recorded()).filter_map(|(now, then)| compared(&then, now));
+    let wrong: Vec<String> = differ.collect();
+    assert!(wrong.is_empty(), "{} differ (- recorded, + now):\n{}", wrong.len(), wrong.join("\n"));
+}
+
+fn recorded() -> Vec<Answer> {
+    serde_json::from_str(&std::fs::read_to_string(folder().join("recorded.json")).unwrap()).unwrap()
+}
+
+/// How an answer differs from what was expected.
+fn compared(expected: &Answer, found: &Answer) -> Option<String> {
+    let text = |answer: &Answer| format!("{}\n{:#}\n", answer.code, answer.body);
+    let (one, other) = (text(expected), text(found));
+    let diff = similar::TextDiff::from_lines(&one, &other);
+    (expected != found).then(|| format!("{}\n{}", expected.name, diff.unified_diff().context_radius(2)))
 }
 
 /// Where the sandbox answers otherwise: by exchange, the JSON pointers that are not compared, and the reason.
@@ -205,10 +231,9 @@ fn without(value: &mut Value, pointer: &str) {
 
 #[test]
 fn the_sandbox_answers_as_a_real_api_server_does() {
-    let read = |name: &str| std::fs::read_to_string(folder().join(name)).unwrap();
-    let recorded: Vec<Answer> = serde_json::from_str(&read("recorded.json")).unwrap();
-    let differences: Vec<Difference> = serde_yaml::from_str(&read("differences.yaml")).unwrap();
-    let exchanges = exchanges();
+    let differences = std::fs::read_to_string(folder().join("differences.yaml")).unwrap();
+    let differences: Vec<Difference> = serde_yaml::from_str(&differences).unwrap();
+    let (exchanges, recorded) = (exchanges(), recorded());
     let names = |answers: &[Answer]| answers.iter().map(|answer| answer.name.clone()).collect::<Vec<_>>();
     assert_eq!(names(&recorded), exchanges.iter().map(|exchange| exchange.name.clone()).collect::<Vec<_>>());
     let (mut api, mut wrong) = (Api::default(), Vec::new());
@@ -221,12 +246,7 @@ fn the_sandbox_answers_as_a_real_api_server_does() {
                 without(&mut real.body, pointer);
             }
         }
-        if ours != real {
-            let text = |answer: &Answer| format!("{}\n{:#}\n", answer.code, answer.body);
-            let (ours, real) = (text(&ours), text(&real));
-            let diff = similar::TextDiff::from_lines(&real, &ours);
-            wrong.push(format!("{}\n{}", exchange.name, diff.unified_diff().context_radius(2)));
-        }
+        wrong.extend(compared(&real, &ours));
     }
     assert!(wrong.is_empty(), "{} differ (- real, + sandbox):\n{}", wrong.len(), wrong.join("\n"));
 }
