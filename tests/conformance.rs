@@ -174,10 +174,13 @@ fn recorded() -> Vec<Answer> {
 
 /// How an answer differs from what was expected.
 fn compared(expected: &Answer, found: &Answer) -> Option<String> {
+    if expected == found {
+        return None;
+    }
     let text = |answer: &Answer| format!("{}\n{:#}\n", answer.code, answer.body);
     let (one, other) = (text(expected), text(found));
     let diff = similar::TextDiff::from_lines(&one, &other);
-    (expected != found).then(|| format!("{}\n{}", expected.name, diff.unified_diff().context_radius(2)))
+    Some(format!("{}\n{}", expected.name, diff.unified_diff().context_radius(2)))
 }
 
 /// Where the sandbox answers otherwise: by exchange, the JSON pointers that are not compared, and the reason.

@@ -1,6 +1,5 @@
 //! Wiping a disk: found again by serial and WWID right before the call, and looked at after it.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -36,7 +35,7 @@ pub(super) async fn wipe(client: &Client, work: &Wipe, within: Duration, events:
             }
             return Ok(begun.is_some());
         };
-        match wiping.call(&devices).await {
+        match wiping.call(&devices, work.zeroes).await {
             Ok(()) => {
                 wiping.await_wiped().await?;
                 return wiping.await_no_ghost(&devices).await.map(|()| true);
@@ -87,9 +86,9 @@ impl Wiping<'_> {
         }
     }
 
-    async fn call(&self, devices: &Devices) -> Result<()> {
+    async fn call(&self, devices: &[(String, bool)], zeroes: bool) -> Result<()> {
         let devices = devices.iter().map(|(name, drop)| Device { name: name.clone(), drop: *drop });
-        self.node.wipe(&devices.collect::<Vec<_>>(), self.work.zeroes).await
+        self.node.wipe(&devices.collect::<Vec<_>>(), zeroes).await
     }
 
     /// The node says it is done; wait until it also sees so.
@@ -113,21 +112,26 @@ impl Wiping<'_> {
     }
 
     /// When the kernel does not let go of a partition that is taken out of its table, it may go on showing it. It looks
-    /// again when somebody has written to the disk; where nothing else is on it, the empty table is wiped for that.
+    /// again when somebody has written to the disk; where nothing else is on it, the empty table is wiped for that. That
+    /// acts, so it goes by time, and not by news, which it makes itself.
     async fn await_no_ghost(&self, wiped: &Devices) -> Result<()> {
         let Self { node, work, within, events } = self;
-        let looks = AtomicUsize::new(0);
-        let check = async || {
-            let Some(ghost) = ghost(work, wiped, &nodes::disks(node).await?) else { return Ok(None) };
-            let mut why = "the kernel still shows it".to_owned();
-            if ghost.alone && looks.fetch_add(1, Ordering::Relaxed) % PATIENCE == PATIENCE - 1 {
-                let refused = self.call(&vec![(ghost.disk, false)]).await.err();
-                why = refused.map_or(why, |error| error.what);
+        let deadline = Instant::now() + *within;
+        for look in 1.. {
+            let Some(ghost) = ghost(work, wiped, &nodes::disks(node).await?) else { break };
+            if Instant::now() >= deadline {
+                events.warn(format!("{}: its kernel shows the partition until the node reboots", work.what));
+                break;
             }
-            Ok(Some((format!("{} to be seen without the partition", work.what), why)))
-        };
-        if let Err((_, last)) = await_open::<DiscoveredVolume>(node, *within, events, check).await {
-            events.warn(format!("{}: {last}; it is gone for good after the node's next reboot", work.what));
+            let what = format!("{} to be seen without the partition", work.what);
+            events.waiting(what, "the kernel still shows it");
+            if ghost.alone
+                && look % PATIENCE == 0
+                && let Err(error) = self.call(&[(ghost.disk, false)], false).await
+            {
+                events.waiting(format!("{} to be let go of", work.what), error.what);
+            }
+            tokio::time::sleep(RECHECK).await;
         }
         Ok(())
     }

@@ -339,9 +339,12 @@ fn apply_step(node: &Node, config: &MachineConfig, before: &ConfigDoc, doc: &Con
 
 /// The config is right, but a volume is not there yet: nothing to change, only to wait for.
 fn await_step(address: &str, work: Work) -> Option<Step> {
+    if work.unready.is_empty() {
+        return None;
+    }
     let why: Vec<String> = work.unready.iter().map(|(volume, why)| format!("{}: {why}", volume.id)).collect();
     let volumes = work.unready.into_iter().map(|(volume, _)| volume).collect();
     let action = Action::AwaitVolumes { address: address.to_owned(), volumes };
     let step = Step::new(format!("node/{address}/volumes"), address, "volumes ready", action);
-    (!why.is_empty()).then(|| Step { why: why.join("; "), ..step })
+    Some(Step { why: why.join("; "), ..step })
 }

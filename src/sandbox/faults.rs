@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::intent::Duration;
 
 /// A fault: where, at which call, how often, and what happens.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Fault {
     /// A machine's address, or `kubernetes`; `*` is every place.
@@ -86,21 +86,7 @@ mod tests {
 
     fn fault(place: &str, call: &str, times: Option<u32>, after: u32) -> Fault {
         let error = Some("overloaded".to_owned());
-        Fault {
-            place: place.into(),
-            call: call.into(),
-            times,
-            after,
-            error,
-            code: None,
-            retry_after: None,
-            delay: None,
-            drop_after_acting: false,
-            reset: false,
-            reboot: false,
-            cut_after: None,
-            compact: false,
-        }
+        Fault { place: place.into(), call: call.into(), times, after, error, ..Fault::default() }
     }
 
     #[test]

@@ -145,6 +145,30 @@ async fn a_partition_that_the_kernel_does_not_let_go_of_is_looked_at_and_wiped_a
     }
 }
 
+/// Three looks, which are seconds apart, and then the write; the node here goes on showing it.
+#[tokio::test]
+async fn a_partition_that_only_the_kernel_still_shows_has_its_empty_table_wiped_and_never_the_disk_overwritten()
+ {
+    let discovered = "DiscoveredVolumes.block.talos.dev";
+    let part = "type: partition\nparent: nvme0n1\nsize: 9\npartition_index: 1\n";
+    let (old, ghost) = (format!("{part}name: xfs\npartition_label: u-old"), format!("{part}name: ''"));
+    let shown =
+        |part: &str| machine().with(discovered, &[("nvme0n1", "type: disk\nname: gpt"), ("nvme0n1p1", part)]);
+    let after = shown(&ghost).resources[discovered].clone();
+    let with =
+        || Machine { after_wipe: BTreeMap::from([(discovered.to_owned(), after.clone())]), ..shown(&old) };
+
+    let tokens = ["S1".to_owned()];
+    let nodes = observe_all(&client(with()).await, &["10.0.0.7".into()], now()).await.unwrap();
+    let asked = Asked { volume: Some("old"), tokens: &tokens, zeroes: true, ..Asked::default() };
+    let plan = plan(find(&nodes, asked).unwrap(), &tokens).unwrap();
+    let then = with();
+    let wipes = then.wipes.clone();
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(11), carried_out(&plan, then)).await;
+    assert!(ended.is_err(), "it waits on");
+    assert_eq!(wipes.lock().unwrap()[..], ["nvme0n1p1-drop-zeroes", "nvme0n1"]);
+}
+
 #[tokio::test]
 async fn what_the_node_refuses_is_refused_in_its_words() {
     let text = "blockdevice \"nvme0n1\" is in use by volume \"u-openebs\"";

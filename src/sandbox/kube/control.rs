@@ -73,13 +73,7 @@ impl Api {
     }
 
     fn find_event(&self, about: &Value, reason: &str, message: &str) -> Option<Value> {
-        let text = |key: &str| about["metadata"][key].as_str();
-        let like = Place {
-            resource: "/events".into(),
-            namespace: text("namespace").filter(|name| !name.is_empty()).unwrap_or("default").into(),
-            // The names of an object's events begin with its own.
-            name: format!("{}.", text("name").unwrap_or_default()),
-        };
+        let like = place_of_events(about);
         let mut events = self.store.named(&like).map(|(_, event)| event);
         let found = events.find(|event| {
             event["involvedObject"]["uid"] == about["metadata"]["uid"]
@@ -106,9 +100,8 @@ impl Api {
 
     /// Tells of something that happened to an object; what was told before is counted. `kind` is Normal or Warning.
     pub fn event(&mut self, who: &str, kind: &str, about: &Value, reason: &str, message: &str, now: &str) {
-        let text = |key: &str| about["metadata"][key].as_str().unwrap_or_default();
-        let namespace = if text("namespace").is_empty() { "default" } else { text("namespace") };
-        let path = format!("/api/v1/namespaces/{namespace}/events");
+        let place = place_of_events(about);
+        let path = format!("/api/v1/namespaces/{}/events", place.namespace);
         if let Some(told) = self.find_event(about, reason, message) {
             let count = told["count"].as_u64().unwrap_or_default() + 1;
             let path = format!("{path}/{}", told["metadata"]["name"].as_str().unwrap_or_default());
@@ -118,7 +111,7 @@ impl Api {
         let serial = self.store.version();
         let event = json!({
             "apiVersion": "v1", "kind": "Event",
-            "metadata": {"name": format!("{}.{serial:016x}", text("name"))},
+            "metadata": {"name": format!("{}{serial:016x}", place.name)},
             "involvedObject": {
                 "apiVersion": about["apiVersion"], "kind": about["kind"], "name": about["metadata"]["name"],
                 "namespace": about["metadata"]["namespace"], "uid": about["metadata"]["uid"],
@@ -132,6 +125,13 @@ impl Api {
         let writer = if who == "persistentvolume-controller" { "kube-controller-manager" } else { who };
         self.make_as(writer, "POST", &path, &event, now);
     }
+}
+
+/// Where the events of an object are: in its namespace, and their names begin with its own.
+fn place_of_events(about: &Value) -> Place {
+    let text = |key: &str| about["metadata"][key].as_str().unwrap_or_default();
+    let namespace = if text("namespace").is_empty() { "default" } else { text("namespace") };
+    Place { resource: "/events".into(), namespace: namespace.into(), name: format!("{}.", text("name")) }
 }
 
 /// Whether claims of a class wait for the node of their first pod.
