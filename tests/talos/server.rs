@@ -141,6 +141,23 @@ fn resource(namespace: &str, kind: &str, id: &str, yaml: &str) -> Option<cosi::R
 impl MachineService for Machine {
     type ReadStream = Replies<common::Data>;
     type DmesgStream = Replies<common::Data>;
+    type KubeconfigStream = Replies<common::Data>;
+    type ListStream = Replies<machine::FileInfo>;
+
+    async fn bootstrap(
+        &self,
+        _: Request<machine::BootstrapRequest>,
+    ) -> Result<Response<machine::BootstrapResponse>, Status> {
+        Err(Status::unimplemented("unknown method Bootstrap"))
+    }
+
+    async fn kubeconfig(&self, _: Request<()>) -> Result<Response<Self::KubeconfigStream>, Status> {
+        Err(Status::unimplemented("unknown method Kubeconfig"))
+    }
+
+    async fn list(&self, _: Request<machine::ListRequest>) -> Result<Response<Self::ListStream>, Status> {
+        Err(Status::unimplemented("unknown method List"))
+    }
 
     async fn dmesg(&self, _: Request<machine::DmesgRequest>) -> Result<Response<Self::DmesgStream>, Status> {
         Err(Status::unimplemented("unknown method Dmesg"))

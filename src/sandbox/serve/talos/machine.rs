@@ -36,6 +36,8 @@ impl Api {
 impl MachineService for Api {
     type ReadStream = Replies<common::Data>;
     type DmesgStream = Replies<common::Data>;
+    type KubeconfigStream = Replies<common::Data>;
+    type ListStream = Replies<wire::FileInfo>;
 
     async fn version(&self, request: Request<()>) -> Result<Response<wire::VersionResponse>, Status> {
         let caller = self.caller(&request, "Version")?;
@@ -147,6 +149,21 @@ impl MachineService for Api {
             }
         };
         self.bytes(&caller, "Read", read).await
+    }
+
+    async fn bootstrap(
+        &self,
+        _: Request<wire::BootstrapRequest>,
+    ) -> Result<Response<wire::BootstrapResponse>, Status> {
+        Err(Status::unimplemented("Bootstrap"))
+    }
+
+    async fn kubeconfig(&self, _: Request<()>) -> Result<Response<Self::KubeconfigStream>, Status> {
+        Err(Status::unimplemented("Kubeconfig"))
+    }
+
+    async fn list(&self, _: Request<wire::ListRequest>) -> Result<Response<Self::ListStream>, Status> {
+        Err(Status::unimplemented("List"))
     }
 
     async fn dmesg(
