@@ -67,15 +67,36 @@ pub fn now() -> String {
 /// # Errors
 /// `Kind::Failed` with the path.
 pub fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let write = || -> std::io::Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        let mut file = tempfile::NamedTempFile::new_in(folder(path))?;
         std::io::Write::write_all(&mut file, bytes)?;
         file.as_file().sync_all()?;
         file.persist(path)?;
-        Ok(())
+        File::open(folder(path))?.sync_all()
     };
     write().map_err(|error| Error::failed(format!("can't write {}: {error}", path.display())))
+}
+
+/// Writes a file for its owner only, whole, unless there is one of this name; true when it was written.
+///
+/// # Errors
+/// `Kind::Failed` with the path.
+pub fn write_new_private(path: &Path, bytes: &[u8]) -> Result<bool> {
+    let write = || -> std::io::Result<bool> {
+        let mut file = tempfile::NamedTempFile::new_in(folder(path))?;
+        std::io::Write::write_all(&mut file, bytes)?;
+        file.as_file().sync_all()?;
+        match file.persist_noclobber(path) {
+            Ok(_) => Ok(true),
+            Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(error.error),
+        }
+    };
+    write().map_err(|error| Error::failed(format!("can't write {}: {error}", path.display())))
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// A file of JSON lines, mode 0600; each line is on disk when `write` returns.

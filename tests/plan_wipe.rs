@@ -119,6 +119,7 @@ fn node(address: &str, facts: &Facts) -> Node {
         labels: Ok(None),
         config: Ok(Some(MachineConfig { text: format!("{CONFIG}{VOLUME}").into(), version: "7".into() })),
         maintenance: false,
+        fingerprint: None,
         cert_days_left: Some(300),
     }
 }

@@ -204,9 +204,8 @@ impl Configs {
         let mut all = node.specs::<MachineConfig>().await?;
         let mut take = |id| all.iter().position(|config| config.id == id).map(|at| all.swap_remove(at));
         let active = take(id::ACTIVE_CONFIG).ok_or_else(|| {
-            Error::failed(format!("{}: has no machine config", node.address())).hint(
-                "a node in maintenance mode is to be configured first: talosctl apply-config --insecure",
-            )
+            Error::failed(format!("{}: has no machine config", node.address()))
+                .hint("`nodeprep bootstrap` gives a machine in maintenance mode the one that the file names")
         })?;
         Ok(Self { active, persistent: take(id::PERSISTENT_CONFIG) })
     }

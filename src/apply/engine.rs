@@ -6,7 +6,7 @@ use futures::stream::{self, StreamExt};
 use tokio::sync::watch;
 
 use super::waves::{Lane, waves};
-use super::{Held, Journal, Parallel, config, node, wipe};
+use super::{Held, Journal, Parallel, bootstrap, config, install, node, wipe};
 use crate::cluster::{Cluster, Outcome};
 use crate::error::{Error, Kind, Result};
 use crate::event::{Events, PROTOCOL, What};
@@ -173,6 +173,7 @@ async fn execute(step: &Step, world: &World, events: &Events) -> Result<bool> {
     let talos = || world.talos.as_ref().ok_or_else(|| no("machine API"));
     let cluster = || world.cluster.as_ref().ok_or_else(|| no("cluster"));
     let (volumes, workloads) = (world.deadlines.volumes.std(), world.deadlines.workloads.std());
+    let begin = world.deadlines.bootstrap.std();
     match &step.action {
         Action::ApplyConfig(work) => return config::apply_config(talos()?, work, world, events).await,
         Action::Wipe(work) => return wipe::wipe(talos()?, work, volumes, events).await,
@@ -185,6 +186,14 @@ async fn execute(step: &Step, world: &World, events: &Events) -> Result<bool> {
         }
         Action::AwaitGone { address, volume } => {
             node::await_gone(talos()?, address, volume, volumes, events).await?;
+        }
+        Action::Install(work) => return install::install(talos()?, work, world, events).await,
+        Action::Bootstrap(work) => return bootstrap::bootstrap(talos()?, work, begin, events).await,
+        Action::Kubeconfig { address, path } => {
+            return bootstrap::kubeconfig(talos()?, address, path, begin, events).await;
+        }
+        Action::AwaitCluster { kubeconfig, nodes } => {
+            bootstrap::await_cluster(talos()?, kubeconfig, nodes, begin, events).await?;
         }
         Action::AwaitReady(ready) => cluster()?.await_ready(ready, events, workloads).await?,
     }

@@ -1,7 +1,9 @@
 //! The only place that executes a plan: engine, journal, lock.
 
+mod bootstrap;
 mod config;
 mod engine;
+mod install;
 mod journal;
 mod lease;
 mod lock;
@@ -11,6 +13,7 @@ mod reboot;
 mod waves;
 mod wipe;
 
+pub use bootstrap::begun_on;
 pub use config::reboots;
 pub use engine::{World, run};
 pub use journal::{CutOff, Entry, Journal, last_run};

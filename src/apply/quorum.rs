@@ -74,6 +74,34 @@ pub(super) async fn again(client: &Client, node: &Node, within: Duration, events
     })
 }
 
+/// Waits until etcd is well and has so many members, as the node sees it.
+pub(super) async fn formed(
+    client: &Client,
+    address: &str,
+    members: usize,
+    within: Duration,
+    events: &Events,
+) -> Result<()> {
+    let node = client.node(address)?;
+    let check = async || {
+        let why = match state(&node).await?.as_deref() {
+            Some(RUNS) => {
+                let etcd = Etcd::read(client, &node).await?;
+                let voters = etcd.members.iter().filter(|member| member.voter).count();
+                let joined = format!("{voters} of {members} members have joined");
+                etcd.judge(false).err().or_else(|| (voters < members).then_some(joined))
+            }
+            state => Some(format!("it is {}", state.unwrap_or("gone"))),
+        };
+        Ok(why.map(|why| ("etcd to be well".to_owned(), why)))
+    };
+    await_open::<MachineStatus>(&node, within, events, check).await.map_err(|(_, last)| {
+        Error::failed(format!("{address}: etcd is not well within {}s: {last}", within.as_secs())).hint(
+            "`talosctl service etcd` and `talosctl logs etcd` show more; run this again to go on waiting",
+        )
+    })
+}
+
 /// The state of the node's etcd, if it has one.
 async fn state(node: &Node) -> Result<Option<String>> {
     let services = node.services().await?;

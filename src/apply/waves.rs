@@ -1,5 +1,6 @@
-//! In which order nodes have their turns: control planes first and one at a time, then the workers, several at a time,
-//! and what the cluster as a whole needs when all of them are ready.
+//! In which order nodes have their turns: machines that have no config yet at the same time, control planes before workers,
+//! which join by them; then control planes one at a time, then the workers, several at a time, and what the cluster as a
+//! whole needs when all of them are ready.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -58,6 +59,9 @@ impl Parallel {
     }
 }
 
+/// How many machines get their first config at the same time.
+const NEW_AT_ONCE: usize = 50;
+
 /// A node's steps, or the cluster's, with their places in the plan; they are done one after the other.
 pub(super) type Lane<'a> = Vec<(usize, &'a Step)>;
 
@@ -86,9 +90,14 @@ pub(super) fn waves(steps: &[Step], parallel: Parallel) -> Vec<Wave<'_>> {
             None => nodes.push(vec![step]),
         }
     }
+    let (new, nodes): (Vec<_>, Vec<_>) = nodes.into_iter().partition(|lane| is_new(lane));
+    let (first, later): (Vec<_>, Vec<_>) = new.into_iter().partition(|lane| is_control_plane(lane));
+    let new = [first, later].into_iter().filter(|lanes| !lanes.is_empty());
+    let mut waves: Vec<Wave<'_>> =
+        new.map(|lanes| Wave { lanes, at_once: NEW_AT_ONCE, nodes: true }).collect();
     let (control_planes, workers): (Vec<_>, Vec<_>) =
         nodes.into_iter().partition(|lane| is_control_plane(lane));
-    let mut waves: Vec<Wave<'_>> = control_planes.into_iter().map(|lane| alone(lane, true)).collect();
+    waves.extend(control_planes.into_iter().map(|lane| alone(lane, true)));
     if !workers.is_empty() {
         let at_once = parallel.of(workers.len());
         waves.push(Wave { lanes: workers, at_once, nodes: true });
@@ -104,7 +113,16 @@ fn alone(lane: Lane<'_>, nodes: bool) -> Wave<'_> {
 }
 
 fn is_control_plane(lane: &Lane<'_>) -> bool {
-    lane.iter().any(|(_, step)| matches!(&step.action, Action::ApplyConfig(work) if work.control_plane))
+    lane.iter().any(|(_, step)| match &step.action {
+        Action::ApplyConfig(work) => work.control_plane,
+        Action::Install(work) => work.control_plane,
+        _ => false,
+    })
+}
+
+/// Nothing runs on it yet that could be disturbed.
+fn is_new(lane: &Lane<'_>) -> bool {
+    lane.iter().any(|(_, step)| matches!(step.action, Action::Install(_)))
 }
 
 #[cfg(test)]
@@ -113,6 +131,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::plan::bootstrap::{Bootstrap, Install};
     use crate::plan::{ApplyConfig, Object};
 
     fn step(target: &str, action: Action) -> Step {
@@ -130,6 +149,29 @@ mod tests {
             disks: Vec::new(),
         };
         step(target, Action::ApplyConfig(work))
+    }
+
+    fn first(target: &str, control_plane: bool) -> Step {
+        let first = Install {
+            address: target.into(),
+            control_plane,
+            config: String::new().into(),
+            labels: Vec::new(),
+            fingerprint: String::new(),
+            disk: None,
+        };
+        step(target, Action::Install(first))
+    }
+
+    fn told(steps: &[Step]) -> Vec<String> {
+        let wave = |wave: &Wave<'_>| {
+            let lane = |lane: &Lane<'_>| {
+                lane.iter().map(|(i, step)| format!("{i}:{}", step.target)).collect::<Vec<_>>().join(" ")
+            };
+            let lanes: Vec<String> = wave.lanes.iter().map(lane).collect();
+            format!("{} {} [{}]", wave.at_once, wave.nodes, lanes.join(", "))
+        };
+        waves(steps, Parallel::Nodes(2)).iter().map(wave).collect()
     }
 
     fn wait(target: &str) -> Step {
@@ -153,24 +195,8 @@ mod tests {
             wait("w3"),
             object(),
         ];
-        let told: Vec<String> = waves(&steps, Parallel::Nodes(2))
-            .iter()
-            .map(|wave| {
-                let lanes: Vec<String> = wave
-                    .lanes
-                    .iter()
-                    .map(|lane| {
-                        lane.iter()
-                            .map(|(i, step)| format!("{i}:{}", step.target))
-                            .collect::<Vec<_>>()
-                            .join(" ")
-                    })
-                    .collect();
-                format!("{} {} [{}]", wave.at_once, wave.nodes, lanes.join(", "))
-            })
-            .collect();
         assert_eq!(
-            told,
+            told(&steps),
             [
                 "1 true [1:c1]",
                 "1 true [5:c2]",
@@ -179,6 +205,14 @@ mod tests {
             ]
         );
         assert!(waves(&[], Parallel::default()).is_empty());
+    }
+
+    #[test]
+    fn new_machines_come_all_at_once_workers_after_the_control_planes_that_they_join_by() {
+        let begin = Bootstrap { address: "c1".into(), control_planes: Vec::new(), record: "r".into() };
+        let begin = step("cluster", Action::Bootstrap(begin));
+        let steps = [first("w1", false), first("c1", true), first("c2", true), first("w2", false), begin];
+        assert_eq!(told(&steps), ["50 true [1:c1, 2:c2]", "50 true [0:w1, 3:w2]", "1 false [4:cluster]"]);
     }
 
     #[test]

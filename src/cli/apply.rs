@@ -82,15 +82,47 @@ impl From<Way> for Mode {
     }
 }
 
+impl Care {
+    pub(super) fn of(yes: bool, take_over: bool) -> Self {
+        Self { yes, plan: None, take_over }
+    }
+}
+
 pub async fn run(global: &Global, args: &Args) -> Result<()> {
     let intent = global.intent()?;
     let interrupted = super::interrupted();
     carry_out(global, &intent, "apply", Part::All, &args.care, &args.pace, interrupted.clone()).await?;
     // What is staged is not there yet.
-    if args.no_validate || args.pace.mode == Way::Staged || intent.classes.is_empty() {
+    if args.no_validate || args.pace.mode == Way::Staged {
         return Ok(());
     }
-    validate::checked(global, &intent, &validate::Selection::default(), args.output, interrupted).await
+    prove(global, &intent, args.output, interrupted).await
+}
+
+/// The storage is proven, where there is any.
+async fn prove(
+    global: &Global,
+    intent: &Intent,
+    output: Output,
+    interrupted: watch::Receiver<bool>,
+) -> Result<()> {
+    if intent.classes.is_empty() {
+        return Ok(());
+    }
+    validate::checked(global, intent, &validate::Selection::default(), output, interrupted).await
+}
+
+/// What follows a bootstrap: everything else that the file asks for.
+pub(super) async fn all(
+    global: &Global,
+    intent: &Intent,
+    care: &Care,
+    no_validate: bool,
+    output: Output,
+    interrupted: watch::Receiver<bool>,
+) -> Result<()> {
+    carry_out(global, intent, "apply", Part::All, care, &Pace::default(), interrupted.clone()).await?;
+    if no_validate { Ok(()) } else { prove(global, intent, output, interrupted).await }
 }
 
 /// Plans one part, and carries it out under the locks: this machine's, and the cluster's once there is one.

@@ -25,7 +25,7 @@ const FILE: &str = "nodeprep.yaml";
 /// Switches that lead to real machines.
 const REAL: [&str; 4] = ["talosconfig", "talos_context", "kubeconfig", "context"];
 
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub struct Global {
     /// The file that says what is wanted.
     #[arg(short, long, global = true, default_value = FILE, value_name = "FILE")]
@@ -183,7 +183,11 @@ impl Global {
 
     pub fn talos_client(&self) -> Result<talos::Client> {
         let context = self.talos_context()?;
-        talos::Client::connect(&context, &context.endpoints, &talos::client::Options::default())
+        talos::Client::connect(&context, &context.endpoints, &self.talos_options())
+    }
+
+    pub fn talos_options(&self) -> talos::client::Options {
+        talos::client::Options::default()
     }
 
     pub fn talos_context(&self) -> Result<talos::Context> {
@@ -237,6 +241,20 @@ impl Global {
             found.insert(from.clone(), value);
         }
         Ok(found)
+    }
+
+    /// A machine config, decrypted when it is a SOPS file; its path counts from the file's folder.
+    pub fn machine_config(&self, path: &Path) -> Result<SecretString> {
+        let name = path.display();
+        let base = self.file.parent().unwrap_or_else(|| Path::new(""));
+        let text = std::fs::read_to_string(base.join(path))
+            .map(SecretString::from)
+            .map_err(|error| Error::invalid(format!("can't read the machine config {name}: {error}")))?;
+        if !secrets::is_encrypted(text.expose_secret(), secrets::Format::Yaml) {
+            return Ok(text);
+        }
+        let plain = secrets::decrypt(text.expose_secret(), secrets::Format::Yaml, &self.identities()?);
+        plain.and_then(|plain| Ok(plain.expose_text()?.into())).map_err(|error| error.at(name))
     }
 
     fn identities(&self) -> Result<secrets::Identities> {

@@ -2,6 +2,7 @@
 
 mod abort;
 mod apply;
+mod bootstrap;
 mod cleanup;
 mod discover;
 mod global;
@@ -46,6 +47,8 @@ enum Verb {
     Plan(plan::Args),
     /// Make it so: volumes, labels, the stack; then prove it.
     Apply(apply::Args),
+    /// From machines in maintenance mode to a cluster: give each its config, begin etcd once, fetch the kubeconfig; then apply.
+    Bootstrap(bootstrap::Args),
     /// Write the machine config part as patches for talosctl, topf, talhelper or talm.
     Patches(patches::Args),
     /// Install the stack alone: provisioner, classes, Velero.
@@ -109,6 +112,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
                     Verb::Discover(args) => discover::run(global, &args).await?,
                     Verb::Plan(args) => return plan::run(global, &args).await,
                     Verb::Apply(args) => apply::run(global, &args).await?,
+                    Verb::Bootstrap(args) => bootstrap::run(global, &args).await?,
                     Verb::Install(args) => install::run(global, &args).await?,
                     Verb::Wipe(args) => wipe::run(global, &args).await?,
                     Verb::Remove(args) => remove::run(global, &args).await?,

@@ -7,6 +7,8 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use kube::Config;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 
 use crate::error::{Error, Result, chain};
 
@@ -41,6 +43,14 @@ pub(super) async fn load(kubeconfig: Option<&Path>, context: Option<&str>) -> Re
     refuse_expired(&config, &name)?;
     let name = format!("context {name} ({})", config.cluster_url);
     Ok(Found { config, name })
+}
+
+/// Whether the connection data of a file trust this authority, which is base64 of PEM as machine configs have it.
+pub async fn trusts(kubeconfig: &Path, context: Option<&str>, authority: &str) -> Result<bool> {
+    let found = load(Some(kubeconfig), context).await?;
+    let pem = BASE64_STANDARD.decode(authority.trim()).unwrap_or_default();
+    let Ok(authority) = CertificateDer::from_pem_slice(&pem) else { return Ok(false) };
+    Ok(found.config.root_cert.is_some_and(|trusted| trusted.iter().any(|one| **one == *authority)))
 }
 
 /// The files kubectl would read, in its order; those of `KUBECONFIG` are merged.

@@ -70,6 +70,14 @@ pub struct Node {
     /// Instead of the file's.
     #[serde(default)]
     pub ephemeral: Option<Ephemeral>,
+    /// The machine config that `bootstrap` gives the machine while it has none, as `talosctl gen config`, talhelper or topf
+    /// write it; a SOPS file, or a plain one. Its path counts from the file's folder.
+    #[serde(default)]
+    pub config: Option<PathBuf>,
+    /// The fingerprint of the key that the machine has in maintenance mode, as its console shows it: no other is given a
+    /// config.
+    #[serde(default)]
+    pub fingerprint: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -278,6 +286,9 @@ pub struct Deadlines {
     pub reboot: Duration,
     /// For etcd to be well again after a control plane had its turn.
     pub etcd: Duration,
+    /// For a machine to be back from the installation of Talos, and for etcd and the API server to be there after the
+    /// bootstrap.
+    pub bootstrap: Duration,
     /// For a workload, a kind or the backup location to be ready.
     pub workloads: Duration,
 }
@@ -290,6 +301,7 @@ impl Default for Deadlines {
             drain: minutes(5),
             reboot: minutes(15),
             etcd: minutes(5),
+            bootstrap: minutes(20),
             workloads: minutes(5),
         }
     }

@@ -22,7 +22,7 @@ pub type Part<T> = Result<T>;
 pub const AT_ONCE: usize = 32;
 
 /// The stage of a machine that waits for its first configuration.
-const MAINTENANCE: &str = "maintenance";
+pub const MAINTENANCE: &str = "maintenance";
 
 /// A machine as it is.
 #[derive(Debug)]
@@ -48,6 +48,8 @@ pub struct Node {
     pub config: Part<Option<MachineConfig>>,
     /// It has no configuration yet and was read without credentials, so nothing proves that it is the machine.
     pub maintenance: bool,
+    /// Of the key that it showed in maintenance mode, as its console prints it.
+    pub fingerprint: Option<String>,
     /// Whole days until the client certificate in use expires; nothing when none was shown.
     pub cert_days_left: Option<i64>,
 }
@@ -67,6 +69,16 @@ pub struct Version {
     pub arch: String,
     /// Whether it is of a sandbox, which says so where others say of which commit they are.
     pub simulated: bool,
+}
+
+impl Version {
+    /// That of a metal machine, by its tag, such as `v1.11.5`; nothing when the tag is no version.
+    pub fn of_tag(tag: &str) -> Option<Self> {
+        let parsed = parse_version(tag)?;
+        let platform = "metal".to_owned();
+        let (tag, arch) = (tag.to_owned(), String::new());
+        Some(Self { tag, parsed, platform, container: false, arch, simulated: false })
+    }
 }
 
 /// Where a machine is in its life.
@@ -159,15 +171,16 @@ pub async fn observe(client: &Client, address: &str, now: Timestamp) -> Result<N
     if !node.version.as_ref().is_err_and(talos::is_stranger) {
         return Ok(node);
     }
-    let bare = read(&client.insecure(address)?.node(address)?, now, None).await;
+    let insecure = client.insecure(address, None)?;
+    let bare = read(&insecure.node(address)?, now, None).await;
     let maintained = bare.status.as_ref().is_ok_and(|status| status.stage == MAINTENANCE);
-    Ok(if maintained { bare } else { node })
+    Ok(if maintained { Node { fingerprint: insecure.fingerprint(), ..bare } } else { node })
 }
 
 /// The connection that a node was read through.
 pub fn handle(client: &Client, node: &Node) -> Result<talos::Node> {
     if node.maintenance {
-        client.insecure(&node.address)?.node(&node.address)
+        client.insecure(&node.address, node.fingerprint.as_deref())?.node(&node.address)
     } else {
         client.node(&node.address)
     }
@@ -200,6 +213,7 @@ async fn read(node: &talos::Node, now: Timestamp, expires: Option<Timestamp>) ->
         labels,
         config,
         maintenance,
+        fingerprint: None,
         cert_days_left: expires.map(|expires| talos::config::days_between(now, expires)),
     }
 }

@@ -328,7 +328,7 @@ fn state(disk: &Disk) -> String {
     disk.eligible.as_ref().err().map_or_else(|| " — free".to_owned(), |why| format!(" — {why}"))
 }
 
-fn describe(disk: &Disk) -> String {
+pub(super) fn describe(disk: &Disk) -> String {
     let part =
         |name: &str, value: &str| if value.is_empty() { String::new() } else { format!(", {name} {value}") };
     let spec = &disk.spec;
@@ -341,7 +341,7 @@ fn describe(disk: &Disk) -> String {
     )
 }
 
-fn known(text: &str) -> Option<String> {
+pub(super) fn known(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 

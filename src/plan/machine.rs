@@ -111,10 +111,7 @@ fn write<'a>(mut on: OnNode, node: &'a Node, passphrases: &Passphrases) -> Resul
     for volume in &on.volumes {
         versions::supported(volume, version)?;
     }
-    let config = need("machine config", &node.config)?.as_ref().ok_or_else(|| {
-        Error::refused("has no machine config yet")
-            .hint("a node in maintenance mode is to be configured first: talosctl apply-config --insecure")
-    })?;
+    let config = config_of(node)?;
     let before = ConfigDoc::parse(config.text.expose_secret())?;
     let mut doc = before.clone();
     let mut work = Work::default();
@@ -316,6 +313,23 @@ fn not_ready(node: &Node, wait: &AwaitVolume) -> Result<Option<String>> {
     let status = status.map(|v| (v.spec.phase.as_str(), v.spec.error_message.as_str()));
     let mounted = mounts.iter().any(|mount| Some(&mount.target) == wait.mount.as_ref());
     Ok(volume_state(wait, status, mounted).err())
+}
+
+/// The step that gives a machine its first config, with all that is asked of it, and what is to be said of it.
+pub(super) fn first_step(on: OnNode, node: &Node, passphrases: &Passphrases) -> Result<(Step, Vec<String>)> {
+    if let Some(Written { config, before, doc, work, warnings }) = write(on, node, passphrases)? {
+        return Ok((apply_step(node, config, &before, &doc, work), warnings));
+    }
+    let config = config_of(node)?;
+    let doc = ConfigDoc::parse(config.text.expose_secret())?;
+    Ok((apply_step(node, config, &doc, &doc, Work::default()), Vec::new()))
+}
+
+fn config_of(node: &Node) -> Result<&MachineConfig> {
+    need("machine config", &node.config)?.as_ref().ok_or_else(|| {
+        Error::refused("has no machine config yet")
+            .hint("`nodeprep bootstrap` gives a machine in maintenance mode the one that the file names")
+    })
 }
 
 fn apply_step(node: &Node, config: &MachineConfig, before: &ConfigDoc, doc: &ConfigDoc, work: Work) -> Step {

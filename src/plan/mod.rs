@@ -2,8 +2,10 @@
 //!
 //! No clock, no I/O, no async. An [`Action`] holds the final bytes, so carrying it out leaves no choice open.
 
+pub mod bootstrap;
 pub mod disks;
 mod ephemeral;
+pub mod first;
 mod labels;
 pub mod machine;
 pub mod patches;
@@ -15,6 +17,7 @@ mod volumes;
 pub mod wipe;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 pub use saved::{Key, Saved, SavedStep};
 use secrecy::SecretString;
@@ -128,16 +131,50 @@ pub enum Action {
         volume: AwaitVolume,
     },
     Wipe(wipe::Wipe),
+    Install(bootstrap::Install),
+    Bootstrap(bootstrap::Bootstrap),
+    /// The control plane's kubeconfig is written to a file that is not there yet.
+    Kubeconfig {
+        address: String,
+        path: PathBuf,
+    },
+    /// The API server answers, and the nodes of these machines are Ready.
+    AwaitCluster {
+        kubeconfig: PathBuf,
+        nodes: Vec<String>,
+    },
 }
 
 impl Action {
     pub const fn changes(&self) -> bool {
-        matches!(self, Self::ApplyConfig(_) | Self::ApplyObject(_) | Self::Wipe(_))
+        match self {
+            Self::ApplyConfig(_)
+            | Self::ApplyObject(_)
+            | Self::Wipe(_)
+            | Self::Install(_)
+            | Self::Bootstrap(_)
+            | Self::Kubeconfig { .. } => true,
+            Self::AwaitReady(_)
+            | Self::AwaitVolumes { .. }
+            | Self::AwaitGone { .. }
+            | Self::AwaitCluster { .. } => false,
+        }
     }
 
     /// It concerns one node; else the cluster as a whole.
     pub const fn is_of_node(&self) -> bool {
-        !matches!(self, Self::ApplyObject(_) | Self::AwaitReady(_))
+        match self {
+            Self::ApplyConfig(_)
+            | Self::AwaitVolumes { .. }
+            | Self::AwaitGone { .. }
+            | Self::Wipe(_)
+            | Self::Install(_) => true,
+            Self::ApplyObject(_)
+            | Self::AwaitReady(_)
+            | Self::Bootstrap(_)
+            | Self::Kubeconfig { .. }
+            | Self::AwaitCluster { .. } => false,
+        }
     }
 }
 

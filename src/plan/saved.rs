@@ -140,6 +140,19 @@ fn digest(step: &Step, key: &Key) -> String {
         Action::Wipe(wipe) => {
             mac.text("wipe").text(&format!("{wipe:?}"));
         }
+        Action::Install(work) => {
+            mac.text("install").text(&work.address).text(work.config.expose_secret()).text(&work.fingerprint);
+            mac.text(&format!("{:?} {:?}", work.labels, work.disk));
+        }
+        Action::Bootstrap(etcd) => {
+            mac.text("bootstrap").text(&format!("{etcd:?}"));
+        }
+        Action::Kubeconfig { address, path } => {
+            mac.text("kubeconfig").text(address).text(&path.display().to_string());
+        }
+        Action::AwaitCluster { kubeconfig, nodes } => {
+            mac.text("cluster").text(&kubeconfig.display().to_string()).text(&nodes.join(" "));
+        }
     }
     mac.hex()
 }

@@ -181,6 +181,16 @@ mod tests {
         text.lines().map(|text| line(text).trim_end_matches("0s").trim_end().to_owned()).collect()
     }
 
+    /// The terminal comes to show this; spinners are drawn again by a thread of their own, line by line.
+    #[track_caller]
+    fn shows(term: &InMemoryTerm, expected: &[String]) {
+        let began = Instant::now();
+        while lines(term) != expected && began.elapsed() < Duration::from_secs(5) {
+            std::thread::yield_now();
+        }
+        assert_eq!(lines(term), expected);
+    }
+
     fn start(events: &Events, node: usize) {
         events.of(format!("n{node}"), "config").send(What::StepStarted { title: "volume openebs".into() });
     }
@@ -201,7 +211,7 @@ mod tests {
         let mut expected = vec!["✘ n40: volume openebs: gave up".to_owned(), "n0: phase waiting".to_owned()];
         expected.extend((41..48).map(|node| format!("n{node}: volume openebs")));
         expected.push("41 more at work; 39 of 1000 steps done, 1 failed".to_owned());
-        assert_eq!(lines(&term), expected);
+        shows(&term, &expected);
     }
 
     #[test]
@@ -210,8 +220,8 @@ mod tests {
         events.send(What::RunStarted { protocol: 1, verb: "apply".into(), steps: 2, simulated: false });
         (0..2).for_each(|node| start(&events, node));
         events.of("n1", "config").send(What::StepDone { changed: true });
-        assert_eq!(lines(&term), ["✔ n1: volume openebs", "n0: volume openebs"]);
+        shows(&term, &["✔ n1: volume openebs", "n0: volume openebs"].map(str::to_owned));
         events.of("n0", "config").send(What::StepDone { changed: true });
-        assert_eq!(lines(&term), ["✔ n1: volume openebs", "✔ n0: volume openebs"]);
+        shows(&term, &["✔ n1: volume openebs", "✔ n0: volume openebs"].map(str::to_owned));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use futures::stream::{self, Stream, StreamExt};
@@ -72,6 +72,7 @@ pub struct Client {
     endpoints: Arc<[Endpoint]>,
     options: Options,
     expires: Option<Timestamp>,
+    shown: insecure::Shown,
 }
 
 impl fmt::Debug for Client {
@@ -94,14 +95,24 @@ impl Client {
                 .hint("add them with `talosctl config endpoint ADDRESS...`")
         })?;
         let first = first.clone();
-        Self::over(endpoints, &first, connect::tls(context)?, options, Some(context.expires))
+        let shown = insecure::Shown::default();
+        Self::over(endpoints, &first, connect::tls(context)?, options, Some(context.expires), shown)
     }
 
     /// A connection to one machine that shows no credentials and does not ask for the machine's: what a machine in
-    /// maintenance mode answers. It is good for reading only; whoever is between may have made up what it says.
-    pub fn insecure(&self, address: &str) -> Result<Self> {
+    /// maintenance mode answers. Whoever is between may have made up what it says; with `pin`, only a machine with the
+    /// key of this fingerprint is spoken to.
+    pub fn insecure(&self, address: &str, pin: Option<&str>) -> Result<Self> {
         let endpoint = Endpoint { host: address.into(), port: super::PORT };
-        Self::over(Arc::from([endpoint.clone()]), &endpoint, insecure::tls()?, &self.options, None)
+        let shown = insecure::Shown::default();
+        let tls = insecure::tls(pin.map(str::to_owned), Arc::clone(&shown))?;
+        Self::over(Arc::from([endpoint.clone()]), &endpoint, tls, &self.options, None, shown)
+    }
+
+    /// The fingerprint of the key that the machine showed, as its console prints it, once it was spoken to without
+    /// credentials.
+    pub fn fingerprint(&self) -> Option<String> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn over(
@@ -110,6 +121,7 @@ impl Client {
         tls: TlsConnector,
         options: &Options,
         expires: Option<Timestamp>,
+        shown: insecure::Shown,
     ) -> Result<Self> {
         let connector = Connector {
             endpoints: endpoints.clone(),
@@ -127,7 +139,7 @@ impl Client {
             .initial_stream_window_size(65_535 * 16)
             .initial_connection_window_size(65_535 * 32)
             .connect_with_connector_lazy(connector);
-        Ok(Self { channel, endpoints, options: options.clone(), expires })
+        Ok(Self { channel, endpoints, options: options.clone(), expires, shown })
     }
 
     /// When the client certificate of the connection expires, if it has one.

@@ -129,6 +129,12 @@ struct Auth {
 }
 
 impl Context {
+    /// Whether an authority, base64 of PEM as machine configs have it, is the one that it trusts.
+    pub fn trusts(&self, authority: &str) -> bool {
+        let pem = STANDARD.decode(authority.trim()).unwrap_or_default();
+        CertificateDer::from_pem_slice(&pem).is_ok_and(|authority| self.ca.contains(&authority))
+    }
+
     /// Finds and reads the talosconfig; `name` is `--context`, otherwise the file's own choice counts.
     ///
     /// All errors are `Kind::Invalid`: nothing found, malformed, no such context, no or expired credentials.

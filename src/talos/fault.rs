@@ -6,6 +6,7 @@ use rustls::{AlertDescription, CertificateError};
 use tonic::{Code, Status};
 
 use super::connect::{Endpoint, Refusal};
+use super::insecure::ANOTHER;
 use crate::error::{Error, Kind, chain};
 
 const WRONG_CA: &str = "wrong talosconfig or context? A machine that has no configuration yet (maintenance mode) also \
@@ -87,6 +88,10 @@ fn from_tls(error: &rustls::Error) -> Error {
             ),
             _ => ("its certificate is not acceptable", WRONG_CA),
         },
+        rustls::Error::General(text) if text.starts_with(ANOTHER) => {
+            return Error::refused(text.clone())
+                .hint("it was started again, or another machine answers at its address; run this again, and compare the fingerprint with the one on its console");
+        }
         rustls::Error::AlertReceived(Alert::CertificateExpired) => {
             ("it refuses the client certificate as expired", "check the clocks, or renew the talosconfig")
         }

@@ -1,8 +1,9 @@
 //! Adapter to the Talos machine API: gRPC over mutual TLS, one call per node.
 //!
-//! [`config`] finds the credentials, [`connect`] carries the bytes, [`client`], [`calls`] and [`etcd`] make the calls,
+//! [`config`] finds the credentials, [`connect`] carries the bytes, [`client`], [`calls`], [`bootstrap`] and [`etcd`] make the calls,
 //! [`resources`] reads what comes back.
 
+mod bootstrap;
 pub mod calls;
 pub mod client;
 pub mod config;
@@ -12,6 +13,7 @@ mod fault;
 mod insecure;
 pub mod resources;
 
+pub use bootstrap::Bootstrap;
 pub use client::{Client, Node};
 pub use config::Context;
 pub use fault::is_stranger;

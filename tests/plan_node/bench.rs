@@ -206,6 +206,7 @@ impl Machine {
                 version: "7".into(),
             })),
             maintenance: false,
+            fingerprint: None,
             cert_days_left: Some(100),
         }
     }

@@ -1,0 +1,193 @@
+//! etcd is begun on one machine, once; and what leads to the new cluster is fetched.
+
+use std::path::Path;
+use std::time::Duration;
+
+use futures::future::try_join_all;
+use secrecy::ExposeSecret;
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use super::node::RECHECK;
+use super::quorum;
+use crate::cluster::Cluster;
+use crate::dial;
+use crate::error::{Error, Kind, Result};
+use crate::event::Events;
+use crate::plan::{Ready, bootstrap::Bootstrap};
+use crate::state::{now, write_new_private, write_private};
+use crate::talos::resources::{Member, Nodename, id};
+use crate::talos::{self, Client};
+
+/// A machine that may have taken the call is not asked again before this time: it begins etcd once the image is there.
+const AGAIN: Duration = Duration::from_secs(60);
+
+/// Which machine was asked to begin etcd.
+#[derive(Debug, Serialize, Deserialize)]
+struct Record {
+    address: String,
+    at: String,
+}
+
+/// The machine that a run of before asked to begin etcd, as the file says that it wrote then.
+///
+/// # Errors
+/// The file can't be read.
+pub fn begun_on(record: &Path) -> Result<Option<String>> {
+    let failed = |why: String| Error::failed(format!("{}: {why}", record.display()));
+    match std::fs::read(record) {
+        Ok(bytes) => {
+            let read: Record = serde_json::from_slice(&bytes).map_err(|error| failed(error.to_string()))?;
+            Ok(Some(read.address))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed(error.to_string())),
+    }
+}
+
+/// Begins etcd unless that was done, and waits until all control planes are its members; true when it was begun.
+pub(super) async fn bootstrap(
+    client: &Client,
+    work: &Bootstrap,
+    within: Duration,
+    events: &Events,
+) -> Result<bool> {
+    let deadline = Instant::now() + within;
+    let mut lost: Option<Instant> = None;
+    let mut begun = false;
+    loop {
+        let why = match fresh(client, work).await {
+            Ok(false) => break,
+            Ok(true) if lost.is_some_and(|lost| lost.elapsed() < AGAIN) => {
+                "it was asked, and its answer was lost".to_owned()
+            }
+            Ok(true) => {
+                note(work)?;
+                begun = true;
+                match client.node(&work.address)?.bootstrap().await {
+                    Ok(talos::Bootstrap::Taken | talos::Bootstrap::HasData) => break,
+                    Ok(talos::Bootstrap::NotYet(why)) => why,
+                    Err(error) if error.kind == Kind::Unavailable => {
+                        lost = Some(Instant::now());
+                        error.what
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            Err(error) if error.kind == Kind::Unavailable => error.what,
+            Err(error) => return Err(error),
+        };
+        if Instant::now() >= deadline {
+            return Err(Error::unavailable(format!("{}: etcd can't be begun: {why}", work.address))
+                .hint("run this again; etcd is begun on this machine only"));
+        }
+        events.waiting(format!("{} to begin etcd", work.address), why);
+        tokio::time::sleep(RECHECK).await;
+    }
+    let left = deadline.saturating_duration_since(Instant::now());
+    quorum::formed(client, &work.address, work.control_planes.len(), left, events).await?;
+    Ok(begun)
+}
+
+/// Whether no control plane has data of etcd: all of them are asked, and there may be no other.
+async fn fresh(client: &Client, work: &Bootstrap) -> Result<bool> {
+    let asked = work.control_planes.iter().map(async |address| {
+        let node = client.node(address)?;
+        let (data, members) = tokio::try_join!(node.has_etcd_data(), node.specs::<Member>())?;
+        let theirs = |member: &Member| {
+            member.machine_type == "controlplane"
+                && !member
+                    .addresses
+                    .iter()
+                    .chain([&member.hostname])
+                    .any(|at| work.control_planes.contains(at))
+        };
+        let other = members.into_iter().map(|member| member.spec).find(theirs);
+        Ok::<_, Error>((data, other))
+    });
+    let found = try_join_all(asked).await?;
+    if let Some(other) = found.iter().find_map(|(_, other)| other.as_ref()) {
+        return Err(Error::refused(format!(
+            "the cluster has a control plane that is not listed: {} ({})",
+            other.hostname,
+            other.addresses.join(", ")
+        ))
+        .hint("list all control planes in the file; etcd is begun only when none of them has data"));
+    }
+    Ok(!found.iter().any(|(data, _)| *data))
+}
+
+/// Writes down which machine is asked, before it is: after a crash no other may be.
+fn note(work: &Bootstrap) -> Result<()> {
+    match begun_on(&work.record)? {
+        Some(former) if former == work.address => Ok(()),
+        Some(former) => Err(Error::refused(format!("a former run began etcd on {former}"))),
+        None => {
+            let record = Record { address: work.address.clone(), at: now() };
+            let bytes = serde_json::to_vec(&record)
+                .map_err(|error| Error::failed(format!("the record can't be written: {error}")))?;
+            write_private(&work.record, &bytes)
+        }
+    }
+}
+
+/// Fetches the kubeconfig into a file that is not there yet; true when it was written.
+pub(super) async fn kubeconfig(
+    client: &Client,
+    address: &str,
+    path: &Path,
+    within: Duration,
+    events: &Events,
+) -> Result<bool> {
+    let node = client.node(address)?;
+    let deadline = Instant::now() + within;
+    let text = loop {
+        match node.kubeconfig().await {
+            Ok(text) => break text,
+            Err(error) if error.kind == Kind::Unavailable && Instant::now() < deadline => {
+                events.waiting(format!("the kubeconfig of {address}"), error.what);
+                tokio::time::sleep(RECHECK).await;
+            }
+            Err(error) => return Err(error),
+        }
+    };
+    write_new_private(path, text.expose_secret().as_bytes())
+}
+
+/// Waits until the API server answers, and until the nodes of these machines are Ready.
+pub(super) async fn await_cluster(
+    client: &Client,
+    kubeconfig: &Path,
+    nodes: &[String],
+    within: Duration,
+    events: &Events,
+) -> Result<()> {
+    let deadline = Instant::now() + within;
+    let left = || deadline.saturating_duration_since(Instant::now());
+    let cluster = loop {
+        match Cluster::connect(Some(kubeconfig), None, &dial::tcp()).await {
+            Ok(cluster) => break cluster,
+            Err(error) if left().is_zero() => return Err(error),
+            Err(error) => events.waiting("the API server", error.what),
+        }
+        tokio::time::sleep(RECHECK).await;
+    };
+    for address in nodes {
+        let node = client.node(address)?;
+        let name = loop {
+            let why = match node.spec::<Nodename>(id::NODENAME).await {
+                Ok(Some(found)) if !found.spec.nodename.is_empty() => break found.spec.nodename,
+                Ok(_) => "it has none yet".to_owned(),
+                Err(error) if left().is_zero() => return Err(error),
+                Err(error) => error.what,
+            };
+            if left().is_zero() {
+                return Err(Error::failed(format!("{address}: its name in the cluster is not known: {why}")));
+            }
+            events.waiting(format!("the name of {address} in the cluster"), why);
+            tokio::time::sleep(RECHECK).await;
+        };
+        cluster.await_ready(&Ready::Node { name }, events, left()).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,172 @@
+//! A machine's first config: the machine is looked at again, judges the config in a dry run, gets it, installs Talos and
+//! comes back with it.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use secrecy::ExposeSecret;
+use tokio::time::Instant;
+
+use super::World;
+use super::node::{RECHECK, await_labels, await_open};
+use crate::config_doc::ConfigDoc;
+use crate::error::{Error, Kind, Result};
+use crate::event::Events;
+use crate::observe::nodes;
+use crate::plan::bootstrap::Install;
+use crate::talos::client::Mode;
+use crate::talos::resources::{MachineConfig, MachineStatus, SystemDisk, id};
+use crate::talos::{self, Client, Node};
+
+/// A machine that took its config leaves maintenance mode within seconds.
+const LEAVES: Duration = Duration::from_secs(30);
+/// The stages of a machine that is done with the installation.
+const UP: [&str; 2] = ["booting", "running"];
+
+/// Gives a machine its first config; true when it was given.
+pub(super) async fn install(client: &Client, work: &Install, world: &World, events: &Events) -> Result<bool> {
+    let turn = Turn { client, node: client.node(&work.address)?, work, world, events };
+    let given = match turn.stands().await? {
+        Stands::Configured(true) => false,
+        Stands::Configured(false) => return Err(turn.another_config()),
+        Stands::Maintenance => {
+            turn.give().await?;
+            true
+        }
+    };
+    turn.seen().await?;
+    Ok(given)
+}
+
+/// How a machine stands.
+enum Stands {
+    /// It has a config; whether it is this one.
+    Configured(bool),
+    Maintenance,
+}
+
+struct Turn<'a> {
+    client: &'a Client,
+    node: Node,
+    work: &'a Install,
+    world: &'a World,
+    events: &'a Events,
+}
+
+impl Turn<'_> {
+    /// # Errors
+    /// It does not answer, or answers in maintenance mode with another key: it was started again, or it is another machine.
+    async fn stands(&self) -> Result<Stands> {
+        match self.node.spec::<MachineConfig>(id::ACTIVE_CONFIG).await {
+            Ok(found) => {
+                let is = found.is_some_and(|config| self.is_ours(config.spec.0.expose_secret()));
+                Ok(Stands::Configured(is))
+            }
+            Err(error) if talos::is_stranger(&error) => {
+                let status = self.bare()?.spec::<MachineStatus>(id::MACHINE).await?;
+                match status {
+                    Some(status) if status.spec.stage == nodes::MAINTENANCE => Ok(Stands::Maintenance),
+                    _ => Err(error),
+                }
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn is_ours(&self, text: &str) -> bool {
+        let ours = self.work.config.expose_secret();
+        let means = |text: &str| ConfigDoc::parse(text).ok();
+        text == ours || means(text).zip(means(ours)).is_some_and(|(one, other)| one.means(&other))
+    }
+
+    /// The machine without credentials, by the key that it had when the plan was made.
+    fn bare(&self) -> Result<Node> {
+        let address = &self.work.address;
+        self.client.insecure(address, Some(&self.work.fingerprint))?.node(address)
+    }
+
+    fn another_config(&self) -> Error {
+        Error::refused(format!(
+            "{}: somebody else gave it a config since the plan was made",
+            self.node.address()
+        ))
+        .hint("run it again, to plan from what is there now")
+    }
+
+    /// Looks at the disks once more, lets the machine judge the config, and gives it.
+    async fn give(&self) -> Result<()> {
+        let (bare, work) = (self.bare()?, self.work);
+        if let Some(disk) = &work.disk {
+            disk.still(&nodes::disks(&bare).await?).map_err(|error| error.at(&work.address))?;
+        }
+        let config = work.config.expose_secret().as_bytes();
+        let judged = bare.apply(config, Mode::Auto, true, None).await?;
+        judged.warnings.iter().for_each(|warning| self.events.warn(format!("the machine warns: {warning}")));
+        match bare.apply(config, Mode::Auto, false, None).await {
+            Err(error) if error.kind == Kind::Unavailable => self.taken(error).await,
+            other => other.map(drop),
+        }
+    }
+
+    /// The reply was lost: it was taken when the machine leaves maintenance mode.
+    async fn taken(&self, lost: Error) -> Result<()> {
+        let deadline = Instant::now() + LEAVES;
+        while matches!(self.stands().await, Ok(Stands::Maintenance)) {
+            if Instant::now() >= deadline {
+                return Err(lost);
+            }
+            tokio::time::sleep(RECHECK).await;
+        }
+        Ok(())
+    }
+
+    /// Waits until Talos is installed and the machine has everything that its config asks for.
+    async fn seen(&self) -> Result<()> {
+        let Self { node, work, world, events, .. } = self;
+        let within = world.deadlines.bootstrap.std();
+        let failed = OnceLock::new();
+        let check = async || match self.lacks().await {
+            Err(error) if error.kind == Kind::Refused => {
+                let _ = failed.set(error);
+                Ok(None)
+            }
+            other => other.map(|why| why.map(|why| ("Talos to be installed".to_owned(), why))),
+        };
+        await_open::<MachineStatus>(node, within, events, check).await.map_err(|(what, last)| {
+            Error::failed(format!("{}: {what}: {last}, after {}s", node.address(), within.as_secs()))
+                .hint("the machine's console, or `talosctl dmesg`, shows what it waits for")
+        })?;
+        if let Some(error) = failed.into_inner() {
+            return Err(error);
+        }
+        await_labels(node, &work.labels, world.deadlines.volumes.std(), events).await
+    }
+
+    /// What keeps Talos from being there; nothing when it is.
+    ///
+    /// # Errors
+    /// `Kind::Refused` when it never will be: the installation failed, or somebody else configured the machine.
+    async fn lacks(&self) -> Result<Option<String>> {
+        match self.stands().await {
+            Ok(Stands::Configured(true)) => {}
+            Ok(Stands::Configured(false)) => return Err(self.another_config()),
+            Ok(Stands::Maintenance) => return Ok(Some("it is still in maintenance mode".into())),
+            // It was away, and is in maintenance mode again: with a new key.
+            Err(error) if error.kind == Kind::Refused => {
+                return Err(Error::refused(format!(
+                    "{}: came back without its config: the installation failed",
+                    self.node.address()
+                ))
+                .hint("the machine's console shows why; run this again when that is mended"));
+            }
+            Err(error) => return Ok(Some(error.what)),
+        }
+        let status = self.node.spec::<MachineStatus>(id::MACHINE).await?;
+        let stage = status.map(|status| status.spec.stage).unwrap_or_default();
+        if !UP.contains(&stage.as_str()) {
+            return Ok(Some(format!("it is {stage}")));
+        }
+        let disk = self.node.spec::<SystemDisk>(id::SYSTEM_DISK).await?;
+        Ok(disk.is_none_or(|disk| disk.spec.disk_id.is_empty()).then(|| "Talos is on no disk yet".to_owned()))
+    }
+}

@@ -1,0 +1,230 @@
+//! `bootstrap`: from machines without a config to a cluster, and on to its storage.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::apply as cli;
+use super::global::{Global, Output, observe};
+use super::plan::confirm;
+use crate::apply::{self, CutOff, Holder, Journal, Lease, Lock, Parallel, World, begun_on, last_run};
+use crate::cluster::{self, Cluster};
+use crate::dial;
+use crate::error::{Error, Kind, Result};
+use crate::intent::Intent;
+use crate::observe::nodes::Node;
+use crate::plan::bootstrap::{Asked, plan};
+use crate::plan::first::First;
+use crate::plan::{Plan, Saved};
+use crate::report;
+use crate::state::State;
+use crate::talos::Client;
+use crate::talos::client::Mode;
+
+const VERB: &str = "bootstrap";
+/// Between two looks at machines that do not answer.
+const RECHECK: Duration = Duration::from_secs(3);
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+    /// Carry the plans out unasked.
+    #[arg(short, long)]
+    yes: bool,
+    /// Take the cluster's lock over from a run on another machine that died.
+    #[arg(long)]
+    take_over: bool,
+    /// The serial of a disk that Talos is installed on though what is on it can't be seen: all of it may be lost.
+    #[arg(long, value_name = "SERIAL")]
+    wipe_disk: Vec<String>,
+    /// End with the cluster: do not go on with `apply`.
+    #[arg(long)]
+    no_apply: bool,
+    /// Do not prove the storage afterwards.
+    #[arg(long)]
+    no_validate: bool,
+}
+
+pub async fn run(global: &Global, args: &Args) -> Result<()> {
+    if !global.nodes.is_empty() {
+        return Err(Error::invalid("bootstrap needs all nodes of the file: --nodes leaves some out"));
+    }
+    let intent = global.intent()?;
+    let firsts = firsts(global, &intent)?;
+    let network = firsts.values().all(First::has_network);
+    let interrupted = super::interrupted();
+    let begin = Begin { global, args, intent: &intent, firsts: &firsts, kubeconfig: kubeconfig(global) };
+    begin.run(interrupted.clone()).await?;
+    let path = begin.kubeconfig;
+    report::stderr(&format!("the cluster is there: export KUBECONFIG={}\n", path.display()));
+    if args.no_apply || !network {
+        let why = if network { "" } else { "it has no network yet: install yours, then " };
+        report::stderr(&format!("{why}`nodeprep apply` goes on\n"));
+        return Ok(());
+    }
+    let global = Global { kubeconfig: Some(path), ..global.clone() };
+    let care = cli::Care::of(args.yes, args.take_over);
+    cli::all(&global, &intent, &care, args.no_validate, args.output, interrupted).await
+}
+
+/// Where the kubeconfig is, or goes: `--kubeconfig`, else beside the file.
+fn kubeconfig(global: &Global) -> PathBuf {
+    let beside = || global.file.parent().map(|folder| folder.join("kubeconfig")).unwrap_or_default();
+    let path = global.kubeconfig.clone().unwrap_or_else(beside);
+    std::path::absolute(&path).unwrap_or(path)
+}
+
+/// The first configs that the file names, by address.
+fn firsts(global: &Global, intent: &Intent) -> Result<BTreeMap<String, First>> {
+    let mut read: BTreeMap<&PathBuf, SecretString> = BTreeMap::new();
+    let mut firsts = BTreeMap::new();
+    for node in &intent.nodes {
+        let Some(path) = &node.config else { continue };
+        let text = match read.entry(path) {
+            Entry::Occupied(text) => text.into_mut(),
+            Entry::Vacant(place) => place.insert(global.machine_config(path)?),
+        };
+        firsts.insert(node.address.clone(), First::parse(&path.display().to_string(), text)?);
+    }
+    Ok(firsts)
+}
+
+/// The way to a cluster.
+struct Begin<'a> {
+    global: &'a Global,
+    args: &'a Args,
+    intent: &'a Intent,
+    /// By address.
+    firsts: &'a BTreeMap<String, First>,
+    kubeconfig: PathBuf,
+}
+
+impl Begin<'_> {
+    /// Plans until there is a cluster, and carries it out under the locks.
+    async fn run(&self, interrupted: watch::Receiver<bool>) -> Result<()> {
+        let Self { global, args, intent, .. } = self;
+        let client = self.client()?;
+        let state = global.state(&intent.metadata.name)?;
+        let _lock = Lock::take(&state, VERB)?;
+        let cut = CutOff::of(&last_run(&state)?);
+        if let Some(cut) = &cut {
+            report::stderr(&format!("{cut}; going on from what is there now\n"));
+        }
+        let nodes = self.observe(&client, cut.is_some()).await?;
+        let cluster = self.cluster().await?;
+        let plan = self.plan(&state, &client, cluster.is_some(), nodes).await?;
+        confirm(&plan, args.yes, global.verbose)?;
+        if plan.steps.is_empty() {
+            return match cut {
+                Some(cut) => Journal::reopen(&state)?.end(true, &format!("nothing was left to do; {cut}")),
+                None => Ok(()),
+            };
+        }
+        let lease = match &cluster {
+            Some(cluster) => {
+                let holder = Holder::this(VERB, state.dir());
+                Some(Lease::take(cluster, &holder, args.take_over).await?)
+            }
+            None => None,
+        };
+        let key = state.key()?;
+        let mut journal = Journal::begin(&state, VERB, Saved::of(&intent.metadata.name, &plan, &key), &key)?;
+        let world = World {
+            talos: Some(client),
+            cluster,
+            mode: Mode::NoReboot,
+            lease: lease.as_ref().map(Lease::held),
+            parallel: Parallel::default(),
+            keep_going: false,
+            deadlines: intent.deadlines.clone(),
+        };
+        let done = apply::run(VERB, &plan, &world, &global.events(), &mut journal, interrupted).await;
+        if let Some(lease) = lease {
+            lease.release().await;
+        }
+        done
+    }
+
+    /// A client of the machines, whose certificates the configs' authority will make.
+    fn client(&self) -> Result<Client> {
+        let Self { global, firsts, .. } = self;
+        let context = global.talos_context()?;
+        if let Some(first) = firsts.values().find(|first| !context.trusts(first.talos_ca())) {
+            let (file, config) = (context.file.display(), &first.file);
+            return Err(Error::invalid(format!(
+                "{file}: context {} is not of the cluster of {config}",
+                context.name
+            ))
+            .hint("once the machines have that config, only its own cluster's talosconfig reaches them: name it with --talosconfig"));
+        }
+        if !context.endpoints.is_empty() {
+            return global.talos_client();
+        }
+        // As `talosctl gen config` leaves it.
+        let controls = |address: &&String| firsts.get(*address).is_some_and(First::is_control_plane);
+        let endpoints = self.intent.nodes.iter().map(|node| &node.address).filter(controls).cloned();
+        Client::connect(&context, &endpoints.collect::<Vec<_>>(), &global.talos_options())
+    }
+
+    /// Reads the machines; after a run that was cut off some may be installing Talos, and answer later.
+    async fn observe(&self, client: &Client, patient: bool) -> Result<Vec<Node>> {
+        let _busy = report::busy(self.global.progress, "reading the machines");
+        let addresses: Vec<String> = self.intent.nodes.iter().map(|node| node.address.clone()).collect();
+        let patience = if patient { self.intent.deadlines.bootstrap.std() } else { Duration::ZERO };
+        let deadline = Instant::now() + patience;
+        loop {
+            match observe(client, &addresses).await {
+                Err(error) if error.kind == Kind::Unavailable && Instant::now() < deadline => {
+                    tokio::time::sleep(RECHECK).await;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// The cluster, when there is a kubeconfig and its API server answers.
+    async fn cluster(&self) -> Result<Option<Cluster>> {
+        let (path, context) = (&self.kubeconfig, self.global.context.as_deref());
+        if !path.exists() {
+            return Ok(None);
+        }
+        for first in self.firsts.values() {
+            if !cluster::trusts(path, context, first.kubernetes_ca()).await? {
+                return Err(Error::invalid(format!("{} is not of the cluster of {}", path.display(), first.file))
+                    .hint("name another file with --kubeconfig: one that is not there is written, and one that is there is never changed"));
+            }
+        }
+        match Cluster::connect(Some(path), context, &dial::tcp()).await {
+            Ok(cluster) => Ok(Some(cluster)),
+            Err(error) if error.kind == Kind::Unavailable => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn plan(&self, state: &State, client: &Client, answers: bool, nodes: Vec<Node>) -> Result<Plan> {
+        let mut begun = BTreeMap::new();
+        for node in nodes.iter().filter(|node| !node.maintenance && node.is_control_plane()) {
+            begun.insert(node.address.clone(), client.node(&node.address)?.has_etcd_data().await);
+        }
+        let record = state.dir().join("etcd.json");
+        let asked = Asked {
+            intent: self.intent,
+            firsts: self.firsts,
+            begun: &begun,
+            kubeconfig: self.kubeconfig.clone(),
+            has_kubeconfig: self.kubeconfig.exists(),
+            answers,
+            tokens: &self.args.wipe_disk,
+            former: begun_on(&record)?,
+            record,
+        };
+        let plan = plan(&asked, nodes)?;
+        Ok(Plan { simulated: plan.simulated || self.global.simulated.is_some(), ..plan })
+    }
+}

@@ -1,0 +1,312 @@
+//! The first config of a machine, as another tool wrote it, and what has to be known of it before it is given away.
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::disks::{describe, known};
+use crate::config_doc::ConfigDoc;
+use crate::error::{Error, Result};
+use crate::observe::disks::{Disk, Holder};
+use crate::observe::nodes::{Version, is_control_plane};
+
+/// The document that says from Talos 1.14 on where Talos is installed.
+const UNATTENDED: &str = "UnattendedInstallConfig";
+
+/// A machine's first config.
+pub struct First {
+    /// The file it is from.
+    pub file: String,
+    doc: ConfigDoc,
+}
+
+impl std::fmt::Debug for First {
+    /// Without its text, which is full of secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("First").field("file", &self.file).finish_non_exhaustive()
+    }
+}
+
+impl First {
+    /// Reads a whole machine config.
+    ///
+    /// # Errors
+    /// `Kind::Invalid`: it is none, or lacks what a machine needs to become a member of a cluster.
+    pub fn parse(file: &str, text: &SecretString) -> Result<Self> {
+        Self::read(file, text).map_err(|error| error.at(file))
+    }
+
+    fn read(file: &str, text: &SecretString) -> Result<Self> {
+        let first = Self { file: file.to_owned(), doc: ConfigDoc::parse(text.expose_secret())? };
+        if first.doc.legacy().is_none() {
+            return Err(Error::invalid("it has no v1alpha1 document, the one with `machine` and `cluster`")
+                .hint(WHOLE));
+        }
+        for path in [&["machine", "type"][..], &["machine", "ca", "crt"], &["cluster", "ca", "crt"]] {
+            if first.value(path).is_none_or(str::is_empty) {
+                return Err(Error::invalid(format!("{} is not in it", path.join("."))).hint(WHOLE));
+            }
+        }
+        if first.doc.get_document(UNATTENDED, "").is_some() {
+            return Err(Error::invalid(format!(
+                "{UNATTENDED}: nodeprep does not know yet which disk that means"
+            ))
+            .hint("write machine.install.disk instead"));
+        }
+        Ok(first)
+    }
+
+    pub fn text(&self) -> SecretString {
+        self.doc.text().into()
+    }
+
+    fn value(&self, path: &[&str]) -> Option<&str> {
+        self.doc.legacy()?.root.get(path)?.text()
+    }
+
+    /// `controlplane` or `worker`.
+    pub fn machine_type(&self) -> &str {
+        self.value(&["machine", "type"]).unwrap_or_default()
+    }
+
+    pub fn is_control_plane(&self) -> bool {
+        is_control_plane(self.machine_type())
+    }
+
+    /// The certificate of the machine API's authority: base64 of PEM.
+    pub fn talos_ca(&self) -> &str {
+        self.value(&["machine", "ca", "crt"]).unwrap_or_default()
+    }
+
+    /// The certificate of Kubernetes' authority: base64 of PEM.
+    pub fn kubernetes_ca(&self) -> &str {
+        self.value(&["cluster", "ca", "crt"]).unwrap_or_default()
+    }
+
+    /// What is alike in all configs of one cluster.
+    pub fn cluster(&self) -> [&str; 3] {
+        [self.value(&["cluster", "id"]).unwrap_or_default(), self.talos_ca(), self.kubernetes_ca()]
+    }
+
+    /// Talos brings the cluster's network along; else nodes are not ready before somebody installed one.
+    pub fn has_network(&self) -> bool {
+        self.value(&["cluster", "network", "cni", "name"]) != Some("none")
+    }
+
+    /// The Talos that is installed, by the tag of the installer's image.
+    ///
+    /// # Errors
+    /// The image is not named by a version.
+    pub fn version(&self) -> Result<Version> {
+        let image = self.value(&["machine", "install", "image"]).unwrap_or_default();
+        let tag = image.split('@').next().and_then(|name| name.rsplit('/').next()?.split_once(':'));
+        tag.and_then(|(_, tag)| Version::of_tag(tag)).ok_or_else(|| {
+            Error::invalid(format!("{}: machine.install.image `{image}` does not name a version", self.file))
+                .hint("write it with the version's tag, such as ghcr.io/siderolabs/installer:v1.11.5")
+        })
+    }
+
+    /// The one disk that Talos is installed on, which is still empty; nothing where Talos is on one already.
+    ///
+    /// # Errors
+    /// `Kind::Refused`: there is no such disk, or it holds something; what can't be seen needs the disk's token.
+    /// `Kind::Invalid`: it is not named.
+    fn install_disk<'a>(&self, disks: &'a [Disk], tokens: &[String]) -> Result<Option<(&'a Disk, bool)>> {
+        if disks.iter().any(|disk| disk.system) {
+            return Ok(None);
+        }
+        let Some(path) = self.value(&["machine", "install", "disk"]).filter(|path| !path.is_empty()) else {
+            return Err(Error::invalid(format!("{}: machine.install.disk is not in it", self.file))
+                .hint("name the disk that Talos is installed on by its path, such as /dev/disk/by-id/…; nodeprep does not follow a diskSelector"));
+        };
+        let named = |disk: &&Disk| {
+            disk.spec.dev_path == path
+                || path.strip_prefix("/dev/") == Some(disk.id.as_str())
+                || disk.spec.symlinks.iter().any(|link| link == path)
+        };
+        let mut found = disks.iter().filter(named);
+        let (Some(disk), None) = (found.next(), found.next()) else {
+            let all = disks.iter().filter(|disk| !disk.is_memory());
+            let all: String = all.map(|disk| format!("\n  {}", describe(disk))).collect();
+            return Err(Error::refused(format!(
+                "machine.install.disk {path} is no disk of this machine; it has:{all}"
+            ))
+            .hint(format!("correct it in {}", self.file)));
+        };
+        let why = match &disk.eligible {
+            Ok(()) => return Ok(Some((disk, false))),
+            Err(why) => why,
+        };
+        let token = known(&disk.spec.serial).or_else(|| known(&disk.spec.wwid)).unwrap_or_default();
+        let unseen = matches!(disk.holder, Holder::Unknown(_)) && !token.is_empty();
+        if unseen && tokens.contains(&token) {
+            return Ok(Some((disk, true)));
+        }
+        let error = Error::refused(format!(
+            "Talos is to be installed on {}, which is not free: {why}",
+            describe(disk)
+        ));
+        Err(error.hint(match unseen {
+            true => format!("before Talos 1.13 nobody can look closer in maintenance mode; if all that may be on it may be lost: --wipe-disk {token}"),
+            false => "choose another disk, or wipe this one if nothing on it is needed: talosctl wipe disk --insecure".into(),
+        }))
+    }
+
+    /// The disks as they will be once Talos is installed: that one is the system's.
+    ///
+    /// # Errors
+    /// As [`First::install_disk`].
+    pub fn installed(&self, disks: &mut [Disk], tokens: &[String]) -> Result<Option<InstallDisk>> {
+        let Some((disk, unseen)) = self.install_disk(disks, tokens)? else { return Ok(None) };
+        let chosen = InstallDisk {
+            name: disk.id.clone(),
+            serial: disk.spec.serial.clone(),
+            wwid: disk.spec.wwid.clone(),
+            what: describe(disk),
+            unseen,
+        };
+        for disk in disks.iter_mut().filter(|disk| disk.id == chosen.name) {
+            disk.system = true;
+            disk.holder = Holder::System;
+            disk.eligible = Err("is the disk Talos is to be installed on".into());
+        }
+        Ok(Some(chosen))
+    }
+}
+
+/// The disk that Talos is to be installed on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstallDisk {
+    /// Its name at this boot.
+    pub name: String,
+    pub serial: String,
+    pub wwid: String,
+    /// Name, size, model and serial, for people.
+    pub what: String,
+    /// What is on it can't be seen, and its token was given.
+    pub unseen: bool,
+}
+
+impl InstallDisk {
+    /// Right before the installation it is still the one of that name, and free.
+    pub fn still(&self, disks: &[Disk]) -> Result<()> {
+        let same = |disk: &&Disk| {
+            disk.id == self.name && disk.spec.serial == self.serial && disk.spec.wwid == self.wwid
+        };
+        let why = match disks.iter().find(same) {
+            None => "is not there any more, or has another name",
+            Some(disk) => match &disk.eligible {
+                Ok(()) => return Ok(()),
+                Err(_) if self.unseen && matches!(disk.holder, Holder::Unknown(_)) => return Ok(()),
+                Err(why) => why,
+            },
+        };
+        Err(Error::refused(format!("the approved disk {}: {why}", self.what))
+            .hint("run it again, to plan from what is there now"))
+    }
+}
+
+const WHOLE: &str = "a whole config is needed, as `talosctl gen config` writes it";
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::talos::resources::DiskSpec as Spec;
+
+    const CONFIG: &str = "version: v1alpha1\nmachine:\n  type: controlplane\n  ca: {crt: YQ==, key: Yg==}\n  install:\n    \
+        disk: /dev/sda\n    image: factory.talos.dev/metal-installer/376567988ad:v1.11.5\ncluster:\n  id: x\n  ca: {crt: Yw==}\n";
+
+    fn first(text: &str) -> Result<First> {
+        First::parse("c.yaml", &SecretString::from(text.to_owned()))
+    }
+
+    fn disk(name: &str, eligible: Result<(), String>) -> Disk {
+        let spec = Spec {
+            dev_path: format!("/dev/{name}"),
+            serial: name.to_uppercase(),
+            size: 1 << 40,
+            symlinks: vec![format!("/dev/disk/by-id/nvme-{name}")],
+            ..Spec::default()
+        };
+        Disk {
+            id: name.into(),
+            spec,
+            system: false,
+            holder: Holder::Nothing,
+            partitions: Vec::new(),
+            uses: crate::observe::disks::Uses::default(),
+            eligible,
+        }
+    }
+
+    #[test]
+    fn what_a_first_config_says_is_read() {
+        let config = first(CONFIG).unwrap();
+        assert!(config.is_control_plane() && config.has_network());
+        assert_eq!(config.version().unwrap().parsed, (1, 11, 5));
+        assert_eq!(config.cluster(), ["x", "YQ==", "Yw=="]);
+        assert!(!first(&format!("{CONFIG}  network: {{cni: {{name: none}}}}\n")).unwrap().has_network());
+        assert!(!format!("{config:?}").contains("YQ=="));
+    }
+
+    #[test]
+    fn what_it_lacks_is_said_with_its_file() {
+        for (text, word) in [
+            ("kind: HostnameConfig\n".to_owned(), "no v1alpha1 document"),
+            (CONFIG.replace("  type: controlplane\n", ""), "machine.type is not in it"),
+            (CONFIG.replace("YQ==", "''"), "machine.ca.crt"),
+            (CONFIG.replace("  ca: {crt: Yw==}\n", ""), "cluster.ca.crt"),
+            (
+                format!("{CONFIG}---\napiVersion: v1alpha1\nkind: UnattendedInstallConfig\n"),
+                "UnattendedInstallConfig",
+            ),
+            ("a: [".to_owned(), "c.yaml"),
+        ] {
+            let error = first(&text).unwrap_err();
+            assert!(error.what.contains(word) && error.what.contains("c.yaml"), "{error}");
+            assert_eq!(error.kind.exit_code(), 2);
+        }
+        for image in ["", "installer", "ghcr.io:5000/installer", "installer:latest"] {
+            let text = CONFIG
+                .replace("factory.talos.dev/metal-installer/376567988ad:v1.11.5", &format!("'{image}'"));
+            assert!(first(&text).unwrap().version().unwrap_err().what.contains("does not name a version"));
+        }
+        let pinned = CONFIG.replace(":v1.11.5", ":v1.12.0@sha256:00");
+        assert_eq!(first(&pinned).unwrap().version().unwrap().tag, "v1.12.0");
+    }
+
+    #[test]
+    fn talos_is_installed_on_exactly_the_disk_that_is_named_and_only_when_that_is_free() {
+        let used = || Err("holds a xfs file system".to_owned());
+        let by_id = CONFIG.replace("/dev/sda", "/dev/disk/by-id/nvme-sdb");
+        for (text, sda, found) in [
+            (CONFIG, Ok(()), Ok("sda")),
+            (&by_id, used(), Ok("sdb")),
+            (CONFIG, used(), Err("not free: holds a xfs")),
+            (&CONFIG.replace("/dev/sda", "/dev/sdz"), Ok(()), Err("is no disk of this machine")),
+            (
+                &CONFIG.replace("    disk: /dev/sda\n", "    diskSelector: {type: ssd}\n"),
+                Ok(()),
+                Err("is not in it"),
+            ),
+        ] {
+            let mut disks = vec![disk("sda", sda), disk("sdb", Ok(()))];
+            match (first(text).unwrap().installed(&mut disks, &[]), found) {
+                (Ok(Some(approved)), Ok(name)) => {
+                    assert_eq!((approved.name.as_str(), approved.serial), (name, name.to_uppercase()));
+                    assert_eq!(
+                        disks.iter().filter(|disk| disk.system).map(|disk| &disk.id[..]).collect::<Vec<_>>(),
+                        [name]
+                    );
+                }
+                (Err(error), Err(word)) => assert!(error.what.contains(word), "{error}"),
+                (other, _) => panic!("{text}: {other:?}"),
+            }
+        }
+        let mut disks = vec![disk("sda", used())];
+        disks[0].system = true;
+        assert!(
+            first(CONFIG).unwrap().installed(&mut disks, &[]).unwrap().is_none(),
+            "it is installed already"
+        );
+    }
+}
