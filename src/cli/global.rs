@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::cluster::Cluster;
-use crate::dial;
+use crate::dial::{self, Dial};
 use crate::error::{Error, Result};
 use crate::event::Events;
 use crate::intent::{self, EncryptionKey, Intent};
@@ -71,10 +71,19 @@ pub struct Global {
 }
 
 /// What a sandbox brings with it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Simulated {
     pub state: PathBuf,
     pub age_key: PathBuf,
+    /// Leads to the simulated machines in maintenance mode too.
+    pub dial: Dial,
+}
+
+impl std::fmt::Debug for Simulated {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { state, age_key, .. } = self;
+        f.debug_struct("Simulated").field("state", state).field("age_key", age_key).finish_non_exhaustive()
+    }
 }
 
 /// How data is printed on stdout.
@@ -97,7 +106,8 @@ impl Global {
         if self.file.as_os_str() == FILE && !self.file.exists() {
             self.file = sandbox.file();
         }
-        self.simulated = Some(Simulated { state: sandbox.state(), age_key: sandbox.age_key() });
+        let (state, age_key, dial) = (sandbox.state(), sandbox.age_key(), sandbox.dial());
+        self.simulated = Some(Simulated { state, age_key, dial });
         Ok(Some(sandbox))
     }
 
@@ -187,7 +197,8 @@ impl Global {
     }
 
     pub fn talos_options(&self) -> talos::client::Options {
-        talos::client::Options::default()
+        let dial = self.simulated.as_ref().map_or_else(dial::tcp, |simulated| simulated.dial.clone());
+        talos::client::Options { dial, ..talos::client::Options::default() }
     }
 
     pub fn talos_context(&self) -> Result<talos::Context> {

@@ -1,10 +1,10 @@
 //! A world that is served: one lock, the clock, and those who wait for changes.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::faults::Fault;
@@ -19,9 +19,13 @@ pub struct Fleet {
     world: Mutex<World>,
     /// Counts up when something was changed.
     changed: watch::Sender<u64>,
+    /// Something is due sooner than it was.
+    sooner: Arc<Notify>,
     started: (Timestamp, Instant),
     /// Where its servers listen.
     network: Network,
+    /// What leads to its API server.
+    kubeconfig: OnceLock<String>,
     /// What was called, when that is kept.
     calls: Mutex<Option<Vec<Call>>>,
     gate: Mutex<Option<Gate>>,
@@ -109,13 +113,15 @@ impl Fleet {
         let fleet = Arc::new(Self {
             world: Mutex::new(world),
             changed: watch::Sender::new(0),
+            sooner: Arc::default(),
             started: (now, Instant::now()),
             network,
+            kubeconfig: OnceLock::new(),
             calls: Mutex::default(),
             gate: Mutex::default(),
         });
         let held = Arc::downgrade(&fleet);
-        let mut changed = fleet.changed.subscribe();
+        let (mut changed, sooner) = (fleet.changed.subscribe(), Arc::clone(&fleet.sooner));
         tokio::spawn(async move {
             loop {
                 let Some(fleet) = held.upgrade() else { return };
@@ -127,6 +133,7 @@ impl Fleet {
                 tokio::select! {
                     biased;
                     changed = changed.changed() => if changed.is_err() { return },
+                    () = sooner.notified() => {}
                     () = tokio::time::sleep(wait) => {}
                 }
             }
@@ -137,6 +144,16 @@ impl Fleet {
     /// Where its servers listen.
     pub fn network(&self) -> &Network {
         &self.network
+    }
+
+    /// What leads to its API server, once that is served. It may not answer yet.
+    pub fn kubeconfig(&self) -> Option<&str> {
+        self.kubeconfig.get().map(String::as_str)
+    }
+
+    /// Its API server is served, and this leads to it. What was said first stays.
+    pub fn set_kubeconfig(&self, text: String) {
+        self.kubeconfig.get_or_init(|| text);
     }
 
     /// The sandbox's time.
@@ -150,12 +167,14 @@ impl Fleet {
     pub fn act<T>(&self, what: impl FnOnce(&mut World, Timestamp) -> T) -> T {
         let now = self.now();
         let mut world = self.look();
-        let before = world.revision();
+        let (before, due) = (world.revision(), world.next());
         world.settle(now);
         let done = what(&mut world, now);
         world.settle(now);
         if world.revision() != before {
             self.changed.send_modify(|count| *count += 1);
+        } else if world.next().is_some_and(|next| due.is_none_or(|due| next < due)) {
+            self.sooner.notify_one();
         }
         done
     }

@@ -1,6 +1,7 @@
 //! A simulated fleet, served over the real sockets: machines with disks that speak the machine API, and the cluster that
 //! they make up. What it shows says that it is simulated.
 
+mod configs;
 pub mod faults;
 pub mod fleet;
 pub mod host;
@@ -25,8 +26,10 @@ use self::fleet::Fleet;
 use self::scenario::Scenario;
 use self::serve::{kube as kubernetes, network::Network, pki::Authority, talos};
 use self::world::World;
+use crate::dial::Dial;
 use crate::error::{Error, Result};
 use crate::secrets::{Format, NewKey, Selector, Settings, encrypt};
+use crate::talos::PORT;
 
 /// The world is written to its folder this often, when something changed.
 const SAVE_EVERY: Duration = Duration::from_secs(2);
@@ -35,6 +38,8 @@ const SAVE_EVERY: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Sandbox {
     pub folder: PathBuf,
+    network: Network,
+    maintenance: Vec<(String, SocketAddr)>,
     served: Option<Served>,
     /// Removed with the sandbox, unless it has a folder of its own.
     _temporary: Option<TempDir>,
@@ -43,7 +48,6 @@ pub struct Sandbox {
 #[derive(Debug)]
 struct Served {
     fleet: Arc<Fleet>,
-    maintenance: Vec<(String, SocketAddr)>,
     /// Its folder is this process' own as long as it is held.
     _lock: Option<std::fs::File>,
     keep: bool,
@@ -101,7 +105,10 @@ impl Sandbox {
         let lock = if keep {
             match saved::lock(&folder)? {
                 Some(lock) => Some(lock),
-                None => return Ok(Self { folder, served: None, _temporary: None }),
+                None => {
+                    let maintenance = read_maintenance(&folder);
+                    return Ok(Self { folder, network, maintenance, served: None, _temporary: None });
+                }
             }
         } else {
             None
@@ -114,13 +121,13 @@ impl Sandbox {
                 world
             }
         };
-        let fleet = Fleet::new(world, now, network);
+        let fleet = Fleet::new(world, now, network.clone());
         let maintenance = publish(&folder, &fleet).await?;
         if keep {
             tokio::spawn(save_often(folder.clone(), Arc::downgrade(&fleet)));
         }
-        let served = Some(Served { fleet, maintenance, _lock: lock, keep });
-        Ok(Self { folder, served, _temporary: temporary })
+        let served = Some(Served { fleet, _lock: lock, keep });
+        Ok(Self { folder, network, maintenance, served, _temporary: temporary })
     }
 
     /// The fleet, when this process serves it.
@@ -128,9 +135,20 @@ impl Sandbox {
         self.served.as_ref().map(|served| &served.fleet)
     }
 
-    /// The machines that were in maintenance mode when this process began to serve them, and where each is reached.
+    /// The machines that were in maintenance mode when they began to be served, and where each is reached.
     pub fn maintenance(&self) -> &[(String, SocketAddr)] {
-        self.served.as_ref().map_or(&[], |served| &served.maintenance)
+        &self.maintenance
+    }
+
+    /// How the sandbox's servers are dialled. The address of a machine in maintenance mode leads to where it is reached.
+    pub fn dial(&self) -> Dial {
+        let (dial, maintenance) = (self.network.dial(), self.maintenance.clone());
+        Arc::new(move |host, port| {
+            match maintenance.iter().find(|(address, _)| port == PORT && *address == host) {
+                Some((_, at)) => dial(at.ip().to_string(), at.port()),
+                None => dial(host, port),
+            }
+        })
     }
 
     /// Writes down how the fleet is now, when it has a folder.
@@ -182,8 +200,18 @@ async fn publish(folder: &Path, fleet: &Arc<Fleet>) -> Result<Vec<(String, Socke
     let address = kubernetes::serve(fleet, &kubernetes_ca, 0).await?;
     let config =
         kubernetes::kubeconfig(address, &kubernetes_ca, &kubernetes_ca.client("system:masters", days)?);
+    fleet.set_kubeconfig(config.to_string());
+    configs::write(folder, &fleet.look(), &configs::Cluster { talos_ca, kubernetes_ca, address })?;
+    // It comes last: who finds it finds the others too.
     saved::write(&folder.join("kubeconfig"), config.to_string().as_bytes())?;
     Ok(maintenance)
+}
+
+/// Where machines in maintenance mode are reached, as the process that serves them wrote it down.
+fn read_maintenance(folder: &Path) -> Vec<(String, SocketAddr)> {
+    let text = std::fs::read_to_string(folder.join("maintenance.yaml")).unwrap_or_default();
+    let lines = text.lines().filter_map(|line| line.split_once(": "));
+    lines.filter_map(|(node, at)| Some((node.to_owned(), at.parse().ok()?))).collect()
 }
 
 /// Writes the file that asks for everything, and its secrets.
@@ -202,7 +230,7 @@ fn write_files(folder: &Path, world: &World) -> Result<()> {
         let secrets = encrypt(SECRETS.as_bytes(), Format::Yaml, &settings, Timestamp::now())?;
         saved::write(&folder.join("velero.sops.yaml"), secrets.as_bytes())?;
     }
-    let nodes: String = world.machines.keys().map(|address| format!("  - address: {address}\n")).collect();
+    let nodes: String = world.machines.values().map(configs::node).collect();
     saved::write(&folder.join("nodeprep.yaml"), FILE.replace("NODES\n", &nodes).as_bytes())
 }
 

@@ -309,6 +309,10 @@ mod tests {
         let scenario = Scenario::parse("new-machine.yaml", text).unwrap();
         let kinds = scenario.machines.iter().map(|machine| (machine.maintenance, machine.off));
         assert_eq!(kinds.collect::<Vec<_>>(), [(false, false), (true, false), (false, true)]);
+        let scenario = Scenario::parse("bare.yaml", include_str!("../../examples/bare.yaml")).unwrap();
+        let kinds = scenario.machines.iter().map(|machine| (machine.role, machine.maintenance));
+        let (first, other) = ((Role::Controlplane, true), (Role::Worker, true));
+        assert_eq!(kinds.collect::<Vec<_>>(), [first, other, other]);
     }
 
     #[test]

@@ -76,17 +76,29 @@ impl World {
             machine.etcd = wanted.etcd;
             machine.host.name = name;
             machine.host.hidden = wanted.hidden.iter().cloned().collect();
-            if machine.active.is_some() {
-                node::register(&mut world.api, &machine, true, now);
-            }
             if wanted.off {
                 machine.switch_off();
             }
             world.restless.insert(address.clone());
             world.machines.insert(address, machine);
         }
+        let has_api = world.has_api();
+        for address in scenario.machines.iter().zip(0..).map(|(wanted, index)| wanted.address(index)) {
+            match world.machines.get_mut(&address).filter(|machine| machine.active.is_some()) {
+                Some(machine) if has_api => node::register(&mut world.api, machine, true, now),
+                Some(machine) => machine.registers = true,
+                None => {}
+            }
+        }
         world.settle(now);
         world
+    }
+
+    /// Whether there is an API server: not before a control plane's etcd has data. A fleet without any control plane has
+    /// one all the same.
+    pub fn has_api(&self) -> bool {
+        let mut controlplanes = self.machines.values().filter(|machine| machine.controlplane).peekable();
+        controlplanes.peek().is_none() || controlplanes.any(|machine| machine.etcd_data)
     }
 
     /// Machines and a cluster in which everything is still to be looked at.
@@ -138,6 +150,10 @@ impl World {
         while self.api.settle_all(&text) {}
         let due = self.timers.due(now, |key| !key.starts_with("machine/"));
         let moved = self.settle_machines(now);
+        // Nobody acts, and no machine is told of, before there is somebody to tell.
+        if !self.has_api() {
+            return;
+        }
         self.tell(now);
         let version = self.api.store.version();
         if !due && !moved && self.acted == Some(version) {
@@ -159,8 +175,12 @@ impl World {
     /// Lets machines that are about to do something do it; whether one looks otherwise to what runs on it.
     fn settle_machines(&mut self, now: Timestamp) -> bool {
         let mut moved = false;
+        let has_etcd = self.machines.values().any(Machine::takes_members);
         for address in std::mem::take(&mut self.restless) {
             let Some(machine) = self.machines.get_mut(&address) else { continue };
+            if has_etcd {
+                machine.join_etcd(&mut self.timers, now);
+            }
             self.published += news(machine, &mut self.timers, now);
             if machine.host != machine.host_seen {
                 machine.host_seen = machine.host.clone();

@@ -3,6 +3,7 @@
 
 pub mod config;
 pub mod disks;
+mod etcd;
 mod install;
 pub mod resources;
 mod volumes;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use self::config::{Config, needs_reboot, parse};
 use self::disks::Disk;
+pub use self::etcd::Etcd;
 pub use self::install::has_maintenance_service;
 use self::resources::Published;
 use super::host::{FileSystem, Host};
@@ -66,6 +68,10 @@ pub struct Machine {
     /// How far its clock is ahead of its time server's.
     pub clock: SignedDuration,
     pub etcd: Etcd,
+    /// Its etcd has data: it was bootstrapped, or has joined.
+    pub etcd_data: bool,
+    /// It was told to begin an etcd, which takes a moment.
+    pub bootstrapping: bool,
     /// How often it was booted again.
     pub boots: u64,
     /// Its kubelet was started, and is about to register the Node object.
@@ -93,19 +99,6 @@ pub struct Extension {
     pub version: String,
 }
 
-/// How a control plane's etcd is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Etcd {
-    #[default]
-    Running,
-    /// It waits for something, such as the cluster's bootstrap.
-    Stopped,
-    /// It runs, and has raised this alarm.
-    Nospace,
-    Corrupt,
-}
-
 /// A request to apply a configuration.
 #[derive(Debug, Clone)]
 pub struct Apply<'a> {
@@ -127,6 +120,7 @@ pub struct Applied {
 pub enum Refusal {
     Invalid(String),
     Precondition(String),
+    Exists(String),
     Unimplemented(String),
     NotFound(String),
     Internal(String),
@@ -149,6 +143,8 @@ impl Machine {
             container: disks.is_empty(),
             controlplane,
             disks,
+            etcd_data: controlplane && config.is_some(),
+            bootstrapping: false,
             active: config.clone(),
             persistent: config,
             before_try: None,
@@ -201,11 +197,6 @@ impl Machine {
     /// What its clock says at this time.
     pub fn time(&self, now: Timestamp) -> Timestamp {
         now.saturating_add(self.clock).unwrap_or(now)
-    }
-
-    /// Whether a service of this machine runs.
-    pub fn runs(&self, service: &str) -> bool {
-        service != "etcd" || self.etcd != Etcd::Stopped
     }
 
     /// What the kernel calls this boot.
@@ -345,9 +336,9 @@ impl Machine {
 
     /// Whether it does nothing until somebody asks for something.
     pub fn rests(&self) -> bool {
-        let waits = !self.off && (self.rebooting || self.applying || self.before_try.is_some());
+        let waits = self.rebooting || self.applying || self.before_try.is_some() || self.waits_for_etcd();
         let placed = || self.volumes.values().all(|volume| volume.phase == volumes::Phase::Ready);
-        !self.dirty && !waits && placed()
+        !self.dirty && (self.off || !waits) && placed()
     }
 
     /// Does what is due.
@@ -367,6 +358,7 @@ impl Machine {
             self.active = self.before_try.take();
             self.log("[talos] the tried configuration was taken back");
         }
+        self.settle_etcd(timers, now);
         let config = self.config();
         if !self.rebooting {
             volumes::settle(self, &config.volumes, timers, now);
@@ -381,6 +373,7 @@ impl Machine {
         self.rebooting = false;
         self.boots += 1;
         self.applying = false;
+        self.bootstrapping = false;
         self.before_try = None;
         self.active = self.persistent.clone();
         if self.names_swap {

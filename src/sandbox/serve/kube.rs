@@ -17,6 +17,7 @@ use hyper::{Request, Response};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::network::any;
 use super::pki::{Authority, Client};
 use super::{Peer, Upset, listen};
 use crate::error::Result;
@@ -40,7 +41,7 @@ const PLACE: &str = "kubernetes";
 pub async fn serve(fleet: &Arc<Fleet>, authority: &Authority, port: u16) -> Result<SocketAddr> {
     let (network, fleet) = (fleet.network().clone(), Arc::clone(fleet));
     let service = service_fn(move |request| answer(Arc::clone(&fleet), request));
-    listen(&network, port, authority.server(authority, &["h2", "http/1.1"])?, service).await
+    listen(&network, any(port), authority.server(authority, &["h2", "http/1.1"])?, service).await
 }
 
 /// A kubeconfig for this address and client.
@@ -92,6 +93,10 @@ async fn answer(fleet: Arc<Fleet>, request: Request<Incoming>) -> Result<Respons
 }
 
 async fn carried_out(fleet: &Fleet, peer: &Peer, asked: &api::Request) -> Result<Reply, Upset> {
+    // A server that is not there takes no calls.
+    if !fleet.look().has_api() {
+        return Err(peer.cut());
+    }
     let path = asked.path.split('?').next().unwrap_or_default();
     let change = (asked.method != "GET").then(|| Change {
         dry: asked.path.contains("dryRun=All"),

@@ -84,10 +84,10 @@ impl Peer {
     }
 }
 
-/// Serves on a port of the network (0: any that is free) until the program ends.
+/// Serves at a place of the network (port 0: any that is free) until the program ends.
 pub async fn listen<S, B>(
     network: &Network,
-    port: u16,
+    at: SocketAddr,
     tls: Arc<rustls::ServerConfig>,
     service: S,
 ) -> Result<SocketAddr>
@@ -98,9 +98,9 @@ where
     B::Data: Send,
     B::Error: Into<Box<dyn StdError + Send + Sync>>,
 {
-    let listened = network.listen(port).await;
+    let listened = network.listen(at).await;
     let (address, mut listener) =
-        listened.map_err(|error| Error::failed(format!("the sandbox can't listen: {error}")))?;
+        listened.map_err(|error| Error::failed(format!("the sandbox can't listen at {at}: {error}")))?;
     let acceptor = TlsAcceptor::from(tls);
     tokio::spawn(async move {
         while let Some(stream) = listener.accept().await {

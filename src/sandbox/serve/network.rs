@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -57,16 +57,31 @@ impl Network {
         }
     }
 
-    /// Listens at this port, or at any that is free when it is 0.
-    pub(super) async fn listen(&self, port: u16) -> io::Result<(SocketAddr, Listener)> {
-        match self {
-            Self::Loopback => {
-                let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
-                Ok((listener.local_addr()?, Listener::Tcp(listener)))
-            }
-            Self::Memory(memory) => memory.listen(port),
+    /// Where a machine of this address listens for itself: there, when that is an address of this machine's loopback
+    /// interface, else at any port that is free.
+    pub(super) fn place(&self, address: &str, port: u16) -> SocketAddr {
+        let own = address.parse().ok().filter(IpAddr::is_loopback);
+        match (self, own) {
+            (Self::Loopback, Some(address)) => (address, port).into(),
+            _ => any(0),
         }
     }
+
+    /// Listens there, or at any port that is free when it is 0. In memory there is one host.
+    pub(super) async fn listen(&self, at: SocketAddr) -> io::Result<(SocketAddr, Listener)> {
+        match self {
+            Self::Loopback => {
+                let listener = TcpListener::bind(at).await?;
+                Ok((listener.local_addr()?, Listener::Tcp(listener)))
+            }
+            Self::Memory(memory) => memory.listen(at.port()),
+        }
+    }
+}
+
+/// A port of this machine.
+pub(super) fn any(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
 }
 
 impl Memory {
@@ -89,7 +104,7 @@ impl Memory {
         let port = port.ok_or(io::ErrorKind::AddrInUse)?;
         let (sender, receiver) = unbounded_channel();
         listeners.insert(port, sender);
-        Ok((SocketAddr::from((Ipv4Addr::LOCALHOST, port)), Listener::Memory(receiver)))
+        Ok((any(port), Listener::Memory(receiver)))
     }
 }
 
@@ -122,10 +137,10 @@ mod tests {
     #[tokio::test]
     async fn a_port_in_memory_leads_to_whoever_listens_there_and_to_nobody_else() {
         let network = Network::memory();
-        let (address, mut listener) = network.listen(0).await.unwrap();
-        let (other, _) = network.listen(0).await.unwrap();
+        let (address, mut listener) = network.listen(any(0)).await.unwrap();
+        let (other, _) = network.listen(any(0)).await.unwrap();
         assert_ne!(address, other);
-        assert!(network.listen(address.port()).await.is_err());
+        assert!(network.listen(address).await.is_err());
         let dial = network.dial();
         let mut near = dial("127.0.0.1".into(), address.port()).await.unwrap();
         let mut far = listener.accept().await.unwrap();
@@ -138,5 +153,18 @@ mod tests {
         assert_eq!(nobody.kind(), io::ErrorKind::ConnectionRefused);
         drop(listener);
         assert!(dial("127.0.0.1".into(), address.port()).await.is_err());
+    }
+
+    #[test]
+    fn a_machine_with_an_address_of_the_loopback_interface_listens_at_it() {
+        let memory = Network::memory();
+        for (network, address, at) in [
+            (&Network::Loopback, "127.77.0.2", "127.77.0.2:50000"),
+            (&Network::Loopback, "10.5.0.2", "127.0.0.1:0"),
+            (&Network::Loopback, "talos.example.org", "127.0.0.1:0"),
+            (&memory, "127.77.0.2", "127.0.0.1:0"),
+        ] {
+            assert_eq!(network.place(address, 50_000).to_string(), at, "{address}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The sandbox's certificates: an authority of its own, good for one run.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::civil::Date;
 use rcgen::{
@@ -12,7 +12,8 @@ use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 
 use crate::error::{Error, Result};
@@ -87,22 +88,22 @@ impl Authority {
     pub fn server(&self, clients: &Self, protocols: &[&str]) -> Result<Arc<ServerConfig>> {
         let key = KeyPair::generate_for(&PKCS_ED25519).map_err(failed)?;
         let certificate = server_params("sandbox").signed_by(&key, &self.issuer).map_err(failed)?;
-        server_config(&certificate, &key, clients.verifier()?, protocols).map(Arc::new)
+        let shown = SingleCertAndKey::from(certified(&certificate, &key)?);
+        server_config(Arc::new(shown), clients.verifier()?, protocols).map(Arc::new)
     }
 
-    /// What a machine shows that has no configuration: a certificate that nobody signed, to everybody. Once `configured`
-    /// says so, it wants a certificate of this authority.
+    /// What a machine shows that has no configuration: a certificate that nobody signed and that is new at every boot, to
+    /// everybody. `standing` tells whether it is configured by now, and of which boot it is; once it is configured, it
+    /// wants a certificate of this authority.
     pub fn maintenance(
         &self,
-        configured: impl Fn() -> bool + Send + Sync + 'static,
+        standing: impl Fn() -> (bool, u64) + Send + Sync + 'static,
         protocols: &[&str],
     ) -> Result<Arc<ServerConfig>> {
-        let key = KeyPair::generate_for(&PKCS_ED25519).map_err(failed)?;
-        let mut params = server_params("talos");
-        params.distinguished_name.push(DnType::CommonName, "maintenance-service.talos.dev");
-        let certificate = params.self_signed(&key).map_err(failed)?;
-        let gate = Gate { configured: Box::new(configured), clients: self.verifier()? };
-        let mut config = server_config(&certificate, &key, Arc::new(gate), protocols)?;
+        let standing: Arc<Standing> = Arc::new(standing);
+        let shown = PerBoot { standing: Arc::clone(&standing), made: Mutex::default() };
+        let gate = Gate { standing, clients: self.verifier()? };
+        let mut config = server_config(Arc::new(shown), Arc::new(gate), protocols)?;
         // Nobody goes on later with what was agreed on without a certificate.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         Ok(Arc::new(config))
@@ -115,9 +116,51 @@ impl Authority {
     }
 }
 
+/// Whether a machine is configured, and of which boot it is.
+type Standing = dyn Fn() -> (bool, u64) + Send + Sync;
+
+/// The certificate that a machine made at this boot.
+struct PerBoot {
+    standing: Arc<Standing>,
+    made: Mutex<Option<(u64, Arc<CertifiedKey>)>>,
+}
+
+impl std::fmt::Debug for PerBoot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PerBoot").finish_non_exhaustive()
+    }
+}
+
+impl ResolvesServerCert for PerBoot {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let (_, boot) = (self.standing)();
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, kept)) = made.as_ref().filter(|(of, _)| *of == boot) {
+            return Some(Arc::clone(kept));
+        }
+        let new = Arc::new(unsigned().ok()?);
+        *made = Some((boot, Arc::clone(&new)));
+        Some(new)
+    }
+}
+
+/// A certificate of a machine's own making.
+fn unsigned() -> Result<CertifiedKey> {
+    let key = KeyPair::generate_for(&PKCS_ED25519).map_err(failed)?;
+    let mut params = server_params("talos");
+    params.distinguished_name.push(DnType::CommonName, "maintenance-service.talos.dev");
+    certified(&params.self_signed(&key).map_err(failed)?, &key)
+}
+
+fn certified(certificate: &Certificate, key: &KeyPair) -> Result<CertifiedKey> {
+    let key = PrivateKeyDer::try_from(key.serialize_der()).map_err(failed)?;
+    let key = provider().key_provider.load_private_key(key).map_err(failed)?;
+    Ok(CertifiedKey::new(vec![certificate.der().clone()], key))
+}
+
 /// Asks clients for a certificate only when the machine is configured.
 struct Gate {
-    configured: Box<dyn Fn() -> bool + Send + Sync>,
+    standing: Arc<Standing>,
     clients: Arc<dyn ClientCertVerifier>,
 }
 
@@ -131,7 +174,7 @@ type Signature = std::result::Result<HandshakeSignatureValid, rustls::Error>;
 
 impl ClientCertVerifier for Gate {
     fn offer_client_auth(&self) -> bool {
-        (self.configured)()
+        (self.standing)().0
     }
 
     fn root_hint_subjects(&self) -> &[rustls::DistinguishedName] {
@@ -182,18 +225,15 @@ fn server_params(organization: &str) -> CertificateParams {
 }
 
 fn server_config(
-    certificate: &Certificate,
-    key: &KeyPair,
+    shown: Arc<dyn ResolvesServerCert>,
     clients: Arc<dyn ClientCertVerifier>,
     protocols: &[&str],
 ) -> Result<ServerConfig> {
-    let key = PrivateKeyDer::try_from(key.serialize_der()).map_err(failed)?;
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(failed)?
         .with_client_cert_verifier(clients)
-        .with_single_cert(vec![certificate.der().clone()], key)
-        .map_err(failed)?;
+        .with_cert_resolver(shown);
     config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
     Ok(config)
 }

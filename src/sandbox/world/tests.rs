@@ -73,3 +73,82 @@ fn what_somebody_takes_away_is_set_again_and_what_is_deleted_comes_back_with_a_r
     run(&mut world, 30, 60);
     assert_eq!((label(&world), ready(&world, "talos-1")), (Some(json!("")), Some(true)));
 }
+
+const BARE: &str = "machines: [{role: controlplane, maintenance: true}, {role: controlplane, maintenance: true}, \
+                    {maintenance: true}]";
+
+/// Gives a machine its first configuration at this second.
+fn configure(world: &mut World, address: &str, kind: &str, second: i64) {
+    let config = CONFIG.replace("worker", kind).replace("  network: {hostname: new}\n", "");
+    let asked = Apply { config: &config, mode: Mode::Auto, dry_run: false, try_timeout: None };
+    let (machine, timers) = world.machine(address).unwrap();
+    machine.apply(&asked, timers, Timestamp::from_second(second).unwrap()).unwrap();
+}
+
+fn bootstrap(world: &mut World, address: &str, second: i64) {
+    let (machine, timers) = world.machine(address).unwrap();
+    machine.bootstrap(timers, Timestamp::from_second(second).unwrap()).unwrap();
+}
+
+#[test]
+fn a_cluster_begins_with_the_bootstrap_of_one_control_plane_and_the_others_join() {
+    let mut world = world(BARE);
+    assert!(!world.has_api());
+    configure(&mut world, "10.5.0.2", "controlplane", 0);
+    configure(&mut world, "10.5.0.4", "worker", 0);
+    run(&mut world, 0, 3600);
+    let first = &world.machines["10.5.0.2"];
+    assert!(first.active.is_some() && !first.runs("etcd") && !first.etcd_data && !world.has_api());
+    assert_eq!((ready(&world, "talos-1"), ready(&world, "talos-3")), (None, None));
+    bootstrap(&mut world, "10.5.0.2", 3600);
+    run(&mut world, 3600, 3601);
+    assert!(world.machines["10.5.0.2"].runs("etcd") && world.has_api());
+    assert_eq!((ready(&world, "talos-1"), ready(&world, "talos-3")), (Some(false), Some(false)));
+    run(&mut world, 3601, 3610);
+    assert_eq!((ready(&world, "talos-1"), ready(&world, "talos-3")), (Some(true), Some(true)));
+    assert_eq!(world.machines["10.5.0.2"].node.as_ref().unwrap()["nodeReady"], true);
+    let node = world.api.store.get(&Place::global("/nodes", "talos-3")).unwrap();
+    assert_eq!(node["metadata"]["labels"]["rack"], "one");
+    configure(&mut world, "10.5.0.3", "controlplane", 3610);
+    run(&mut world, 3610, 3640);
+    assert!(world.machines["10.5.0.3"].runs("etcd") && world.machines["10.5.0.3"].etcd_data);
+    assert_eq!(ready(&world, "talos-2"), Some(true));
+}
+
+#[test]
+fn a_control_plane_joins_no_etcd_that_is_down() {
+    let mut world = world(&BARE.replace("plane, maintenance: true}, {r", "plane}, {r"));
+    let (machine, timers) = world.machine("10.5.0.2").unwrap();
+    machine.reboot(timers, Timestamp::UNIX_EPOCH);
+    machine.switch_off();
+    configure(&mut world, "10.5.0.3", "controlplane", 0);
+    run(&mut world, 0, 3600);
+    let waits = &world.machines["10.5.0.3"];
+    assert!(waits.active.is_some() && !waits.etcd_data && world.has_api());
+}
+
+#[test]
+fn a_cluster_without_etcd_is_one_whose_control_planes_all_wait_for_it() {
+    for (machines, has_api) in [
+        ("{role: controlplane}, {maintenance: true}", true),
+        ("{role: controlplane}, {role: controlplane, maintenance: true}", true),
+        ("{role: controlplane, etcd: stopped}", true),
+        ("{role: controlplane, off: true}", true),
+        ("{container: true}, {}", true),
+        ("{maintenance: true}", true),
+        ("{role: controlplane, maintenance: true}, {maintenance: true}", false),
+        ("{role: controlplane, maintenance: true}, {}", false),
+    ] {
+        let mut world = world(&format!("machines: [{machines}]"));
+        run(&mut world, 0, 60);
+        assert_eq!(world.has_api(), has_api, "{machines}");
+    }
+    // What is configured already comes to the cluster when there is one.
+    let mut world = world("machines: [{role: controlplane, maintenance: true}, {}]");
+    configure(&mut world, "10.5.0.2", "controlplane", 0);
+    run(&mut world, 0, 60);
+    assert_eq!(ready(&world, "talos-2"), None);
+    bootstrap(&mut world, "10.5.0.2", 60);
+    run(&mut world, 60, 120);
+    assert_eq!((ready(&world, "talos-1"), ready(&world, "talos-2")), (Some(true), Some(true)));
+}

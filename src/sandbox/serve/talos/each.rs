@@ -25,6 +25,7 @@ macro_rules! replies {
 
 replies!(
     machine::ApplyConfiguration,
+    machine::Bootstrap,
     machine::EtcdAlarm,
     machine::EtcdMembers,
     machine::EtcdStatus,

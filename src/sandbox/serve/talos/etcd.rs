@@ -1,4 +1,4 @@
-//! etcd as its members tell of it: the control planes, of which each answers for itself.
+//! etcd as its members tell of it: the control planes that have data, of which each answers for itself.
 
 use tonic::Status;
 
@@ -55,15 +55,16 @@ pub(super) fn alarms(world: &World, address: &str) -> Result<wire::EtcdAlarm, St
 /// The machine that is asked, when it has a member that answers.
 fn own<'a>(world: &'a World, address: &str) -> Result<&'a Machine, Status> {
     let machine = found(world, address)?;
-    match (machine.controlplane, machine.etcd) {
+    match (machine.controlplane, machine.runs("etcd")) {
         (false, _) => Err(Status::unimplemented("member list is only available on control plane nodes")),
-        (true, Etcd::Stopped) => Err(Status::unavailable("error building etcd client: connection refused")),
-        (true, _) => Ok(machine),
+        (true, false) => Err(Status::unavailable("error building etcd client: connection refused")),
+        (true, true) => Ok(machine),
     }
 }
 
-fn all(world: &World) -> impl Iterator<Item = &Machine> {
-    world.machines.values().filter(|machine| machine.controlplane && machine.active.is_some())
+/// The members: whoever has data.
+pub(super) fn all(world: &World) -> impl Iterator<Item = &Machine> {
+    world.machines.values().filter(|machine| machine.etcd_data)
 }
 
 fn id(machine: &Machine) -> u64 {
@@ -72,7 +73,7 @@ fn id(machine: &Machine) -> u64 {
 
 /// The first member that runs, while most of them do; else 0.
 fn leader(world: &World) -> u64 {
-    let mut run = all(world).filter(|machine| machine.etcd != Etcd::Stopped && !machine.rebooting);
+    let mut run = all(world).filter(|machine| machine.takes_members());
     let first = run.next().map_or(0, id);
     if 1 + run.count() > all(world).count() / 2 { first } else { 0 }
 }

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
-use super::{Api, Replies, reached};
+use super::{Api, Replies, etcd, reached};
 use crate::sandbox::kube::object::{holds, text};
 use crate::sandbox::machine::Machine;
 use crate::sandbox::world::World;
@@ -58,22 +58,19 @@ struct Nodes {
 impl Nodes {
     /// Those that are named, or all members.
     fn of(world: &World, named: &ClusterInfo) -> Result<Self, Status> {
-        let addresses = |named: &[String]| -> Result<BTreeSet<String>, Status> {
+        let parsed = |named: &[String]| -> Result<BTreeSet<String>, Status> {
             let wrong = |address| Status::unknown(format!("ParseAddr({address:?}): unable to parse IP"));
-            let parsed = named
+            let each = named
                 .iter()
                 .map(|address| address.parse().map_err(|_| wrong(address)).map(|ip: IpAddr| ip.to_string()));
-            parsed.collect()
+            each.collect()
         };
         if named.control_plane_nodes.is_empty() && named.worker_nodes.is_empty() {
-            let workers = members(world).filter(|machine| !machine.controlplane);
-            let workers = workers.map(|machine| machine.address.clone()).collect();
-            return Ok(Self { controlplanes: etcd(world), workers });
+            let (controlplanes, workers): (Vec<_>, Vec<_>) =
+                members(world).partition(|machine| machine.controlplane);
+            return Ok(Self { controlplanes: addresses(controlplanes), workers: addresses(workers) });
         }
-        Ok(Self {
-            controlplanes: addresses(&named.control_plane_nodes)?,
-            workers: addresses(&named.worker_nodes)?,
-        })
+        Ok(Self { controlplanes: parsed(&named.control_plane_nodes)?, workers: parsed(&named.worker_nodes)? })
     }
 
     fn all(&self) -> BTreeSet<String> {
@@ -85,9 +82,8 @@ fn members(world: &World) -> impl Iterator<Item = &Machine> {
     world.machines.values().filter(|machine| machine.active.is_some())
 }
 
-/// The members of etcd.
-fn etcd(world: &World) -> BTreeSet<String> {
-    members(world).filter(|machine| machine.controlplane).map(|machine| machine.address.clone()).collect()
+fn addresses<'a>(machines: impl IntoIterator<Item = &'a Machine>) -> BTreeSet<String> {
+    machines.into_iter().map(|machine| machine.address.clone()).collect()
 }
 
 /// A machine that answers.
@@ -137,7 +133,7 @@ fn etcd_answers(world: &World, nodes: &Nodes) -> Result<(), String> {
 }
 
 fn etcd_members(world: &World, nodes: &Nodes) -> Result<(), String> {
-    let (members, known) = (etcd(world), &nodes.controlplanes);
+    let (members, known) = (addresses(etcd::all(world)), &nodes.controlplanes);
     if members.is_subset(known) {
         return Ok(());
     }

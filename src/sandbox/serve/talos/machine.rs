@@ -1,11 +1,14 @@
 //! The calls of the machine service.
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tonic::{Request, Response, Status};
 
-use super::{Api, Caller, Replies, etcd, found, gone, refused, wire_time};
+use super::{Api, Caller, Replies, etcd, files, found, gone, refused, wire_time};
 use crate::sandbox::fleet::Change;
 use crate::sandbox::machine::resources::services;
 use crate::sandbox::machine::{Apply, Machine};
@@ -20,16 +23,21 @@ impl Api {
         &self,
         caller: &Caller,
         name: &str,
-        act: impl Fn(&Machine) -> Result<String, Status>,
+        act: impl Fn(&Machine) -> Result<Vec<u8>, Status>,
     ) -> Result<Response<Replies<common::Data>>, Status> {
         let mut chunks = Vec::new();
         for node in &caller.nodes {
-            let text = self.call(caller, node, name, |world, _, address| act(found(world, address)?)).await?;
-            let metadata = caller.many.then(|| Metadata { hostname: node.clone(), error: String::new() });
-            chunks.push(Ok(common::Data { metadata, bytes: text.into_bytes() }));
+            let bytes =
+                self.call(caller, node, name, |world, _, address| act(found(world, address)?)).await?;
+            chunks.push(Ok(common::Data { metadata: whose(caller, node), bytes }));
         }
         Ok(Response::new(Box::pin(futures::stream::iter(chunks))))
     }
+}
+
+/// Of an answer to a call that could go to several machines: whose it is.
+fn whose(caller: &Caller, node: &str) -> Option<Metadata> {
+    caller.many.then(|| Metadata { hostname: node.to_owned(), error: String::new() })
 }
 
 #[tonic::async_trait]
@@ -148,22 +156,53 @@ impl MachineService for Api {
                 records.next().ok_or_else(missing)
             }
         };
-        self.bytes(&caller, "Read", read).await
+        self.bytes(&caller, "Read", |machine| read(machine).map(String::into_bytes)).await
     }
 
     async fn bootstrap(
         &self,
-        _: Request<wire::BootstrapRequest>,
+        request: Request<wire::BootstrapRequest>,
     ) -> Result<Response<wire::BootstrapResponse>, Status> {
-        Err(Status::unimplemented("Bootstrap"))
+        let mut caller = self.caller(&request, "Bootstrap")?;
+        caller.admin()?;
+        if request.into_inner().recover_etcd {
+            return Err(Status::unimplemented("the sandbox has no snapshots of etcd"));
+        }
+        caller.change = Some(Change { dry: false, mode: None, body: String::new() });
+        let bootstrap = |world: &mut World, now, address: &str| {
+            let (machine, timers) = world.machine(address).ok_or_else(gone)?;
+            machine.bootstrap(timers, now).map_err(refused)?;
+            Ok(wire::Bootstrap { metadata: None })
+        };
+        let messages = self.each(&caller, "Bootstrap", bootstrap).await?;
+        Ok(Response::new(wire::BootstrapResponse { messages }))
     }
 
-    async fn kubeconfig(&self, _: Request<()>) -> Result<Response<Self::KubeconfigStream>, Status> {
-        Err(Status::unimplemented("Kubeconfig"))
+    async fn kubeconfig(&self, request: Request<()>) -> Result<Response<Self::KubeconfigStream>, Status> {
+        let caller = self.caller(&request, "Kubeconfig")?;
+        caller.admin()?;
+        let kubeconfig = |machine: &Machine| match (machine.controlplane, self.fleet.kubeconfig()) {
+            (true, Some(text)) => files::archive("kubeconfig", text),
+            (true, None) => Err(Status::unavailable("the sandbox's API server is not served")),
+            (false, _) => Err(Status::unimplemented("kubeconfig is only available on control plane nodes")),
+        };
+        self.bytes(&caller, "Kubeconfig", kubeconfig).await
     }
 
-    async fn list(&self, _: Request<wire::ListRequest>) -> Result<Response<Self::ListStream>, Status> {
-        Err(Status::unimplemented("List"))
+    async fn list(&self, request: Request<wire::ListRequest>) -> Result<Response<Self::ListStream>, Status> {
+        let caller = self.caller(&request, "List")?;
+        let root = request.into_inner().root;
+        let mut infos = Vec::new();
+        for node in &caller.nodes {
+            let list =
+                |world: &mut World, _: Timestamp, address: &str| files::list(found(world, address)?, &root);
+            let found = self.call(&caller, node, "List", list).await?;
+            let metadata = whose(&caller, node);
+            infos.extend(
+                found.into_iter().map(|info| Ok(wire::FileInfo { metadata: metadata.clone(), ..info })),
+            );
+        }
+        Ok(Response::new(Box::pin(futures::stream::iter(infos))))
     }
 
     async fn dmesg(
@@ -174,7 +213,7 @@ impl MachineService for Api {
         let log = |machine: &Machine| {
             let lines =
                 machine.log.iter().map(|line| format!("{}: user: warning: {line}\n", machine.address));
-            Ok(lines.collect())
+            Ok(lines.collect::<String>().into_bytes())
         };
         self.bytes(&caller, "Dmesg", log).await
     }

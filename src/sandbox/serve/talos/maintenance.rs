@@ -17,17 +17,24 @@ use crate::sandbox::machine::has_maintenance_service;
 use crate::sandbox::serve::listen;
 use crate::sandbox::serve::pki::Authority;
 use crate::sandbox::world::World;
+use crate::talos::PORT;
 
 /// Any call of the resource API.
 pub(super) const STATE: &str = "State";
 
-/// Serves one machine on a port of its own until the program ends. As soon as it has a configuration, a client without a
-/// certificate of this authority is turned away, as at every machine that has one.
+/// Serves one machine on a port of its own until the program ends; where its address is this machine's own, at it. As soon
+/// as it has a configuration, a client without a certificate of this authority is turned away, as at every machine that
+/// has one.
 pub async fn serve(fleet: &Arc<Fleet>, authority: &Authority, address: &str) -> Result<SocketAddr> {
     let api = Api { fleet: Arc::clone(fleet), maintained: Some(address.to_owned()) };
+    let at = fleet.network().place(address, PORT);
     let (of, address) = (Arc::clone(fleet), address.to_owned());
-    let configured = move || of.look().machines.get(&address).is_some_and(|machine| machine.active.is_some());
-    listen(fleet.network(), 0, authority.maintenance(configured, &["h2"])?, services(api)).await
+    let standing = move || {
+        let world = of.look();
+        let machine = world.machines.get(&address);
+        machine.map_or((false, 0), |machine| (machine.active.is_some(), machine.boots))
+    };
+    listen(fleet.network(), at, authority.maintenance(standing, &["h2"])?, services(api)).await
 }
 
 /// The caller of a machine that is not configured: whoever it is, it asks this machine.

@@ -3,6 +3,7 @@
 
 mod each;
 mod etcd;
+mod files;
 mod health;
 mod machine;
 mod maintenance;
@@ -25,6 +26,7 @@ use tonic::metadata::MetadataMap;
 use tonic::service::Routes;
 use tonic::{Request, Status};
 
+use super::network::any;
 use super::pki::{Authority, Client};
 use super::{Peer, Upset, listen};
 use crate::error::Result;
@@ -48,7 +50,7 @@ type Replies<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 /// Serves the fleet's machines on a port of this machine, to clients of this authority, until the program ends.
 pub async fn serve(fleet: &Arc<Fleet>, authority: &Authority, port: u16) -> Result<SocketAddr> {
     let api = Api { fleet: Arc::clone(fleet), maintained: None };
-    listen(fleet.network(), port, authority.server(authority, &["h2"])?, services(api)).await
+    listen(fleet.network(), any(port), authority.server(authority, &["h2"])?, services(api)).await
 }
 
 fn services(api: Api) -> TowerToHyperService<Routes> {
@@ -210,6 +212,7 @@ fn refused(refusal: Refusal) -> Status {
     match refusal {
         Refusal::Invalid(text) => Status::invalid_argument(text),
         Refusal::Precondition(text) => Status::failed_precondition(text),
+        Refusal::Exists(text) => Status::already_exists(text),
         Refusal::Unimplemented(text) => Status::unimplemented(text),
         Refusal::NotFound(text) => Status::not_found(text),
         Refusal::Internal(text) => Status::internal(text),

@@ -164,6 +164,9 @@ fn what_is_served_before_there_is_a_configuration_depends_on_the_version() {
         ("Mounts", Some(Code::Unimplemented), None),
         ("ServiceList", Some(Code::Unimplemented), None),
         ("Reboot", Some(Code::Unimplemented), None),
+        ("Bootstrap", Some(Code::Unimplemented), None),
+        ("Kubeconfig", Some(Code::Unimplemented), None),
+        ("List", Some(Code::Unimplemented), None),
         ("Time", Some(Code::Unimplemented), None),
         ("BlockDeviceWipe", None, None),
         ("HealthCheck", Some(Code::Unimplemented), Some(Code::Unimplemented)),
@@ -194,4 +197,24 @@ async fn only_the_machine_itself_answers_and_only_in_its_mode() {
     assert_eq!(alone.reach(NEW).unwrap(), NEW);
     assert!(all.reach(NEW).unwrap_err().message().contains("signed by unknown authority"));
     assert_eq!(all.reach("talos-1").unwrap(), "10.5.0.2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_shows_another_certificate_after_each_boot() {
+    let network = Network::memory();
+    let fleet = Fleet::new(world("v1.11.5"), Timestamp::UNIX_EPOCH, network.clone());
+    let port = serve(&fleet, &Authority::new("talos").unwrap(), NEW).await.unwrap().port();
+    let shown = || async {
+        let stream = insecure(network.clone(), port).await.unwrap();
+        stream.get_ref().1.peer_certificates().unwrap().to_vec()
+    };
+    let first = shown().await;
+    assert_eq!(shown().await, first);
+    fleet.act(|world, now| {
+        let (machine, timers) = world.machine(NEW).unwrap();
+        machine.reboot(timers, now);
+    });
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(fleet.look().machines[NEW].boots, 1);
+    assert_ne!(shown().await, first);
 }
