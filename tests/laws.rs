@@ -1,20 +1,21 @@
 //! The design's laws, as far as the recorded calls of a run and the disks of the machines show them:
 //!
 //! 1. *After `apply`, `plan` is empty.* What runs after a run that converged asks for no change ([`changes`]).
-//! 2. *Bootstrap once.* No second machine takes the call `Bootstrap`; nothing in nodeprep makes it yet.
+//! 2. *Bootstrap once.* In all runs together, the call `Bootstrap` is made to one machine only.
 //! 3. *Only approved disks are written.* Each volume of a config that is applied names exactly one disk of its machine, by
 //!    serial or WWID, and that disk is approved; and no other disk holds anything else than before.
 //! 4. *No data is lost without its token.* A disk that held something holds it still. `apply` knows no token, so no call
 //!    wipes, resets or deletes (but for its own Lease).
-//! 5. *One control plane at a time.* A run that was not told to reboot makes no call that could.
+//! 5. *One control plane at a time.* A run that was not told to reboot makes no call that could; a machine's first config
+//!    disturbs nobody.
 //! 6. *A plan never resumes on a world that moved.* A config is applied only when the same bytes were judged in a dry run,
 //!    over the very config that the plan was made from, and none is staged or being tried, which it would undo or keep. And
 //!    nothing is changed before the cluster's lock is taken, or after it was let go. What is there after a kill is compared
 //!    in `crash.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use nodeprep::error::Kind;
 use nodeprep::observe;
@@ -46,19 +47,21 @@ pub struct Laws {
     approved: fn(&Disk) -> bool,
     /// The runs take the cluster's lock.
     locks: bool,
+    /// The machines that were asked to begin etcd.
+    bootstrapped: Mutex<BTreeSet<String>>,
 }
 
 impl Laws {
     /// From how the fleet is now.
     pub fn of(fleet: &Fleet, locks: bool, approved: fn(&Disk) -> bool) -> Self {
-        Self { before: disks(fleet), approved, locks }
+        Self { before: disks(fleet), approved, locks, bootstrapped: Mutex::default() }
     }
 
     /// Whether one run, killed or not, kept the laws: by its calls, and by what is on the disks after it.
     pub fn kept(&self, calls: &[Call], fleet: &Fleet) -> Result<(), String> {
         self.only_approved_disks_changed(&disks(fleet))?;
         let mut held = !self.locks;
-        let mut bootstrapped = BTreeSet::new();
+        let mut bootstrapped = self.bootstrapped.lock().unwrap();
         for (index, call) in calls.iter().enumerate() {
             let wrong = |what: &str| Err(format!("{} {}: {what}", call.place, call.call));
             if LOSE.contains(&call.call.as_str()) {
@@ -67,7 +70,7 @@ impl Laws {
             if DISRUPT.contains(&call.call.as_str()) {
                 return wrong("takes a machine down");
             }
-            if call.call == "Bootstrap" && bootstrapped.insert(&call.place) && bootstrapped.len() > 1 {
+            if call.call == "Bootstrap" && bootstrapped.insert(call.place.clone()) && bootstrapped.len() > 1 {
                 return wrong("bootstraps a second machine");
             }
             let Some(change) = &call.change else { continue };
@@ -108,12 +111,15 @@ impl Laws {
 
     /// Laws 3, 5 and 6 for one config that is sent to one machine; `before` is what the run called until then.
     fn may_apply(&self, before: &[Call], call: &Call, change: &Change) -> Result<(), String> {
-        let Some(standing) = call.config else { return Err("a machine without a config".into()) };
+        let Some(standing) = call.config else { return Err("a machine that was not there".into()) };
+        let first = standing.active == fingerprint("");
         if change.dry {
             let keeps = standing.tried && change.mode != Some(Mode::Try);
             return if keeps { Err("a dry run that ends a try".into()) } else { Ok(()) };
         }
-        if !matches!(change.mode, Some(Mode::NoReboot | Mode::Try | Mode::Staged)) {
+        if first && change.mode == Some(Mode::Auto) {
+            self.installs_on_an_approved_disk(&call.place, &change.body)?;
+        } else if !matches!(change.mode, Some(Mode::NoReboot | Mode::Try | Mode::Staged)) {
             return Err(format!("may reboot: {:?}", change.mode));
         }
         self.asks_for_approved_disks(&call.place, &change.body)?;
@@ -133,10 +139,24 @@ impl Laws {
         if !here.clone().any(|other| judged(&other)) {
             return Err("no dry run judged these bytes over this config".into());
         }
+        if first {
+            return Ok(());
+        }
         match here.find(|other| other.call == BASE) {
             Some(read) if over(read) => Ok(()),
             Some(_) => Err("the plan was made from another config".into()),
             None => Err("the config was never read".into()),
+        }
+    }
+
+    fn installs_on_an_approved_disk(&self, address: &str, config: &str) -> Result<(), String> {
+        let documents: Vec<Value> = serde_yaml::from_multiple(config).map_err(|error| error.to_string())?;
+        let path = documents.iter().find_map(|document| document["machine"]["install"]["disk"].as_str());
+        let disks = self.before.get(address).ok_or("a machine that was not there")?;
+        let mut named = disks.iter().filter(|disk| path == Some(format!("/dev/{}", disk.name).as_str()));
+        match named.next() {
+            Some(disk) if (self.approved)(disk) => Ok(()),
+            _ => Err(format!("installs Talos on {path:?}, which was not approved")),
         }
     }
 

@@ -12,13 +12,14 @@ use tokio::time::Instant;
 use super::apply as cli;
 use super::global::{Global, Output, observe};
 use super::plan::confirm;
+use super::wipe::typed;
 use crate::apply::{self, CutOff, Holder, Journal, Lease, Lock, Parallel, World, begun_on, last_run};
 use crate::cluster::{self, Cluster};
 use crate::dial;
 use crate::error::{Error, Kind, Result};
 use crate::intent::Intent;
 use crate::observe::nodes::Node;
-use crate::plan::bootstrap::{Asked, plan};
+use crate::plan::bootstrap::{Asked, plan, unseen};
 use crate::plan::first::First;
 use crate::plan::{Plan, Saved};
 use crate::report;
@@ -40,7 +41,7 @@ pub struct Args {
     /// Take the cluster's lock over from a run on another machine that died.
     #[arg(long)]
     take_over: bool,
-    /// The serial of a disk that Talos is installed on though what is on it can't be seen: all of it may be lost.
+    /// The serial of a disk that Talos is installed on: whatever is on it may be lost, which nobody can see before.
     #[arg(long, value_name = "SERIAL")]
     wipe_disk: Vec<String>,
     /// End with the cluster: do not go on with `apply`.
@@ -207,12 +208,29 @@ impl Begin<'_> {
         }
     }
 
+    /// Those of the command line, and those that somebody at a terminal types.
+    fn tokens(&self, nodes: &[Node]) -> Result<Vec<String>> {
+        let mut tokens = self.args.wipe_disk.clone();
+        for (address, disk) in unseen(self.firsts, nodes) {
+            let Some(token) = disk.token.filter(|token| !tokens.contains(token)) else { continue };
+            if report::somebody() {
+                let why = "a machine in maintenance mode does not show whether it is empty, and whatever is on it is lost";
+                tokens.push(typed(
+                    &format!("{address}: Talos is to be installed on {}; {why}.", disk.what),
+                    &token,
+                )?);
+            }
+        }
+        Ok(tokens)
+    }
+
     async fn plan(&self, state: &State, client: &Client, answers: bool, nodes: Vec<Node>) -> Result<Plan> {
         let mut begun = BTreeMap::new();
         for node in nodes.iter().filter(|node| !node.maintenance && node.is_control_plane()) {
             begun.insert(node.address.clone(), client.node(&node.address)?.has_etcd_data().await);
         }
         let record = state.dir().join("etcd.json");
+        let tokens = self.tokens(&nodes)?;
         let asked = Asked {
             intent: self.intent,
             firsts: self.firsts,
@@ -220,7 +238,7 @@ impl Begin<'_> {
             kubeconfig: self.kubeconfig.clone(),
             has_kubeconfig: self.kubeconfig.exists(),
             answers,
-            tokens: &self.args.wipe_disk,
+            tokens: &tokens,
             former: begun_on(&record)?,
             record,
         };

@@ -62,26 +62,30 @@ impl Tokens {
         let somebody = report::somebody();
         for wipe in wipes.iter().filter(|wipe| !self.wipe_disk.contains(&wipe.token)) {
             if somebody {
-                tokens.push(typed(wipe)?);
+                tokens.push(typed(&told(wipe), &wipe.token)?);
             }
         }
         Ok(tokens)
     }
 }
 
-/// Asks for the serial; another word is as good as none.
-fn typed(wipe: &Wipe) -> Result<String> {
+fn told(wipe: &Wipe) -> String {
     let part = wipe.partition.as_ref().map(|label| format!("partition {label} of ")).unwrap_or_default();
-    report::stderr(&format!(
-        "{}: {part}{} is to be wiped; the disk holds {}. Nothing of it can be brought back.\n",
+    format!(
+        "{}: {part}{} is to be wiped; the disk holds {}. Nothing of it can be brought back.",
         wipe.address, wipe.what, wipe.contents
-    ));
+    )
+}
+
+/// Asks for the serial; another word is as good as none.
+pub(super) fn typed(told: &str, token: &str) -> Result<String> {
+    report::stderr(&format!("{told}\n"));
     let answer = dialoguer::Input::<String>::new()
-        .with_prompt("Type its serial to wipe it, or nothing to stop")
+        .with_prompt("Type its serial if all of it may be lost, or nothing to stop")
         .allow_empty(true)
         .interact_text();
     match answer {
-        Ok(text) if text.trim() == wipe.token => Ok(wipe.token.clone()),
+        Ok(text) if text.trim() == token => Ok(token.to_owned()),
         Ok(_) => Err(Error::refused("that is not its serial; nothing was changed")),
         Err(e) => Err(Error::new(Kind::Interrupted, format!("no answer ({e}); nothing was changed"))),
     }

@@ -140,7 +140,7 @@ fn install(asked: &Asked<'_>, node: Node, warnings: &mut Vec<String>) -> Result<
         title: format!("Talos {version}, {place}, as {} by {}{more}", first.machine_type(), first.file),
         why: if step.why.is_empty() { why } else { format!("{why}; {}", step.why) },
         risk: match &disk {
-            Some(disk) if disk.unseen => Risk::Destroy,
+            Some(disk) if disk.token.is_some() => Risk::Destroy,
             Some(_) => Risk::Format,
             None => Risk::Low,
         },
@@ -169,10 +169,36 @@ fn fingerprint(intent: &Intent, node: &Node) -> Result<String> {
     }
 }
 
+/// The disks that Talos is to be installed on though nobody sees what is on them, each with its machine's address.
+pub fn unseen(firsts: &BTreeMap<String, First>, nodes: &[Node]) -> Vec<(String, InstallDisk)> {
+    let new = nodes.iter().filter(|node| node.maintenance);
+    new.filter_map(|node| {
+        let disk = firsts.get(&node.address)?.install_disk(node.disks.as_deref().ok()?).ok()??;
+        disk.token.is_some().then(|| (node.address.clone(), disk))
+    })
+    .collect()
+}
+
+fn allowed(disk: &InstallDisk, tokens: &[String]) -> Result<()> {
+    match &disk.token {
+        Some(token) if !tokens.contains(token) => Err(Error::refused(format!(
+            "Talos is to be installed on {}, and a machine in maintenance mode does not show whether it is empty: Talos \
+             sees nothing on it, but does not know NTFS or RAID",
+            disk.what
+        ))
+        .hint(format!("if all that may be on it may be lost: --wipe-disk {token}"))),
+        _ => Ok(()),
+    }
+}
+
 /// The machine as it will be when Talos is installed: with this config, and on that disk.
 fn configured(node: Node, first: &First, tokens: &[String]) -> Result<(Node, Option<InstallDisk>)> {
     let mut found = node.disks?;
-    let disk = first.installed(&mut found, tokens)?;
+    let disk = first.install_disk(&found)?;
+    if let Some(disk) = &disk {
+        allowed(disk, tokens)?;
+        disk.take(&mut found);
+    }
     let config = MachineConfig { text: first.text(), version: String::new() };
     let node = Node {
         version: Ok(first.version()?),

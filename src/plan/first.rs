@@ -2,7 +2,7 @@
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::disks::{describe, known};
+use super::disks::describe;
 use crate::config_doc::ConfigDoc;
 use crate::error::{Error, Result};
 use crate::observe::disks::{Disk, Holder};
@@ -104,15 +104,36 @@ impl First {
         })
     }
 
-    /// The one disk that Talos is installed on, which is still empty; nothing where Talos is on one already.
+    /// The disk that Talos is to be installed on; nothing where Talos is on one already.
     ///
     /// # Errors
-    /// `Kind::Refused`: there is no such disk, or it holds something; what can't be seen needs the disk's token.
-    /// `Kind::Invalid`: it is not named.
-    fn install_disk<'a>(&self, disks: &'a [Disk], tokens: &[String]) -> Result<Option<(&'a Disk, bool)>> {
+    /// `Kind::Refused`: there is no such disk, or it holds something; `Kind::Invalid`: it is not named.
+    pub fn install_disk(&self, disks: &[Disk]) -> Result<Option<InstallDisk>> {
         if disks.iter().any(|disk| disk.system) {
             return Ok(None);
         }
+        let disk = self.named(disks)?;
+        let (serial, wwid) = (&disk.spec.serial, &disk.spec.wwid);
+        let told = !(serial.is_empty() && wwid.is_empty()) && disk.twin(disks).is_none();
+        let token = match &disk.eligible {
+            Ok(()) => None,
+            Err(_) if told && matches!(disk.holder, Holder::Unknown(_)) => {
+                Some(if serial.is_empty() { wwid.clone() } else { serial.clone() })
+            }
+            Err(why) => {
+                return Err(Error::refused(format!(
+                    "Talos is to be installed on {}, which is not free: {why}",
+                    describe(disk)
+                ))
+                .hint("choose another disk, or wipe this one if nothing on it is needed: talosctl wipe disk --insecure"));
+            }
+        };
+        let (name, what) = (disk.id.clone(), describe(disk));
+        Ok(Some(InstallDisk { name, serial: serial.clone(), wwid: wwid.clone(), what, token }))
+    }
+
+    /// The one disk at the path where Talos is to be installed.
+    fn named<'a>(&self, disks: &'a [Disk]) -> Result<&'a Disk> {
         let Some(path) = self.value(&["machine", "install", "disk"]).filter(|path| !path.is_empty()) else {
             return Err(Error::invalid(format!("{}: machine.install.disk is not in it", self.file))
                 .hint("name the disk that Talos is installed on by its path, such as /dev/disk/by-id/…; nodeprep does not follow a diskSelector"));
@@ -123,52 +144,13 @@ impl First {
                 || disk.spec.symlinks.iter().any(|link| link == path)
         };
         let mut found = disks.iter().filter(named);
-        let (Some(disk), None) = (found.next(), found.next()) else {
-            let all = disks.iter().filter(|disk| !disk.is_memory());
-            let all: String = all.map(|disk| format!("\n  {}", describe(disk))).collect();
-            return Err(Error::refused(format!(
-                "machine.install.disk {path} is no disk of this machine; it has:{all}"
-            ))
-            .hint(format!("correct it in {}", self.file)));
-        };
-        let why = match &disk.eligible {
-            Ok(()) => return Ok(Some((disk, false))),
-            Err(why) => why,
-        };
-        let token = known(&disk.spec.serial).or_else(|| known(&disk.spec.wwid)).unwrap_or_default();
-        let unseen = matches!(disk.holder, Holder::Unknown(_)) && !token.is_empty();
-        if unseen && tokens.contains(&token) {
-            return Ok(Some((disk, true)));
+        if let (Some(disk), None) = (found.next(), found.next()) {
+            return Ok(disk);
         }
-        let error = Error::refused(format!(
-            "Talos is to be installed on {}, which is not free: {why}",
-            describe(disk)
-        ));
-        Err(error.hint(match unseen {
-            true => format!("before Talos 1.13 nobody can look closer in maintenance mode; if all that may be on it may be lost: --wipe-disk {token}"),
-            false => "choose another disk, or wipe this one if nothing on it is needed: talosctl wipe disk --insecure".into(),
-        }))
-    }
-
-    /// The disks as they will be once Talos is installed: that one is the system's.
-    ///
-    /// # Errors
-    /// As [`First::install_disk`].
-    pub fn installed(&self, disks: &mut [Disk], tokens: &[String]) -> Result<Option<InstallDisk>> {
-        let Some((disk, unseen)) = self.install_disk(disks, tokens)? else { return Ok(None) };
-        let chosen = InstallDisk {
-            name: disk.id.clone(),
-            serial: disk.spec.serial.clone(),
-            wwid: disk.spec.wwid.clone(),
-            what: describe(disk),
-            unseen,
-        };
-        for disk in disks.iter_mut().filter(|disk| disk.id == chosen.name) {
-            disk.system = true;
-            disk.holder = Holder::System;
-            disk.eligible = Err("is the disk Talos is to be installed on".into());
-        }
-        Ok(Some(chosen))
+        let all = disks.iter().filter(|disk| !disk.is_memory());
+        let all: String = all.map(|disk| format!("\n  {}", describe(disk))).collect();
+        Err(Error::refused(format!("machine.install.disk {path} is no disk of this machine; it has:{all}"))
+            .hint(format!("correct it in {}", self.file)))
     }
 }
 
@@ -181,11 +163,20 @@ pub struct InstallDisk {
     pub wwid: String,
     /// Name, size, model and serial, for people.
     pub what: String,
-    /// What is on it can't be seen, and its token was given.
-    pub unseen: bool,
+    /// What is on it can't be seen: what has to be said for it to be written, which is its serial, or its WWID.
+    pub token: Option<String>,
 }
 
 impl InstallDisk {
+    /// It is the system's from now on.
+    pub fn take(&self, disks: &mut [Disk]) {
+        for disk in disks.iter_mut().filter(|disk| disk.id == self.name) {
+            disk.system = true;
+            disk.holder = Holder::System;
+            disk.eligible = Err("is the disk Talos is to be installed on".into());
+        }
+    }
+
     /// Right before the installation it is still the one of that name, and free.
     pub fn still(&self, disks: &[Disk]) -> Result<()> {
         let same = |disk: &&Disk| {
@@ -195,7 +186,7 @@ impl InstallDisk {
             None => "is not there any more, or has another name",
             Some(disk) => match &disk.eligible {
                 Ok(()) => return Ok(()),
-                Err(_) if self.unseen && matches!(disk.holder, Holder::Unknown(_)) => return Ok(()),
+                Err(_) if self.token.is_some() && matches!(disk.holder, Holder::Unknown(_)) => return Ok(()),
                 Err(why) => why,
             },
         };
@@ -290,13 +281,14 @@ mod tests {
             ),
         ] {
             let mut disks = vec![disk("sda", sda), disk("sdb", Ok(()))];
-            match (first(text).unwrap().installed(&mut disks, &[]), found) {
-                (Ok(Some(approved)), Ok(name)) => {
-                    assert_eq!((approved.name.as_str(), approved.serial), (name, name.to_uppercase()));
-                    assert_eq!(
-                        disks.iter().filter(|disk| disk.system).map(|disk| &disk.id[..]).collect::<Vec<_>>(),
-                        [name]
-                    );
+            match (first(text).unwrap().install_disk(&disks), found) {
+                (Ok(Some(chosen)), Ok(name)) => {
+                    assert_eq!((chosen.name.as_str(), chosen.serial.clone()), (name, name.to_uppercase()));
+                    chosen.still(&disks).unwrap();
+                    chosen.take(&mut disks);
+                    assert!(chosen.still(&disks).unwrap_err().what.contains("Talos is to be installed"));
+                    let system = disks.iter().filter(|disk| disk.system).map(|disk| disk.id.as_str());
+                    assert_eq!(system.collect::<Vec<_>>(), [name]);
                 }
                 (Err(error), Err(word)) => assert!(error.what.contains(word), "{error}"),
                 (other, _) => panic!("{text}: {other:?}"),
@@ -304,9 +296,6 @@ mod tests {
         }
         let mut disks = vec![disk("sda", used())];
         disks[0].system = true;
-        assert!(
-            first(CONFIG).unwrap().installed(&mut disks, &[]).unwrap().is_none(),
-            "it is installed already"
-        );
+        assert!(first(CONFIG).unwrap().install_disk(&disks).unwrap().is_none(), "it is installed already");
     }
 }
