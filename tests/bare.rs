@@ -5,16 +5,21 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use nodeprep::cluster::Cluster;
+use nodeprep::error::Kind;
 use nodeprep::intent;
+use nodeprep::plan::Plan;
 use nodeprep::sandbox::Sandbox;
+use nodeprep::sandbox::machine::disks::Contents;
+use nodeprep::sandbox::machine::{Apply, Mode as AppliedMode};
 use nodeprep::sandbox::scenario::Scenario;
 use nodeprep::sandbox::serve::network::Network;
+use nodeprep::sandbox::world::World;
 use nodeprep::talos::client::{Mode, Options};
 use nodeprep::talos::config::Places;
 use nodeprep::talos::{Client, Context, PORT};
 use tokio::net::TcpStream;
 
-use crate::fleet::paused;
+use crate::fleet::{Session, paused};
 
 const BARE: &str = include_str!("../examples/bare.yaml");
 
@@ -87,4 +92,99 @@ async fn machines_are_reached_by_other_processes_at_their_addresses_of_the_loopb
         let stages = machine.list("runtime", "MachineStatuses.runtime.talos.dev").await.unwrap();
         assert_eq!(stages.len(), 1, "{address}");
     }
+}
+
+const TWO: &str = "machines:\n  - {maintenance: true, version: v1.13.9, role: controlplane}\n  \
+                   - {maintenance: true, version: v1.13.9, role: controlplane}\n";
+
+/// Something that happens to the fleet between the plan and the moment when it is carried out.
+type Happens = fn(&mut World, Timestamp);
+
+fn reboot(world: &mut World, address: &str, now: Timestamp) {
+    let (machine, timers) = world.machine(address).unwrap();
+    machine.reboot(timers, now);
+}
+
+#[test]
+fn what_happens_after_the_plan_was_made_is_seen_before_a_machine_gets_its_config() {
+    let cases: [(Happens, &str); 4] = [
+        (
+            |world, _| {
+                let machine = world.machine("10.5.0.3").unwrap().0;
+                let disk = machine.disks.iter_mut().find(|disk| disk.name == "sda").unwrap();
+                (disk.contents, machine.dirty) = (Contents::Whole("xfs".into()), true);
+            },
+            "10.5.0.3: the approved disk sda",
+        ),
+        (
+            |world, _| {
+                let machine = world.machine("10.5.0.3").unwrap().0;
+                machine.disks.retain(|disk| disk.name != "sda");
+                machine.dirty = true;
+            },
+            "is not there any more",
+        ),
+        (|world, now| reboot(world, "10.5.0.3", now), "has another key than before"),
+        (
+            |world, now| {
+                let (machine, timers) = world.machine("10.5.0.3").unwrap();
+                let config = "version: v1alpha1\nmachine: {type: worker, ca: {crt: YQ==}, install: {disk: /dev/sda}}\ncluster: {}\n";
+                let asked = Apply { config, mode: AppliedMode::Auto, dry_run: false, try_timeout: None };
+                machine.apply(&asked, timers, now).unwrap();
+            },
+            "somebody else gave it a config",
+        ),
+    ];
+    for (happens, word) in cases {
+        paused(async {
+            let session = Session::start(&Scenario::parse("two.yaml", TWO).unwrap()).await;
+            let (plan, world) = session.plan_bootstrap().await.unwrap();
+            session.fleet.act(happens);
+            tokio::time::sleep(Duration::from_secs(30)).await;
+            let before = session.fleet.look().machines["10.5.0.3"].active.clone();
+            let error = session.carry_out(&plan, &world).await.unwrap_err();
+            assert!(error.what.contains(word) && error.kind == Kind::Refused, "{word}: {error}");
+            let after = session.fleet.look().machines["10.5.0.3"].active.clone();
+            assert_eq!(before, after, "{word}");
+            let calls = session.fleet.calls();
+            assert!(
+                !calls.iter().any(|call| call.call == "Bootstrap"),
+                "{word}: etcd was begun all the same"
+            );
+        });
+    }
+}
+
+#[test]
+fn etcd_is_never_begun_beside_one_that_is_there() {
+    paused(async {
+        let session = Session::start(&Scenario::parse("two.yaml", TWO).unwrap()).await;
+        let (plan, world) = session.plan_bootstrap().await.unwrap();
+        let begin = plan.steps.iter().position(|step| step.id == "cluster/etcd").unwrap();
+        let mut first = plan;
+        let rest = first.steps.split_off(begin);
+        session.carry_out(&first, &world).await.unwrap();
+        // Somebody else begins it on the other control plane meanwhile.
+        session.fleet.act(|world, now| {
+            let (machine, timers) = world.machine("10.5.0.3").unwrap();
+            machine.bootstrap(timers, now).unwrap();
+        });
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        session.carry_out(&Plan { steps: rest, ..Plan::default() }, &world).await.unwrap();
+        let calls = session.fleet.calls();
+        assert!(!calls.iter().any(|call| call.call == "Bootstrap"), "{calls:?}");
+    });
+    paused(async {
+        let three = format!("{TWO}  - {{maintenance: true, version: v1.13.9, role: controlplane}}\n");
+        let mut session = Session::start(&Scenario::parse("three.yaml", &three).unwrap()).await;
+        let (plan, world) = session.plan_bootstrap().await.unwrap();
+        let begin = plan.steps.iter().position(|step| step.id == "cluster/etcd").unwrap();
+        let mut first = plan;
+        first.steps.truncate(begin);
+        session.carry_out(&first, &world).await.unwrap();
+        // A file that does not list all control planes of the cluster.
+        session.intent.nodes.truncate(2);
+        let error = session.bootstrap().await.unwrap_err();
+        assert!(error.what.contains("talos-3 (10.5.0.4)") && error.kind == Kind::Refused, "{error}");
+    });
 }

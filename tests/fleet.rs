@@ -1,16 +1,18 @@
 //! A simulated fleet in memory, and nodeprep's own flow on it: on one thread with paused time, a run is the same each time.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 use nodeprep::apply::{self, Journal, Parallel, World};
 use nodeprep::check::{self, Outcome};
 use nodeprep::cluster::Cluster;
-use nodeprep::error::Result;
+use nodeprep::error::{Error, Result};
 use nodeprep::event::Events;
 use nodeprep::intent::{self, Deadlines, Intent};
 use nodeprep::observe;
-use nodeprep::plan::{self, Plan, Saved};
+use nodeprep::plan::first::First;
+use nodeprep::plan::{self, Plan, Saved, bootstrap};
 use nodeprep::sandbox::Sandbox;
 use nodeprep::sandbox::fleet::Fleet;
 use nodeprep::sandbox::kube::object::time;
@@ -69,19 +71,12 @@ impl Session {
 
     /// What differs between what is asked and what is there, and the connections that it was read through.
     pub async fn plan(&self) -> Result<(Plan, World)> {
-        let places = Places {
-            flag: Some(self.sandbox.talosconfig()),
-            talosconfig: None,
-            talos_home: None,
-            home: None,
-        };
-        let context = Context::load(&places, None, Timestamp::now())?;
-        let options = Options { dial: self.network.dial(), ..Options::default() };
-        let talos = Client::connect(&context, &context.endpoints, &options)?;
+        let talos = self.talos()?;
         let cluster = self.cluster().await?;
         let items = stack::render(&self.intent, &secrets())?;
         let mut plan = Plan::default();
-        for node in observe::nodes::observe_all(&talos, &context.nodes, self.fleet.now()).await? {
+        let addresses: Vec<String> = self.intent.nodes.iter().map(|node| node.address.clone()).collect();
+        for node in observe::nodes::observe_all(&talos, &addresses, self.fleet.now()).await? {
             plan.extend(plan::machine::plan(&self.intent, &node, &plan::Passphrases::new())?);
         }
         plan.extend(plan::stack::plan(
@@ -89,20 +84,74 @@ impl Session {
             &items,
             &observe::cluster::observe(&cluster, &items).await?,
         )?);
-        let world = World {
-            talos: Some(talos),
-            cluster: Some(cluster),
-            mode: Mode::NoReboot,
-            lease: None,
-            parallel: Parallel::default(),
-            keep_going: false,
-            deadlines: Deadlines::default(),
-        };
+        let world = self.world(talos, Some(cluster));
         Ok((plan, world))
     }
 
     pub async fn cluster(&self) -> Result<Cluster> {
         Cluster::connect(Some(&self.sandbox.kubeconfig()), None, &self.network.dial()).await
+    }
+
+    /// What is left to do until there is a cluster, and the connection that it was read through.
+    pub async fn plan_bootstrap(&self) -> Result<(Plan, World)> {
+        let talos = self.talos()?;
+        let addresses: Vec<String> = self.intent.nodes.iter().map(|node| node.address.clone()).collect();
+        let nodes = observe::nodes::observe_all(&talos, &addresses, self.fleet.now()).await?;
+        if let Some(Err(error)) = nodes.iter().find(|node| !node.answers()).map(|node| &node.version) {
+            return Err(Error::new(error.kind, error.what.clone()));
+        }
+        let (mut begun, mut firsts) = (BTreeMap::new(), BTreeMap::new());
+        for node in nodes.iter().filter(|node| !node.maintenance && node.is_control_plane()) {
+            begun.insert(node.address.clone(), talos.node(&node.address)?.has_etcd_data().await);
+        }
+        for node in &self.intent.nodes {
+            let path = node.config.as_ref().unwrap();
+            let text = std::fs::read_to_string(self.sandbox.folder.join(path)).unwrap();
+            firsts.insert(node.address.clone(), First::parse("config", &text.into())?);
+        }
+        let disks = bootstrap::unseen(&firsts, &nodes);
+        let tokens: Vec<String> = disks.into_iter().filter_map(|(_, disk)| disk.token).collect();
+        let (kubeconfig, record) =
+            (self.state.path().join("kubeconfig"), self.state.path().join("etcd.json"));
+        let answers = Cluster::connect(Some(&kubeconfig), None, &self.network.dial()).await;
+        let asked = bootstrap::Asked {
+            intent: &self.intent,
+            firsts: &firsts,
+            begun: &begun,
+            has_kubeconfig: kubeconfig.exists(),
+            kubeconfig,
+            answers: answers.is_ok(),
+            tokens: &tokens,
+            former: apply::begun_on(&record)?,
+            record,
+        };
+        Ok((bootstrap::plan(&asked, nodes)?, self.world(talos, None)))
+    }
+
+    fn talos(&self) -> Result<Client> {
+        let flag = Some(self.sandbox.talosconfig());
+        let places = Places { flag, talosconfig: None, talos_home: None, home: None };
+        let context = Context::load(&places, None, Timestamp::now())?;
+        let options = Options { dial: self.sandbox.dial(), ..Options::default() };
+        Client::connect(&context, &context.endpoints, &options)
+    }
+
+    fn world(&self, talos: Client, cluster: Option<Cluster>) -> World {
+        World {
+            talos: Some(talos),
+            cluster,
+            mode: Mode::NoReboot,
+            lease: None,
+            parallel: Parallel::default(),
+            keep_going: false,
+            deadlines: Deadlines::default(),
+        }
+    }
+
+    /// Plans and carries the plan out.
+    pub async fn bootstrap(&self) -> Result<()> {
+        let (plan, world) = self.plan_bootstrap().await?;
+        self.carry_out(&plan, &world).await
     }
 
     /// Plans and carries the plan out.

@@ -9,9 +9,8 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::node::RECHECK;
-use super::quorum;
+use super::{World, quorum};
 use crate::cluster::Cluster;
-use crate::dial;
 use crate::error::{Error, Kind, Result};
 use crate::event::Events;
 use crate::plan::{Ready, bootstrap::Bootstrap};
@@ -157,15 +156,19 @@ pub(super) async fn kubeconfig(
 /// Waits until the API server answers, and until the nodes of these machines are Ready.
 pub(super) async fn await_cluster(
     client: &Client,
+    world: &World,
     kubeconfig: &Path,
     nodes: &[String],
-    within: Duration,
     events: &Events,
 ) -> Result<()> {
-    let deadline = Instant::now() + within;
+    let deadline = Instant::now() + world.deadlines.bootstrap.std();
     let left = || deadline.saturating_duration_since(Instant::now());
+    let ready = async || {
+        let cluster = Cluster::connect(Some(kubeconfig), None, client.dial()).await?;
+        cluster.is_up().await.map(|()| cluster)
+    };
     let cluster = loop {
-        match Cluster::connect(Some(kubeconfig), None, &dial::tcp()).await {
+        match ready().await {
             Ok(cluster) => break cluster,
             Err(error) if left().is_zero() => return Err(error),
             Err(error) => events.waiting("the API server", error.what),

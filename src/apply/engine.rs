@@ -193,7 +193,7 @@ async fn execute(step: &Step, world: &World, events: &Events) -> Result<bool> {
             return bootstrap::kubeconfig(talos()?, address, path, begin, events).await;
         }
         Action::AwaitCluster { kubeconfig, nodes } => {
-            bootstrap::await_cluster(talos()?, kubeconfig, nodes, begin, events).await?;
+            bootstrap::await_cluster(talos()?, world, kubeconfig, nodes, events).await?;
         }
         Action::AwaitReady(ready) => cluster()?.await_ready(ready, events, workloads).await?,
     }

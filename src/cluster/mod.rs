@@ -23,7 +23,7 @@ pub use error::from_kube;
 pub use object::{Applied, Outcome};
 
 use crate::dial::Dial;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// The field manager of everything nodeprep applies.
 pub const MANAGER: &str = "nodeprep";
@@ -64,6 +64,13 @@ impl Cluster {
             Ok(Err(error)) => Err(from_kube(&cluster.name, error)),
             Err(_) => Err(error::silent(&cluster.name, FIRST_ANSWER)),
         }
+    }
+
+    /// Whether the API server says that it is ready: it answers before it is, and then knows no roles and classes yet.
+    pub async fn is_up(&self) -> Result<()> {
+        let request = http::Request::get("/readyz").body(Vec::new());
+        let request = request.map_err(|error| Error::failed(format!("/readyz: {error}")))?;
+        self.client.request_text(request).await.map(drop).map_err(|error| from_kube(&self.name, error))
     }
 
     /// Takes a client that is already connected.

@@ -142,6 +142,11 @@ impl Client {
         Ok(Self { channel, endpoints, options: options.clone(), expires, shown })
     }
 
+    /// How its machines are reached.
+    pub fn dial(&self) -> &Dial {
+        &self.options.dial
+    }
+
     /// When the client certificate of the connection expires, if it has one.
     pub fn expires(&self) -> Option<Timestamp> {
         self.expires

@@ -156,6 +156,7 @@ impl Api {
                 None => Ok(Reply::Text(404, "404 page not found".into())),
             },
             Route::Version => Ok(Reply::Json(200, version(self.kinds.discover(&Route::Version)))),
+            Route::Health => Ok(Reply::Text(200, "ok".into())),
             route => match self.kinds.discover(&route) {
                 Some(found) => Ok(Reply::Json(200, found)),
                 None => Ok(Reply::Text(404, "404 page not found".into())),

@@ -149,7 +149,7 @@ impl Kinds {
                 })),
                 None => DISCOVERY["resources"].get(api_version).cloned(),
             },
-            Route::Resource(_) | Route::OpenApi(_) | Route::Other => None,
+            Route::Resource(_) | Route::OpenApi(_) | Route::Health | Route::Other => None,
         }
     }
 

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Route {
     Version,
+    /// `/readyz` and the like.
+    Health,
     /// `/api`: the versions of the core group.
     Core,
     Groups,
@@ -57,6 +59,7 @@ pub fn route(path: &str) -> Route {
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     match parts.as_slice() {
         ["version"] => Route::Version,
+        ["readyz" | "livez" | "healthz"] => Route::Health,
         ["openapi", "v3", rest @ ..] => Route::OpenApi(rest.join("/")),
         ["api"] => Route::Core,
         ["apis"] => Route::Groups,
