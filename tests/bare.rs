@@ -188,3 +188,30 @@ fn etcd_is_never_begun_beside_one_that_is_there() {
         assert!(error.what.contains("talos-3 (10.5.0.4)") && error.kind == Kind::Refused, "{error}");
     });
 }
+
+/// Two control planes, and what goes wrong with the first call to begin etcd; how often, where, and how far apart it is made.
+#[test]
+fn a_machine_whose_answer_was_lost_is_asked_again_after_a_while_and_no_other_is() {
+    for (fault, calls) in [
+        ("reset: true", 2),
+        ("error: overloaded", 2),
+        ("dropAfterActing: true", 1),
+        ("delay: 40s", 2),
+        ("delay: 20s", 1),
+    ] {
+        paused(async {
+            let text = format!("{TWO}faults: [{{where: 10.5.0.2, call: Bootstrap, times: 1, {fault}}}]\n");
+            let session = Session::start(&Scenario::parse("faults.yaml", &text).unwrap()).await;
+            session.bootstrap().await.unwrap();
+            let made: Vec<_> =
+                session.fleet.calls().into_iter().filter(|call| call.call == "Bootstrap").collect();
+            assert!(
+                made.iter().all(|call| call.place == "10.5.0.2") && made.len() == calls,
+                "{fault}: {made:?}"
+            );
+            let apart = made.last().unwrap().at.duration_since(made[0].at).as_secs();
+            assert!(calls == 1 || apart >= 60, "{fault}: {apart}");
+            assert!(session.plan_bootstrap().await.unwrap().0.is_empty(), "{fault}");
+        });
+    }
+}

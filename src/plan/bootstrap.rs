@@ -62,6 +62,7 @@ pub struct Asked<'a> {
 /// `Kind::Refused` where data or a second etcd would be at stake.
 pub fn plan(asked: &Asked<'_>, nodes: Vec<Node>) -> Result<Plan> {
     one_cluster(asked.firsts)?;
+    only_with_tokens(asked, &nodes)?;
     let mut plan = Plan { simulated: nodes.iter().any(Node::simulated), ..Plan::default() };
     let mut control_planes = Vec::new();
     let (mut first, mut later) = (Vec::new(), Vec::new());
@@ -120,7 +121,7 @@ fn first_of<'a>(asked: &'a Asked<'_>, node: &Node) -> Result<&'a First> {
 fn install(asked: &Asked<'_>, node: Node, warnings: &mut Vec<String>) -> Result<Step> {
     let first = first_of(asked, &node)?;
     let fingerprint = fingerprint(asked.intent, &node)?;
-    let (node, disk) = configured(node, first, asked.tokens)?;
+    let (node, disk) = configured(node, first)?;
     // Volumes come when the machine can be looked at closely, which is after this: with `apply`.
     let on = OnNode { volumes: Vec::new(), ..asked.intent.on(&node.address) };
     let (step, said) = first_step(on, &node, &Passphrases::new())?;
@@ -179,24 +180,31 @@ pub fn unseen(firsts: &BTreeMap<String, First>, nodes: &[Node]) -> Vec<(String, 
     .collect()
 }
 
-fn allowed(disk: &InstallDisk, tokens: &[String]) -> Result<()> {
-    match &disk.token {
-        Some(token) if !tokens.contains(token) => Err(Error::refused(format!(
-            "Talos is to be installed on {}, and a machine in maintenance mode does not show whether it is empty: Talos \
-             sees nothing on it, but does not know NTFS or RAID",
-            disk.what
-        ))
-        .hint(format!("if all that may be on it may be lost: --wipe-disk {token}"))),
-        _ => Ok(()),
+/// What can't be seen may be lost only with its token.
+fn only_with_tokens(asked: &Asked<'_>, nodes: &[Node]) -> Result<()> {
+    let unseen = unseen(asked.firsts, nodes).into_iter();
+    let (mut disks, mut tokens) = (String::new(), Vec::new());
+    for (address, disk) in unseen {
+        if let Some(token) = disk.token.filter(|token| !asked.tokens.contains(token)) {
+            disks += &format!("\n  {address}: {}", disk.what);
+            tokens.push(format!("--wipe-disk {token}"));
+        }
     }
+    if tokens.is_empty() {
+        return Ok(());
+    }
+    Err(Error::refused(format!(
+        "Talos is to be installed on disks of which a machine in maintenance mode does not show whether they are empty: \
+         Talos sees nothing on them, but does not know NTFS or RAID{disks}"
+    ))
+    .hint(format!("if all that may be on them may be lost: {}", tokens.join(" "))))
 }
 
 /// The machine as it will be when Talos is installed: with this config, and on that disk.
-fn configured(node: Node, first: &First, tokens: &[String]) -> Result<(Node, Option<InstallDisk>)> {
+fn configured(node: Node, first: &First) -> Result<(Node, Option<InstallDisk>)> {
     let mut found = node.disks?;
     let disk = first.install_disk(&found)?;
     if let Some(disk) = &disk {
-        allowed(disk, tokens)?;
         disk.take(&mut found);
     }
     let config = MachineConfig { text: first.text(), version: String::new() };
@@ -468,7 +476,11 @@ mod tests {
         };
         for tokens in [&[][..], &["B"]] {
             let error = world(tokens).plan().unwrap_err();
-            assert!(error.hint.unwrap().contains("--wipe-disk A"), "{}", error.what);
+            assert!(
+                error.hint.unwrap().contains("--wipe-disk A") && error.what.contains("c1: sda"),
+                "{}",
+                error.what
+            );
         }
         assert_eq!(world(&["A"]).plan().unwrap().steps[0].risk, Risk::Destroy);
     }
