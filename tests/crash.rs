@@ -38,7 +38,7 @@ use nodeprep::sandbox::machine::disks::Disk;
 use nodeprep::sandbox::scenario::Scenario;
 use nodeprep::sandbox::serve::network::Network;
 use nodeprep::state::State;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -320,7 +320,12 @@ fn timeless(value: Value) -> Value {
     match value {
         Value::Object(map) => {
             let kept = map.into_iter().filter(|(key, _)| key != "resourceVersion" && key != "uid");
-            Value::Object(kept.map(|(key, value)| (key, timeless(value))).collect())
+            let mut kept: Map<String, Value> = kept.map(|(key, value)| (key, timeless(value))).collect();
+            // Ordered by their times, which may be the same.
+            if let Some(Value::Array(managers)) = kept.get_mut("managedFields") {
+                managers.sort_by_key(Value::to_string);
+            }
+            Value::Object(kept)
         }
         Value::Array(all) => Value::Array(all.into_iter().map(timeless).collect()),
         Value::String(text) if text.parse::<Timestamp>().is_ok() => json!("<time>"),

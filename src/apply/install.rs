@@ -159,6 +159,9 @@ impl Turn<'_> {
                 ))
                 .hint("the machine's console shows why; run this again when that is mended"));
             }
+            Err(error) if error.kind == Kind::Unavailable => {
+                return Ok(Some("it does not answer; it installs Talos, or starts".into()));
+            }
             Err(error) => return Ok(Some(error.what)),
         }
         let status = self.node.spec::<MachineStatus>(id::MACHINE).await?;
