@@ -1,6 +1,7 @@
 //! etcd is begun on one machine, once; and what leads to the new cluster is fetched.
 
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use futures::future::try_join_all;
@@ -8,7 +9,7 @@ use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::node::RECHECK;
+use super::node::{RECHECK, await_open};
 use super::{World, quorum};
 use crate::cluster::Cluster;
 use crate::error::{Error, Kind, Result};
@@ -176,21 +177,26 @@ pub(super) async fn await_cluster(
         tokio::time::sleep(RECHECK).await;
     };
     for address in nodes {
-        let node = client.node(address)?;
-        let name = loop {
-            let why = match node.spec::<Nodename>(id::NODENAME).await {
-                Ok(Some(found)) if !found.spec.nodename.is_empty() => break found.spec.nodename,
-                Ok(_) => "it has none yet".to_owned(),
-                Err(error) if left().is_zero() => return Err(error),
-                Err(error) => error.what,
-            };
-            if left().is_zero() {
-                return Err(Error::failed(format!("{address}: its name in the cluster is not known: {why}")));
-            }
-            events.waiting(format!("the name of {address} in the cluster"), why);
-            tokio::time::sleep(RECHECK).await;
-        };
+        let name = node_name(&client.node(address)?, left(), events).await?;
         cluster.await_ready(&Ready::Node { name }, events, left()).await?;
     }
     Ok(())
+}
+
+/// Waits until the machine knows what it is called in the cluster.
+async fn node_name(node: &talos::Node, within: Duration, events: &Events) -> Result<String> {
+    let name = OnceLock::new();
+    let check = async || {
+        let found = node.spec::<Nodename>(id::NODENAME).await?.map(|found| found.spec.nodename);
+        let Some(found) = found.filter(|name| !name.is_empty()) else {
+            let what = format!("the name of {} in the cluster", node.address());
+            return Ok(Some((what, "it has none yet".to_owned())));
+        };
+        let _ = name.set(found);
+        Ok(None)
+    };
+    await_open::<Nodename>(node, within, events, check)
+        .await
+        .map_err(|(what, last)| Error::failed(format!("{}: {what}: {last}", node.address())))?;
+    Ok(name.into_inner().unwrap_or_default())
 }

@@ -82,12 +82,13 @@ pub fn plan(asked: &Asked<'_>, nodes: Vec<Node>) -> Result<Plan> {
         }
     }
     plan.steps.extend(first.into_iter().chain(later));
-    plan.steps.extend(begin(asked, &control_planes, &mut plan.skipped)?);
-    if control_planes.len() == 2 {
+    let begin = begin(asked, &control_planes, &mut plan.skipped)?;
+    if begin.is_some() && control_planes.len() == 2 {
         plan.warnings.push(
             "two control planes: etcd stops when either of them is away; one or three are better".into(),
         );
     }
+    plan.steps.extend(begin);
     if let (Some(address), false) = (control_planes.first(), asked.has_kubeconfig) {
         let path = asked.kubeconfig.clone();
         let title = format!("kubeconfig in {}", path.display());

@@ -29,7 +29,8 @@ impl First {
     /// Reads a whole machine config.
     ///
     /// # Errors
-    /// `Kind::Invalid`: it is none, or lacks what a machine needs to become a member of a cluster.
+    /// `Kind::Invalid`: it is none, or lacks what a machine needs to become a member of a cluster. `Kind::Refused`: it writes
+    /// to disks besides Talos' own.
     pub fn parse(file: &str, text: &SecretString) -> Result<Self> {
         Self::read(file, text).map_err(|error| error.at(file))
     }
@@ -51,7 +52,28 @@ impl First {
             ))
             .hint("write machine.install.disk instead"));
         }
+        if let Some(what) = first.writes() {
+            return Err(Error::refused(format!("{what} makes Talos write to disks that nobody has looked at"))
+                .hint("take it out: `volumes` in nodeprep.yaml says what is wanted, and `apply` makes it when the disks can be looked at"));
+        }
         Ok(first)
+    }
+
+    /// What makes Talos write to disks besides its own.
+    fn writes(&self) -> Option<String> {
+        let kinds = self.doc.documents().find_map(|document| {
+            let kind = document.id.kind.as_deref()?;
+            let selects = document.root.get(&["provisioning", "diskSelector"]).is_some();
+            let writes = match kind {
+                "VolumeConfig" | "UserVolumeConfig" => selects,
+                "RawVolumeConfig" | "SwapVolumeConfig" | "RAIDArrayConfig" => true,
+                kind => kind.starts_with("LVM"),
+            };
+            writes.then(|| document.id.to_string())
+        });
+        let disks =
+            || self.doc.legacy()?.root.get(&["machine", "disks"]).filter(|disks| !disks.items().is_empty());
+        kinds.or_else(|| disks().map(|_| "machine.disks".to_owned()))
     }
 
     pub fn text(&self) -> SecretString {
@@ -263,6 +285,34 @@ mod tests {
         }
         let pinned = CONFIG.replace(":v1.11.5", ":v1.12.0@sha256:00");
         assert_eq!(first(&pinned).unwrap().version().unwrap().tag, "v1.12.0");
+    }
+
+    #[test]
+    fn a_config_that_writes_to_other_disks_is_refused() {
+        let volume = "---\napiVersion: v1alpha1\nkind: UserVolumeConfig\nname: data\n";
+        let selects = "provisioning: {diskSelector: {match: 'true'}, minSize: 1GiB}\n";
+        let disks = CONFIG.replace("  install:", "  disks: [{device: /dev/sdb}]\n  install:");
+        for (text, what) in [
+            (format!("{CONFIG}{volume}{selects}"), Some("UserVolumeConfig/data")),
+            (format!("{CONFIG}{volume}volumeType: directory\n"), None),
+            (format!("{CONFIG}{volume}{selects}").replace("User", "Raw"), Some("RawVolumeConfig/data")),
+            (format!("{CONFIG}{volume}{selects}").replace("User", ""), Some("VolumeConfig/data")),
+            (format!("{CONFIG}{volume}provisioning: {{maxSize: 9GiB}}\n").replace("User", ""), None),
+            (
+                format!("{CONFIG}{volume}").replace("UserVolumeConfig", "LVMVolumeGroupConfig"),
+                Some("LVMVolumeGroup"),
+            ),
+            (disks, Some("machine.disks")),
+            (CONFIG.replace("  install:", "  disks: []\n  install:"), None),
+        ] {
+            match (first(&text), what) {
+                (Ok(_), None) => {}
+                (Err(error), Some(what)) => {
+                    assert!(error.what.contains(what) && error.kind.exit_code() == 5, "{error}");
+                }
+                (other, _) => panic!("{text}: {other:?}"),
+            }
+        }
     }
 
     #[test]
