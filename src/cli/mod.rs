@@ -47,7 +47,8 @@ enum Verb {
     Plan(plan::Args),
     /// Make it so: volumes, labels, the stack; then prove it.
     Apply(apply::Args),
-    /// From machines in maintenance mode to a cluster: give each its config, begin etcd once, fetch the kubeconfig; then apply.
+    /// From machines in maintenance mode to a cluster: give each its config, begin etcd once, fetch the kubeconfig (into
+    /// --kubeconfig, else beside the file); then apply.
     Bootstrap(bootstrap::Args),
     /// Write the machine config part as patches for talosctl, topf, talhelper or talm.
     Patches(patches::Args),

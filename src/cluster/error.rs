@@ -26,6 +26,17 @@ pub fn from_kube(what: &str, error: kube::Error) -> Error {
     }
 }
 
+/// What `/readyz` answers before the API server is ready says of every part of it whether that is, a line each: those that
+/// are not are named.
+pub(super) fn not_ready(error: Error, what: &str) -> Error {
+    let open = error.what.lines().filter_map(|line| line.trim().strip_prefix("[-]")?.split(' ').next());
+    let open: Vec<&str> = open.collect();
+    match open.is_empty() {
+        true => error,
+        false => Error::unavailable(format!("{what}: not ready yet: {}", open.join(", "))),
+    }
+}
+
 /// The API server did not answer in time.
 pub(super) fn silent(what: &str, after: Duration) -> Error {
     Error::unavailable(format!("{what}: no answer within {} s", after.as_secs()))
@@ -140,6 +151,17 @@ mod tests {
 
     fn status(code: u16, reason: &str, message: &str) -> Status {
         Status::failure(message, reason).with_code(code)
+    }
+
+    /// As v1.34.4 answered while it started, but for most of its lines.
+    #[test]
+    fn what_keeps_an_api_server_from_being_ready_is_named() {
+        let text = "[+]ping ok\n[+]log ok\n[-]etcd-readiness failed: reason withheld\n[+]informer-sync ok\n\
+                    [-]poststarthook/rbac/bootstrap-roles failed: reason withheld\nreadyz check failed\n";
+        let error = not_ready(Error::failed(format!("lab: {text}")), "lab");
+        assert_eq!(error.what, "lab: not ready yet: etcd-readiness, poststarthook/rbac/bootstrap-roles");
+        assert_eq!(error.kind, Kind::Unavailable);
+        assert_eq!(not_ready(Error::failed("lab: no such host"), "lab").what, "lab: no such host");
     }
 
     #[test]

@@ -70,7 +70,8 @@ impl Cluster {
     pub async fn is_up(&self) -> Result<()> {
         let request = http::Request::get("/readyz").body(Vec::new());
         let request = request.map_err(|error| Error::failed(format!("/readyz: {error}")))?;
-        self.client.request_text(request).await.map(drop).map_err(|error| from_kube(&self.name, error))
+        let asked = self.client.request_text(request).await;
+        asked.map(drop).map_err(|error| error::not_ready(from_kube(&self.name, error), &self.name))
     }
 
     /// Takes a client that is already connected.
