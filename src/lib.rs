@@ -8,7 +8,7 @@
 //! * doing it: [`apply`]
 //! * judging it: [`check`]
 //! * telling it: [`event`], [`report`]
-//! * underneath: [`secrets`], [`state`], [`yaml`], [`dial`], [`error`]; on top: [`cli`]
+//! * underneath: [`secrets`], [`state`], [`yaml`], [`dial`], [`error`], `packed`; on top: [`cli`]
 //! * to try it all without machines: [`sandbox`]
 
 pub mod apply;
@@ -21,6 +21,7 @@ pub mod error;
 pub mod event;
 pub mod intent;
 pub mod observe;
+mod packed;
 pub mod plan;
 pub mod report;
 pub mod sandbox;

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use super::{Item, StackSecret, object, objects, template};
 use crate::error::{Error, Result};
 use crate::intent::{Backup, Intent};
+use crate::packed;
 use crate::plan::{Object, Ready};
 
 const COMPONENT: &str = "velero";
@@ -86,7 +87,7 @@ fn credentials_mark(secrets: &[StackSecret]) -> String {
 /// Every CRD of the release, as its own `velero install --crds-only --dry-run` prints them: the server does not start
 /// when one is missing.
 fn crds() -> Result<Vec<Item>> {
-    let crds = template::documents("velero/crds.yaml", include_str!("../../manifests/velero/crds.yaml"))?;
+    let crds = template::documents("velero/crds.yaml", &packed::velero_crds())?;
     let names: Vec<String> =
         crds.iter().filter_map(|crd| crd["metadata"]["name"].as_str()).map(str::to_owned).collect();
     let waits = names.into_iter().map(|name| Item::Ready(Ready::Crd { name }));
