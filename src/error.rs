@@ -37,7 +37,7 @@ impl Kind {
 }
 
 /// An error as a person reads it: `what` says what happened and where, `hint` what to do next.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Error {
     pub kind: Kind,
     pub what: String,
@@ -92,14 +92,20 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Joins an error and its causes into one line, leaving out a cause that its parent already quotes.
 pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
+    let mut text = plain(error);
     let mut next = error.source();
     while let Some(cause) = next {
-        let cause_text = cause.to_string();
+        let cause_text = plain(cause);
         if !text.contains(&cause_text) {
             text = format!("{text}: {cause_text}");
         }
         next = cause.source();
     }
     text
+}
+
+/// The error's own words, without the address of a page for programmers that some libraries end with.
+fn plain(error: &dyn std::error::Error) -> String {
+    let text = error.to_string();
+    text.split_once(": https://docs.rs/").map_or_else(|| text.clone(), |(words, _)| words.to_owned())
 }

@@ -1,5 +1,6 @@
 //! What several tests need.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -34,4 +35,9 @@ pub fn assert_golden(path: &Path, text: &str) {
 pub fn secret(name: &str, data: &[(&str, &str)]) -> StackSecret {
     let data = data.iter().map(|(key, value)| ((*key).to_owned(), SecretString::from(*value))).collect();
     StackSecret { name: name.into(), data }
+}
+
+/// Says what a test found, also where it passes: what is printed there is not shown.
+pub fn report(text: &str) {
+    std::io::stderr().write_all(format!("{text}\n").as_bytes()).unwrap();
 }

@@ -18,8 +18,9 @@
 //! The journal has no step for the Lease: it is `lock` before the journal is begun, and `unlock` when it has ended. A bootstrap
 //! has none: there is no cluster when it begins.
 //!
-//! `cargo test` kills the installation of OpenEBS on one machine, and the bootstrap of a cluster of two; that of everything, Velero too, is `#[ignore]`d, for its
-//! hundred kills: `cargo test --test all -- --ignored crash::everything --nocapture`.
+//! `cargo test` kills the installation of OpenEBS on one machine, and the bootstrap of a cluster of two; that of everything,
+//! Velero too, is `#[ignore]`d, for its hundred and more kills, and run in CI:
+//! `cargo test --test all -- --ignored crash::everything`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -42,6 +43,7 @@ use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
+use crate::common::report;
 use crate::laws::{Laws, changes, is_lease};
 
 /// What addresses begin with in what is compared.
@@ -475,7 +477,6 @@ fn runtime() -> Runtime {
 }
 
 /// All steps and points; prints them with their outcome.
-#[expect(clippy::print_stderr, reason = "the table is for people")]
 fn matrix(part: Part, least: usize) {
     let runtime = runtime();
     let (steps, expected) = unkilled(&runtime, part);
@@ -501,8 +502,9 @@ fn matrix(part: Part, least: usize) {
         }
     });
     let ended = ended.into_inner().unwrap();
+    let wide = steps.iter().map(|step| step.name.len()).max().unwrap_or_default();
     let mut table =
-        format!("{:58}{:>8}{:>8}{:>8}{:>11}\n", "killed", "before", "during", "after", "meanwhile");
+        format!("{:wide$}{:>8}{:>8}{:>8}{:>11}\n", "killed", "before", "during", "after", "meanwhile");
     for (index, step) in steps.iter().enumerate() {
         let word = |point| match ended.get(&(index, point)) {
             Some(Ok(())) => "same",
@@ -511,7 +513,7 @@ fn matrix(part: Part, least: usize) {
         };
         let [before, during, after] = [Point::Before, Point::During, Point::After].map(word);
         let meanwhile = word(Point::Meanwhile);
-        table += &format!("{:58}{before:>8}{during:>8}{after:>8}{meanwhile:>11}\n", step.name);
+        table += &format!("{:wide$}{before:>8}{during:>8}{after:>8}{meanwhile:>11}\n", step.name);
     }
     let wrong: Vec<String> = ended
         .iter()
@@ -519,7 +521,8 @@ fn matrix(part: Part, least: usize) {
             Some(format!("{} {point:?}: {}", steps[*index].name, outcome.as_ref().err()?))
         })
         .collect();
-    eprintln!("{table}{} of {} ended in the same world", ended.len() - wrong.len(), cases.len());
+    let same = ended.len() - wrong.len();
+    report(&format!("\n{table}{same} of {} ended in the same world", cases.len()));
     assert!(wrong.is_empty() && ended.len() == cases.len(), "{table}\n{}", wrong.join("\n"));
 }
 

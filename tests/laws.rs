@@ -28,7 +28,7 @@ use serde_json::Value;
 
 use crate::fleet::{Session, paused};
 
-const APPLY: &str = "ApplyConfiguration";
+pub const APPLY: &str = "ApplyConfiguration";
 /// How the engine reads the configs of a node, and how a plan reads the one that it is made from.
 pub const CONFIGS: &str = "List MachineConfigs.config.talos.dev";
 const BASE: &str = "Get MachineConfigs.config.talos.dev";

@@ -2,6 +2,8 @@
 //! and once nothing goes wrong any more the next run converges. One that fails is repeated by
 //! `NODEPREP_SEED=N cargo test --test all nemesis`; `NODEPREP_SEEDS=N` runs so many.
 
+use std::collections::BTreeSet;
+use std::ops::AddAssign;
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -15,13 +17,18 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 
+use crate::common::report;
 use crate::fleet::{Session, paused};
-use crate::laws::{CONFIGS, Laws, Meddling, changes, meddle};
+use crate::laws::{APPLY, CONFIGS, Laws, Meddling, changes, meddle};
 
 /// How many schedules a plain `cargo test` runs; they take seconds each without optimization.
 const SEEDS: u64 = 10;
 /// A run that does not end within so much simulated time hangs.
 const LONGEST: Duration = Duration::from_secs(3600);
+/// The machine that others change.
+const FIRST: &str = "10.5.0.2";
+/// How a scenario calls the cluster's API server.
+const KUBERNETES: &str = "kubernetes";
 /// More runs than there are faults to use up.
 const RUNS: usize = 40;
 
@@ -139,16 +146,55 @@ fn schedule(random: &mut StdRng) -> String {
     text
 }
 
-/// A run that stopped must say what stood in its way, and something must have stood there.
-fn is_a_true_reason(error: &Error, faulty: bool) -> Result<(), String> {
-    let known = matches!(error.kind, Kind::Unavailable | Kind::Failed | Kind::Refused);
-    if faulty && known && !error.what.is_empty() {
-        return Ok(());
-    }
-    Err(format!("stopped, and nothing had gone wrong: {error} ({:?})", error.kind))
+/// What went wrong until now.
+#[derive(Debug, Default)]
+struct Wrong {
+    /// Where something did: machines, or `kubernetes`.
+    places: BTreeSet<String>,
+    /// Somebody else changed the config of the first machine.
+    meddled: bool,
 }
 
-async fn survives(verb: Verb, seed: u64) -> Result<(), String> {
+impl Wrong {
+    /// A run that stopped must name what stood in its way: a place where something went wrong, as one that can't be used
+    /// now, or as one that lost its first config by it; or the machine that somebody else changed. For nothing else may it
+    /// stop.
+    fn is_told_by(&self, error: &Error) -> Result<(), String> {
+        let names = |place: &String| {
+            error.what.contains(if place == KUBERNETES { "the API server" } else { place.as_str() })
+        };
+        let struck = self.places.iter().any(names);
+        let told = match error.kind {
+            Kind::Unavailable => struck,
+            Kind::Refused if error.what.contains("came back without its config") => struck,
+            Kind::Refused => self.meddled && error.what.contains(FIRST),
+            _ => false,
+        };
+        if told {
+            Ok(())
+        } else {
+            Err(format!("stopped for what is no reason: {error} ({:?}); {self:?}", error.kind))
+        }
+    }
+}
+
+/// How the runs of a schedule ended.
+#[derive(Debug, Default)]
+struct Ends {
+    converged: usize,
+    stopped: usize,
+    killed: usize,
+}
+
+impl AddAssign for Ends {
+    fn add_assign(&mut self, other: Self) {
+        self.converged += other.converged;
+        self.stopped += other.stopped;
+        self.killed += other.killed;
+    }
+}
+
+async fn survives(verb: Verb, seed: u64) -> Result<Ends, String> {
     let mut random = StdRng::seed_from_u64(seed);
     let text = verb.schedule(&mut random);
     let session = Session::start(&Scenario::parse("schedule.yaml", &text).map_err(|e| e.to_string())?).await;
@@ -158,9 +204,9 @@ async fn survives(verb: Verb, seed: u64) -> Result<(), String> {
     let others = (verb == Verb::Apply && random.random_bool(0.4)).then(|| {
         let mode = if random.random_bool(0.5) { Mode::NoReboot } else { Mode::Try };
         let after = random.random_range(0..4);
-        (after, meddle(&session.fleet, "10.5.0.2", CONFIGS, after, Meddling::Config(mode)))
+        (after, meddle(&session.fleet, FIRST, CONFIGS, after, Meddling::Config(mode)))
     });
-    let (mut faulty, mut ends) = (false, Vec::new());
+    let (mut wrong, mut ends, mut why) = (Wrong::default(), Ends::default(), Vec::new());
     for _ in 0..RUNS {
         // Now and then the run is killed: what it would have done next is never done.
         let patience =
@@ -168,25 +214,31 @@ async fn survives(verb: Verb, seed: u64) -> Result<(), String> {
         let ended = tokio::time::timeout(patience, verb.run(&session)).await;
         let calls = session.fleet.calls();
         laws.kept(&calls, &session.fleet)?;
-        let moved = others.as_ref().is_some_and(|(after, count)| count.load(Ordering::Relaxed) > *after);
-        faulty |= moved || calls.iter().any(|call| call.faulty);
+        wrong.meddled = others.as_ref().is_some_and(|(after, count)| count.load(Ordering::Relaxed) > *after);
+        wrong.places.extend(calls.iter().filter(|call| call.faulty).map(|call| call.place.clone()));
         match ended {
-            Ok(Ok(())) => return law_1(verb, &session).await,
+            Ok(Ok(())) => {
+                ends.converged += 1;
+                return law_1(verb, &session).await.map(|()| ends);
+            }
             Ok(Err(error)) => {
-                is_a_true_reason(&error, faulty)?;
-                ends.push(error.to_string());
+                wrong.is_told_by(&error)?;
+                ends.stopped += 1;
+                why.push(error.to_string());
             }
             Err(_) if patience == LONGEST => return Err("a run did not end".into()),
             Err(_) => {
-                ends.push(format!("killed after {patience:?}"));
-                // The machines may be installing Talos, and are away for that.
-                faulty |= verb == Verb::Bootstrap;
+                ends.killed += 1;
+                why.push(format!("killed after {patience:?}"));
+                // Machines that were given their first config are away while they install Talos.
+                let given = calls.iter().filter(|call| verb == Verb::Bootstrap && call.call == APPLY);
+                wrong.places.extend(given.map(|call| call.place.clone()));
             }
         }
         // A machine that boots refuses every call at once; whoever tries again takes longer.
         tokio::time::sleep(Duration::from_secs(random.random_range(1..60))).await;
     }
-    Err(format!("{RUNS} runs did not converge: {ends:#?}"))
+    Err(format!("{RUNS} runs did not converge: {why:#?}"))
 }
 
 /// After it nothing is left to do, and doing it again changes nothing.
@@ -217,13 +269,17 @@ fn whatever_goes_wrong_a_bootstrap_ends_in_one_cluster_or_stops_with_a_true_reas
 fn all_survive(verb: Verb) {
     let set = |key: &str| std::env::var(key).ok().map(|value| value.parse::<u64>().unwrap());
     let seeds = set("NODEPREP_SEED").map_or(0..set("NODEPREP_SEEDS").unwrap_or(SEEDS), |seed| seed..seed + 1);
-    let (seeds, wrong) = (Mutex::new(seeds), Mutex::new(Vec::new()));
+    let count = seeds.end - seeds.start;
+    let (seeds, wrong, ends) = (Mutex::new(seeds), Mutex::new(Vec::new()), Mutex::new(Ends::default()));
     let next = || seeds.lock().unwrap().next();
     let work = || {
         while let Some(seed) = next() {
-            if let Err(why) = paused(survives(verb, seed)) {
-                let text = verb.schedule(&mut StdRng::seed_from_u64(seed));
-                wrong.lock().unwrap().push(format!("NODEPREP_SEED={seed}: {why}\n{text}"));
+            match paused(survives(verb, seed)) {
+                Ok(ended) => *ends.lock().unwrap() += ended,
+                Err(why) => {
+                    let text = verb.schedule(&mut StdRng::seed_from_u64(seed));
+                    wrong.lock().unwrap().push(format!("NODEPREP_SEED={seed}: {why}\n{text}"));
+                }
             }
         }
     };
@@ -232,4 +288,8 @@ fn all_survive(verb: Verb) {
     });
     let wrong = wrong.into_inner().unwrap();
     assert!(wrong.is_empty(), "{} schedules:\n{}", wrong.len(), wrong.join("\n"));
+    let Ends { converged, stopped, killed } = ends.into_inner().unwrap();
+    report(&format!(
+        "{verb:?}: {count} schedules, {converged} converged, after {stopped} runs that stopped with a reason and {killed} that were killed"
+    ));
 }

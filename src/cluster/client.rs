@@ -10,7 +10,7 @@ use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use kube::client::{Body, ConfigExt};
 use kube::{Client, Config};
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 use tower::retry::{Policy, RetryLayer};
 use tower::{BoxError, ServiceBuilder};
 
@@ -22,6 +22,10 @@ const RETRIES: u32 = 8;
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// A server that wants to be left alone for longer is not waited for.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// How long is waited before a call whose connection broke is made again, each time.
+const BROKEN: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1)];
+/// A server that is away lets one wait for longer than this; it is not asked again.
+const AT_ONCE: Duration = Duration::from_secs(2);
 
 impl Connection for Box<dyn Io> {
     fn connected(&self) -> Connected {
@@ -50,7 +54,7 @@ pub(super) fn client(config: Config, dial: Dial) -> Result<Client, kube::Error> 
     connector.set_write_timeout(config.write_timeout);
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
-        .layer(RetryLayer::new(Again { sent: 0 }))
+        .layer(RetryLayer::new(Again::default()))
         .option_layer(config.auth_layer()?)
         .layer(config.extra_headers_layer()?)
         .map_err(BoxError::from)
@@ -60,9 +64,12 @@ pub(super) fn client(config: Config, dial: Dial) -> Result<Client, kube::Error> 
 
 /// A call that the server did not take is sent again, and one that it may have carried out only where twice is as good
 /// as once. Server-side apply is; a create is not.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 struct Again {
     sent: u32,
+    broken: usize,
+    /// When it was sent last.
+    since: Option<Instant>,
 }
 
 impl Again {
@@ -80,6 +87,15 @@ impl Again {
         self.sent += 1;
         Some(wait.max(asked))
     }
+
+    /// The connection broke, and nobody knows whether the server took the call.
+    fn wait_broken(&mut self, method: &Method) -> Option<Duration> {
+        let at_once = self.since.is_some_and(|since| since.elapsed() < AT_ONCE);
+        let wait =
+            BROKEN.get(self.broken).filter(|_| at_once && [Method::GET, Method::PATCH].contains(method));
+        self.broken += 1;
+        wait.copied()
+    }
 }
 
 impl<T> Policy<Request<Body>, Response<T>, BoxError> for Again {
@@ -90,7 +106,9 @@ impl<T> Policy<Request<Body>, Response<T>, BoxError> for Again {
         request: &mut Request<Body>,
         result: &mut Result<Response<T>, BoxError>,
     ) -> Option<Sleep> {
-        let response = result.as_ref().ok()?;
+        let Ok(response) = result else {
+            return self.wait_broken(request.method()).map(tokio::time::sleep);
+        };
         // An eviction is refused for a disruption budget's sake, which whoever drains waits for.
         if request.uri().path().ends_with("/eviction") {
             return None;
@@ -99,8 +117,9 @@ impl<T> Policy<Request<Body>, Response<T>, BoxError> for Again {
         self.wait(request.method(), response.status(), after).map(tokio::time::sleep)
     }
 
-    /// None for a body that is streamed.
+    /// Called each time right before it is sent. None for a body that is streamed.
     fn clone_request(&mut self, request: &Request<Body>) -> Option<Request<Body>> {
+        self.since = Some(Instant::now());
         let mut copy = Request::new(request.body().try_clone()?);
         *copy.method_mut() = request.method().clone();
         *copy.uri_mut() = request.uri().clone();
@@ -128,19 +147,31 @@ mod tests {
             (&get, 200, false),
         ] {
             let status = StatusCode::from_u16(status).unwrap_or_default();
-            assert_eq!(Again { sent: 0 }.wait(method, status, None).is_some(), again, "{method} {status}");
+            assert_eq!(Again::default().wait(method, status, None).is_some(), again, "{method} {status}");
         }
     }
 
     #[test]
     fn it_waits_longer_each_time_as_long_as_the_server_wants_and_not_for_ever() {
         let busy = StatusCode::TOO_MANY_REQUESTS;
-        let mut again = Again { sent: 0 };
+        let mut again = Again::default();
         let mut wait = |after| again.wait(&Method::GET, busy, after);
         assert_eq!(wait(None), Some(FIRST_WAIT));
         assert_eq!(wait(None), Some(FIRST_WAIT * 2));
         assert_eq!(wait(Some(7)), Some(Duration::from_secs(7)));
         assert_eq!(wait(Some(3600)), None);
         assert_eq!((0..20).filter_map(|_| wait(None)).count(), 5);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_broken_call_that_may_be_made_twice_is_made_again_twice_when_it_broke_at_once() {
+        let waits = |method, since: Instant| {
+            let mut again = Again { since: Some(since), ..Again::default() };
+            (0..3).filter_map(|_| again.wait_broken(&method)).count()
+        };
+        let now = Instant::now();
+        assert_eq!((waits(Method::GET, now), waits(Method::PATCH, now), waits(Method::POST, now)), (2, 2, 0));
+        tokio::time::advance(AT_ONCE).await;
+        assert_eq!(waits(Method::GET, now), 0);
     }
 }

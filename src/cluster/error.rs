@@ -39,7 +39,7 @@ pub(super) fn not_ready(error: Error, what: &str) -> Error {
 
 /// The API server did not answer in time.
 pub(super) fn silent(what: &str, after: Duration) -> Error {
-    Error::unavailable(format!("{what}: no answer within {} s", after.as_secs()))
+    Error::unavailable(format!("{what}: no answer of the API server within {} s", after.as_secs()))
         .hint("is the API server up, and reachable from here?")
 }
 

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 
 use super::disks::{self, Disk, Facts, udev};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::talos::proto::machine::MountStat;
 use crate::talos::resources::{
     self, Item, MachineStatus, MountStatus, NodeLabel, NodeStatus, Nodename, VolumeStatus, id,
@@ -173,8 +173,17 @@ pub async fn observe(client: &Client, address: &str, now: Timestamp) -> Result<N
     }
     let insecure = client.insecure(address, None)?;
     let bare = read(&insecure.node(address)?, now, None).await;
-    let maintained = bare.status.as_ref().is_ok_and(|status| status.stage == MAINTENANCE);
-    Ok(if maintained { Node { fingerprint: insecure.fingerprint(), ..bare } } else { node })
+    Ok(match &bare.status {
+        Ok(status) if status.stage == MAINTENANCE => Node { fingerprint: insecure.fingerprint(), ..bare },
+        Err(error) if error.kind == Kind::Unavailable => {
+            let why = format!("without credentials: {}", error.what);
+            let version = node
+                .version
+                .map_err(|stranger| Error { what: format!("{}; {why}", stranger.what), ..error.clone() });
+            Node { version, ..node }
+        }
+        _ => node,
+    })
 }
 
 /// The connection that a node was read through.
@@ -276,20 +285,24 @@ struct Storage {
 async fn storage(node: &talos::Node) -> Storage {
     let (facts, volumes, mounts, sizes) =
         tokio::join!(facts(node), node.specs::<VolumeStatus>(), node.specs::<MountStatus>(), node.mounts());
-    let disks = match facts {
-        Ok(facts) => {
+    let disks = match (facts, away(&volumes).or_else(|| away(&mounts))) {
+        (Ok(facts), None) => {
             let volumes = volumes.as_ref().ok().cloned();
             let mounts = mounts.as_ref().ok().cloned().unwrap_or_default();
             let facts = Facts { volumes, mounts, ..facts };
-            let udev = udev(node, &facts).await;
-            Ok(disks::join(&Facts { udev, ..facts }))
+            udev(node, &facts).await.map(|udev| disks::join(&Facts { udev, ..facts }))
         }
-        Err(error) => Err(error),
+        (Err(error), _) | (_, Some(error)) => Err(error),
     };
     // The call that tells sizes does not work everywhere (not in maintenance mode); the mounts are there without.
     let sizes = sizes.unwrap_or_default();
     let mounts = mounts.map(|mounts| mounts.into_iter().map(|mount| sized(mount, &sizes)).collect());
     Storage { disks, volumes, mounts }
+}
+
+/// Why a machine that is away did not tell this. What it does not tell at all is known of it, and no reason to ask again.
+fn away<T>(part: &Part<T>) -> Option<Error> {
+    part.as_ref().err().filter(|error| error.kind == Kind::Unavailable).cloned()
 }
 
 /// What is known of the disks, but for volumes, mounts and udev's records.
@@ -305,7 +318,10 @@ async fn facts(node: &talos::Node) -> Part<Facts> {
 }
 
 /// What udev recognised where Talos recognised nothing; why that is not known is data too.
-async fn udev(node: &talos::Node, facts: &Facts) -> BTreeMap<String, Result<udev::Record, String>> {
+///
+/// # Errors
+/// The machine is away.
+async fn udev(node: &talos::Node, facts: &Facts) -> Part<BTreeMap<String, Result<udev::Record, String>>> {
     let read = |(id, device): (&str, &resources::BlockDevice)| {
         let (id, path) = (id.to_owned(), udev::path(device));
         async move {
@@ -313,12 +329,14 @@ async fn udev(node: &talos::Node, facts: &Facts) -> BTreeMap<String, Result<udev
                 Ok(Some(bytes)) => udev::Record::parse(&String::from_utf8_lossy(&bytes))
                     .ok_or_else(|| "is not done with it yet".to_owned()),
                 Ok(None) => Err("has no record of it yet".to_owned()),
+                Err(error) if error.kind == Kind::Unavailable => return Err(error),
                 Err(error) => Err(format!("its record could not be read: {}", error.what)),
             };
-            (id, record)
+            Ok((id, record))
         }
     };
-    futures::future::join_all(disks::unproven(facts).map(read)).await.into_iter().collect()
+    let records = futures::future::try_join_all(disks::unproven(facts).map(read)).await?;
+    Ok(records.into_iter().collect())
 }
 
 fn sized(mount: Item<MountStatus>, sizes: &[MountStat]) -> Mount {
