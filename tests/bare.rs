@@ -215,3 +215,18 @@ fn a_machine_whose_answer_was_lost_is_asked_again_after_a_while_and_no_other_is(
         });
     }
 }
+
+/// What shows a certificate of its own is a stranger or in maintenance mode: when it does not say which, both are told.
+#[test]
+fn a_machine_that_goes_away_in_maintenance_mode_is_not_only_called_a_stranger() {
+    paused(async {
+        let text = format!(
+            "{TWO}faults: [{{where: 10.5.0.3, call: Get MachineStatuses.runtime.talos.dev, times: 9, reset: true}}]\n"
+        );
+        let session = Session::start(&Scenario::parse("faults.yaml", &text).unwrap()).await;
+        let error = session.plan_bootstrap().await.unwrap_err();
+        let words = ["unknown authority", "; without credentials: node 10.5.0.3: the connection broke"];
+        let told = words.iter().all(|words| error.what.contains(words));
+        assert!(told && error.kind == Kind::Unavailable, "{error:?}");
+    });
+}
