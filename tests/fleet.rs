@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use nodeprep::apply::{self, Journal, Parallel, World};
 use nodeprep::check::{self, Outcome};
 use nodeprep::cluster::Cluster;
-use nodeprep::error::{Error, Result};
+use nodeprep::error::Result;
 use nodeprep::event::Events;
 use nodeprep::intent::{self, Deadlines, Intent};
 use nodeprep::observe;
@@ -98,7 +98,7 @@ impl Session {
         let addresses: Vec<String> = self.intent.nodes.iter().map(|node| node.address.clone()).collect();
         let nodes = observe::nodes::observe_all(&talos, &addresses, self.fleet.now()).await?;
         if let Some(Err(error)) = nodes.iter().find(|node| !node.answers()).map(|node| &node.version) {
-            return Err(Error::new(error.kind, error.what.clone()));
+            return Err(error.clone());
         }
         let (mut begun, mut firsts) = (BTreeMap::new(), BTreeMap::new());
         for node in nodes.iter().filter(|node| !node.maintenance && node.is_control_plane()) {

@@ -308,9 +308,5 @@ pub fn all_answered(nodes: &[Node]) -> Result<()> {
     let others: Vec<&str> = dead.map(|(address, _)| address.as_str()).collect();
     let also =
         if others.is_empty() { String::new() } else { format!(" (and so it is with {})", others.join(", ")) };
-    let error = Error::new(first.kind, format!("{}{also}", first.what));
-    Err(match &first.hint {
-        Some(hint) => error.hint(hint),
-        None => error,
-    })
+    Err(Error { what: format!("{}{also}", first.what), ..first.clone() })
 }

@@ -14,7 +14,7 @@ use tokio::time::{Instant, Sleep};
 use tower::retry::{Policy, RetryLayer};
 use tower::{BoxError, ServiceBuilder};
 
-use crate::dial::{Dial, Io};
+use crate::dial::{AGAIN, AT_ONCE, Dial, Io};
 
 /// How often a call is sent again.
 const RETRIES: u32 = 8;
@@ -22,10 +22,6 @@ const RETRIES: u32 = 8;
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// A server that wants to be left alone for longer is not waited for.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// How long is waited before a call whose connection broke is made again, each time.
-const BROKEN: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1)];
-/// A server that is away lets one wait for longer than this; it is not asked again.
-const AT_ONCE: Duration = Duration::from_secs(2);
 
 impl Connection for Box<dyn Io> {
     fn connected(&self) -> Connected {
@@ -92,7 +88,7 @@ impl Again {
     fn wait_broken(&mut self, method: &Method) -> Option<Duration> {
         let at_once = self.since.is_some_and(|since| since.elapsed() < AT_ONCE);
         let wait =
-            BROKEN.get(self.broken).filter(|_| at_once && [Method::GET, Method::PATCH].contains(method));
+            AGAIN.get(self.broken).filter(|_| at_once && [Method::GET, Method::PATCH].contains(method));
         self.broken += 1;
         wait.copied()
     }

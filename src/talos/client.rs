@@ -19,7 +19,7 @@ use super::config::Context;
 use super::connect::{self, Connector, Endpoint};
 use super::resources::{Item, Resource, Spec};
 use super::{MAX_MESSAGE, fault, insecure};
-use crate::dial::{self, Dial};
+use crate::dial::{self, AGAIN, AT_ONCE, Dial};
 use crate::error::{Error, Kind, Result};
 use crate::talos::proto::common::Metadata;
 use crate::talos::proto::cosi::resource as cosi;
@@ -29,11 +29,6 @@ use crate::talos::proto::machine::machine_service_client::MachineServiceClient;
 
 /// The mode a configuration was really applied in.
 pub use crate::talos::proto::machine::apply_configuration_request::Mode as AppliedMode;
-
-/// How long is waited before a read is made again, each time.
-const AGAIN: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1)];
-/// A machine that is away lets one wait for longer than this; it is not asked again.
-const AT_ONCE: Duration = Duration::from_secs(2);
 
 /// How calls are made.
 #[derive(Clone)]
