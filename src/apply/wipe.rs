@@ -111,20 +111,20 @@ impl Wiping<'_> {
         })
     }
 
-    /// When the kernel does not let go of a partition that is taken out of its table, it may go on showing it. It looks
-    /// again when somebody has written to the disk; where nothing else is on it, the empty table is wiped for that. That
-    /// acts, so it goes by time, and not by news, which it makes itself.
+    /// When the kernel does not let go of a partition that is taken out of its table, the node may go on showing it. The
+    /// kernel looks again when somebody has written to the disk; where nothing else is on it, the empty table is wiped for
+    /// that. That acts, so it goes by time, and not by news, which it makes itself.
     async fn await_no_ghost(&self, wiped: &Devices) -> Result<()> {
         let Self { node, work, within, events } = self;
         let deadline = Instant::now() + *within;
         for look in 1.. {
             let Some(ghost) = ghost(work, wiped, &nodes::disks(node).await?) else { break };
             if Instant::now() >= deadline {
-                events.warn(format!("{}: its kernel shows the partition until the node reboots", work.what));
+                events.warn(format!("{}: the node shows the partition until it reboots", work.what));
                 break;
             }
             let what = format!("{} to be seen without the partition", work.what);
-            events.waiting(what, "the kernel still shows it");
+            events.waiting(what, "the node still shows it");
             if ghost.alone
                 && look % PATIENCE == 0
                 && let Err(error) = self.call(&[(ghost.disk, false)], false).await

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::talos::resources::{BlockDevice, DiscoveredVolume, DiskSpec, Item, MountStatus, VolumeStatus};
 
 mod holder;
+pub mod kernel;
 mod selector;
 pub mod udev;
 

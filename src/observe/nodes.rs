@@ -7,7 +7,7 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use secrecy::SecretString;
 
-use super::disks::{self, Disk, Facts, udev};
+use super::disks::{self, Disk, Facts, kernel, udev};
 use crate::error::{Error, Kind, Result};
 use crate::talos::proto::machine::MountStat;
 use crate::talos::resources::{
@@ -314,7 +314,20 @@ async fn facts(node: &talos::Node) -> Part<Facts> {
         node.specs()
     )?;
     let system_disk = system.map(|found| found.spec.disk_id).filter(|disk| !disk.is_empty());
-    Ok(Facts { disks, system_disk, devices, discovered, ..Facts::default() })
+    let facts = Facts { disks, system_disk, devices, discovered, ..Facts::default() };
+    if !kernel::is_needed(&facts) {
+        return Ok(facts);
+    }
+    let list = match node.read(kernel::PATH, kernel::LONGEST).await {
+        Err(error) if error.kind == Kind::Unavailable => return Err(error),
+        // What may not be read says nothing: the partitions count.
+        list => list.ok().flatten(),
+    };
+    let kernel = list.and_then(|list| kernel::Kernel::parse(&String::from_utf8_lossy(&list)));
+    Ok(match kernel {
+        Some(kernel) => kernel::without_deleted(facts, &kernel),
+        None => facts,
+    })
 }
 
 /// What udev recognised where Talos recognised nothing; why that is not known is data too.

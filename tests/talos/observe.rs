@@ -130,6 +130,30 @@ async fn a_disk_is_free_only_when_udev_found_nothing_on_it_either() {
     }
 }
 
+/// As the real one of v1.11.5 did after a partition was taken out of its table.
+#[tokio::test]
+async fn a_partition_that_only_talos_still_lists_does_not_hold_its_disk() {
+    let list =
+        "major minor  #blocks  name\n\n 254        0   12582912 vda\n 259        2    5242880 nvme0n1\n";
+    let there = format!("{list} 259        4    5240832 nvme0n1p1\n");
+    let mbr = Some("holds an MBR with 1 partition");
+    for (list, held) in [(Some(list), None), (Some(&there), mbr), (Some("nonsense"), mbr), (None, mbr)] {
+        let mut machine = machine().with(
+            "BlockDevices.block.talos.dev",
+            &[
+                ("vda", "type: disk"),
+                ("nvme0n1", "type: disk\nmajor: 259\nminor: 2"),
+                ("nvme0n1p1", "type: partition\nmajor: 259\nminor: 4\nparent: nvme0n1\npartitionNumber: 1"),
+            ],
+        );
+        if let Some(list) = list {
+            machine = machine.file("/proc/partitions", list);
+        }
+        let disks = observed(machine).await.disks.unwrap();
+        assert_eq!(disks[0].eligible.as_ref().err().map(String::as_str), held, "{list:?}");
+    }
+}
+
 /// A client whose connections all go to one server, whatever they are made to.
 fn client_of(address: std::net::SocketAddr, ca: &Ca) -> Client {
     let dial: nodeprep::dial::Dial = std::sync::Arc::new(move |_, _| {

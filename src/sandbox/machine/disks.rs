@@ -297,6 +297,21 @@ impl Disk {
         (path == own).then(|| format!("I:1000000\nE:ID_SERIAL={}\n{found}V:1\n", self.serial))
     }
 
+    /// Its lines in the kernel's list of what it has, in KiB; `place` is its place among the machine's disks.
+    pub fn listed(&self, place: u64) -> String {
+        let (labels, indices) = (self.partitions(), self.indices());
+        let share = self.size / (indices.len() as u64).max(1);
+        let parts = indices.into_iter().map(|index| {
+            let size = labels.get(&index).map_or(share, |partition| partition.size);
+            (index as u64, size, self.partition(index))
+        });
+        let lines = std::iter::once((0, self.size, self.name.clone())).chain(parts);
+        let line = |(index, size, name): (u64, u64, String)| {
+            format!("{MAJOR:4} {:8} {:10} {name}\n", place * MINORS + index, size / 1024)
+        };
+        lines.map(line).collect()
+    }
+
     /// Ids and specs of the kernel's devices; `place` is its place among the machine's disks.
     pub fn devices(&self, place: u64) -> Vec<(String, Value)> {
         let first = place * MINORS;

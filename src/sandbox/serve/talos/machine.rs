@@ -147,6 +147,7 @@ impl MachineService for Api {
         let path = request.into_inner().path;
         let read = |machine: &Machine| match path.as_str() {
             "/proc/mounts" => Ok(mounts(machine)),
+            "/proc/partitions" => Ok(partitions(machine)),
             "/proc/sys/kernel/random/boot_id" => Ok(machine.boot_id()),
             "/system/state/config.yaml" => Ok(machine.persistent.clone().unwrap_or_default()),
             path => {
@@ -282,4 +283,9 @@ fn mounts(machine: &Machine) -> String {
             format!("{} {point} {} {} 0 0\n", mounted.source, mounted.kind, mounted.options.join(","))
         })
         .collect()
+}
+
+fn partitions(machine: &Machine) -> String {
+    let disks = (0..).zip(&machine.disks).map(|(place, disk)| disk.listed(place));
+    format!("major minor  #blocks  name\n\n{}", disks.collect::<String>())
 }
