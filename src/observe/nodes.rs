@@ -314,20 +314,25 @@ async fn facts(node: &talos::Node) -> Part<Facts> {
         node.specs()
     )?;
     let system_disk = system.map(|found| found.spec.disk_id).filter(|disk| !disk.is_empty());
-    let facts = Facts { disks, system_disk, devices, discovered, ..Facts::default() };
-    if !kernel::is_needed(&facts) {
-        return Ok(facts);
+    let mut facts = Facts { disks, system_disk, devices, discovered, ..Facts::default() };
+    if kernel::is_needed(&facts)
+        && let Some(kernel) = kernel(node).await?
+    {
+        kernel::drop_deleted(&mut facts, &kernel);
     }
-    let list = match node.read(kernel::PATH, kernel::LONGEST).await {
-        Err(error) if error.kind == Kind::Unavailable => return Err(error),
-        // What may not be read says nothing: the partitions count.
-        list => list.ok().flatten(),
-    };
-    let kernel = list.and_then(|list| kernel::Kernel::parse(&String::from_utf8_lossy(&list)));
-    Ok(match kernel {
-        Some(kernel) => kernel::without_deleted(facts, &kernel),
-        None => facts,
-    })
+    Ok(facts)
+}
+
+/// What the kernel has; nothing when that may not be read, so that all partitions count that are listed.
+///
+/// # Errors
+/// The machine is away.
+async fn kernel(node: &talos::Node) -> Part<Option<kernel::Kernel>> {
+    match node.read(kernel::PATH, kernel::LONGEST).await {
+        Ok(list) => Ok(list.and_then(|list| kernel::Kernel::parse(&String::from_utf8_lossy(&list)))),
+        Err(error) if error.kind == Kind::Unavailable => Err(error),
+        Err(_) => Ok(None),
+    }
 }
 
 /// What udev recognised where Talos recognised nothing; why that is not known is data too.

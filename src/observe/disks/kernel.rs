@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::Facts;
-use crate::talos::resources::{BlockDevice, Item};
+use crate::talos::resources::{BlockDevice, DiscoveredVolume, Item};
 
 /// Where the list lies (proc(5)).
 pub const PATH: &str = "/proc/partitions";
@@ -45,64 +45,50 @@ impl Kernel {
 }
 
 /// Whether Talos lists the partition, and recognised nothing there: of a table that it does not know, or of none any more.
-fn is_doubtful(facts: &Facts, device: &Item<BlockDevice>) -> bool {
-    device.spec.kind == "partition" && facts.discovered.iter().all(|found| found.id != device.id)
+fn is_doubtful(discovered: &[Item<DiscoveredVolume>], device: &Item<BlockDevice>) -> bool {
+    device.spec.kind == "partition" && discovered.iter().all(|found| found.id != device.id)
 }
 
 /// Whether the kernel is to be asked.
 pub fn is_needed(facts: &Facts) -> bool {
-    facts.devices.iter().any(|device| is_doubtful(facts, device))
+    facts.devices.iter().any(|device| is_doubtful(&facts.discovered, device))
 }
 
-/// Without the partitions that are not there any more.
-pub fn without_deleted(mut facts: Facts, kernel: &Kernel) -> Facts {
-    let devices = std::mem::take(&mut facts.devices);
-    let there = |device: &Item<BlockDevice>| !(is_doubtful(&facts, device) && kernel.lacks(device));
-    let devices = devices.into_iter().filter(there).collect();
-    Facts { devices, ..facts }
+/// Takes out the partitions that are not there any more.
+pub fn drop_deleted(facts: &mut Facts, kernel: &Kernel) {
+    let Facts { devices, discovered, .. } = facts;
+    devices.retain(|device| !(is_doubtful(discovered, device) && kernel.lacks(device)));
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
+    use super::super::tests::{listed, part};
     use super::*;
-    use crate::talos::resources::DiscoveredVolume;
 
     const LIST: &str = "major minor  #blocks  name\n\n 259        0    5242880 nvme1n1\n 259        1    5242880 nvme0n1\n \
                         259        3    5240832 nvme0n1p1\n";
 
-    fn item<T>(id: &str, spec: T) -> Item<T> {
-        Item { id: id.into(), version: "1".into(), labels: BTreeMap::new(), spec }
-    }
-
-    fn part(parent: &str, minor: u32) -> Item<BlockDevice> {
-        let spec = BlockDevice {
-            kind: "partition".into(),
-            parent: parent.into(),
-            major: 259,
-            minor,
-            ..BlockDevice::default()
-        };
-        item(&format!("{parent}p1"), spec)
+    /// The first partition of a disk, as Talos lists it.
+    fn first(disk: &str, minor: u32) -> Item<BlockDevice> {
+        let mut first = listed(disk, 1);
+        (first.spec.major, first.spec.minor) = (259, minor);
+        first
     }
 
     #[test]
     fn a_partition_is_gone_only_when_nobody_but_talos_list_has_it() {
-        let found =
-            |id: &str| item(id, DiscoveredVolume { kind: "partition".into(), ..DiscoveredVolume::default() });
         for (name, device, discovered, there) in [
-            ("deleted", part("nvme1n1", 4), vec![], false),
-            ("recognised by Talos", part("nvme1n1", 4), vec![found("nvme1n1p1")], true),
-            ("its number is in use", part("nvme1n1", 3), vec![], true),
-            ("of a table that Talos does not know", part("nvme0n1", 3), vec![], true),
-            ("by its name", part("nvme0n1", 9), vec![], true),
-            ("of a disk that the kernel does not list", part("nvme7n1", 9), vec![], true),
+            ("deleted", first("nvme1n1", 4), vec![], false),
+            ("recognised by Talos", first("nvme1n1", 4), vec![part("nvme1n1", 1, "", "")], true),
+            ("its number is in use", first("nvme1n1", 3), vec![], true),
+            ("of a table that Talos does not know", first("nvme0n1", 3), vec![], true),
+            ("by its name", first("nvme0n1", 9), vec![], true),
+            ("of a disk that the kernel does not list", first("nvme7n1", 9), vec![], true),
         ] {
-            let facts = Facts { devices: vec![device], discovered, ..Facts::default() };
+            let mut facts = Facts { devices: vec![device], discovered, ..Facts::default() };
             assert_eq!(is_needed(&facts), facts.discovered.is_empty(), "{name}");
-            let left = without_deleted(facts, &Kernel::parse(LIST).expect("a list")).devices;
-            assert_eq!(!left.is_empty(), there, "{name}");
+            drop_deleted(&mut facts, &Kernel::parse(LIST).expect("a list"));
+            assert_eq!(!facts.devices.is_empty(), there, "{name}");
         }
     }
 

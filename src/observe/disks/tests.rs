@@ -30,7 +30,7 @@ fn whole(id: &str, name: &str, label: &str) -> Item<DiscoveredVolume> {
 }
 
 /// A partition that was recognised: number, partition label, format.
-fn part(disk: &str, index: u32, label: &str, name: &str) -> Item<DiscoveredVolume> {
+pub(super) fn part(disk: &str, index: u32, label: &str, name: &str) -> Item<DiscoveredVolume> {
     let spec = DiscoveredVolume {
         kind: "partition".into(),
         parent: disk.into(),
@@ -43,7 +43,7 @@ fn part(disk: &str, index: u32, label: &str, name: &str) -> Item<DiscoveredVolum
 }
 
 /// A partition that only the kernel lists.
-fn listed(disk: &str, index: u32) -> Item<BlockDevice> {
+pub(super) fn listed(disk: &str, index: u32) -> Item<BlockDevice> {
     let spec = BlockDevice {
         kind: "partition".into(),
         parent: disk.into(),
