@@ -13,7 +13,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("event", &[]),
     ("intent", &["observe", "yaml"]),
-    ("observe", &["cluster", "plan", "stack", "talos"]),
+    ("observe", &["cluster", "config_doc", "plan", "stack", "talos", "yaml"]),
     ("packed", &[]),
     ("plan", &["config_doc", "intent", "observe", "stack", "yaml"]),
     ("report", &["check", "intent", "plan", "state"]),

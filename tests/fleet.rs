@@ -11,6 +11,7 @@ use nodeprep::error::Result;
 use nodeprep::event::Events;
 use nodeprep::intent::{self, Deadlines, Intent};
 use nodeprep::observe;
+use nodeprep::observe::identity::{self, Witness};
 use nodeprep::plan::first::First;
 use nodeprep::plan::{self, Plan, Saved, bootstrap};
 use nodeprep::sandbox::Sandbox;
@@ -73,11 +74,15 @@ impl Session {
     pub async fn plan(&self) -> Result<(Plan, World)> {
         let talos = self.talos()?;
         let cluster = self.cluster().await?;
-        let items = stack::render(&self.intent, &secrets())?;
         let mut plan = Plan::default();
         let addresses: Vec<String> = self.intent.nodes.iter().map(|node| node.address.clone()).collect();
-        for node in observe::nodes::observe_all(&talos, &addresses, self.fleet.now()).await? {
-            plan.extend(plan::machine::plan(&self.intent, &node, &plan::Passphrases::new())?);
+        let nodes = observe::nodes::observe_all(&talos, &addresses, self.fleet.now()).await?;
+        let machines: Vec<Witness> = nodes.iter().map(Witness::from).collect();
+        let members = identity::prove(&talos, &machines, &cluster).await?.members(&addresses, &machines);
+        let hosts = members.into_iter().map(|(address, member)| (address, member.hostname)).collect();
+        let items = stack::render_on(&self.intent, &secrets(), &hosts)?;
+        for node in &nodes {
+            plan.extend(plan::machine::plan(&self.intent, node, &plan::Passphrases::new())?);
         }
         plan.extend(plan::stack::plan(
             &self.intent,
@@ -172,6 +177,8 @@ impl Session {
         let context = check::Context {
             intent: self.intent.clone(),
             cluster: self.cluster().await?,
+            scope: Vec::new(),
+            names: BTreeMap::new(),
             events: self.events.clone(),
             run_id: "run".into(),
             now: self.fleet.now(),

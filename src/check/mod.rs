@@ -3,7 +3,9 @@
 //! A check judges one subject and answers with a verdict; "could not run" is an error. Only [`scratch`]
 //! makes objects in the cluster, and it removes them.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Mutex;
 
 use futures::future::LocalBoxFuture;
 use jiff::Timestamp;
@@ -21,6 +23,7 @@ mod frame;
 mod mount;
 mod nodes;
 mod persistence;
+mod placement;
 mod pod;
 mod probe;
 mod provisioner;
@@ -36,10 +39,11 @@ pub use run::{Outcome, Unrun, run};
 pub use scratch::{Cleaned, cleanup};
 
 /// Every check, in the order they run.
-pub const CHECKS: [Check; 7] = [
+pub const CHECKS: [Check; 8] = [
     provisioner::CHECK,
     storage_class::CHECK,
     binding_mode::CHECK,
+    placement::CHECK,
     pvc::CHECK,
     persistence::CHECK,
     fio::CHECK,
@@ -65,8 +69,10 @@ pub enum Per {
     Cluster,
     /// Each storage class of the file.
     Class,
-    /// Each storage class on each storage node; where the file names none, the scheduler chooses one.
+    /// Each storage class on each node that is to hold its volumes.
     Node,
+    /// The same, and each other node that the class allows.
+    Allowed,
 }
 
 /// What the checks work with.
@@ -75,6 +81,10 @@ pub struct Context {
     pub intent: Intent,
     pub cluster: Cluster,
     pub events: Events,
+    /// Only these nodes, by address or name; all when empty.
+    pub scope: Vec<String>,
+    /// The names in Kubernetes of the file's addresses, where the machines told them.
+    pub names: BTreeMap<String, String>,
     /// Names the run's objects and its journal: lower-case letters, digits and dashes.
     pub run_id: String,
     /// When the run started.
@@ -98,6 +108,8 @@ impl Context {
 pub struct Run<'a> {
     ctx: &'a Context,
     scratch: scratch::Scratch,
+    /// What came of the claim on each node of each class, which two checks judge.
+    probed: Mutex<BTreeMap<String, Result<pvc::Probed, Stop>>>,
 }
 
 /// The subject of what is judged once for the whole cluster.
@@ -108,6 +120,8 @@ const CLUSTER: &str = "cluster";
 pub struct Subject<'a> {
     class: Option<&'a Class>,
     node: Option<StorageNode>,
+    /// The hosts that a class's own probes may run on; the first is the one that they are sent to.
+    hosts: Vec<String>,
     /// The events of this check on this subject.
     events: Events,
 }
@@ -126,13 +140,19 @@ impl<'a> Subject<'a> {
         self.class.ok_or_else(|| Error::failed("the check was given no storage class").into())
     }
 
-    fn pin(&self) -> Option<&str> {
-        self.node.as_ref().map(|node| node.hostname.as_str())
+    /// The host that a probe is sent to.
+    fn pin(&self) -> Result<&[String], Stop> {
+        self.hosts.get(..1).ok_or_else(|| {
+            Stop::fail(
+                format!("{} has no node that can hold its volumes now", self.name()),
+                "check placement says of each node why not",
+            )
+        })
     }
 }
 
 /// Why a check ended early: a fault of what it judges, or an error of the check itself.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Stop {
     Fault { why: String, hint: String },
     Error(Error),

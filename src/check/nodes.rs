@@ -1,121 +1,348 @@
-//! The nodes that volumes are asked of: those that carry the file's labels, or are named in it.
+//! The nodes that a class is judged on: those that the file gives its volume, and any other that the class allows.
 
-use k8s_openapi::api::core::v1::Node;
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Node, NodeCondition};
+use k8s_openapi::api::storage::v1::StorageClass;
 
 use super::pod::HOSTNAME;
 use crate::intent::{Class, Intent};
 
-/// A Kubernetes node that is to hold volumes.
+/// A Kubernetes node that is to hold volumes of a class.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StorageNode {
+    /// Its name in Kubernetes; its address in the file while it has none.
     pub name: String,
     /// The value of its label `kubernetes.io/hostname`, by which pods and volumes are pinned.
     pub hostname: String,
-    /// By which the file lists it, if it does.
-    address: Option<String>,
+    /// The file does not ask for volumes here; the class allows them all the same.
+    pub beyond: bool,
+    /// Why no probe can run here.
+    pub unfit: Option<Unfit>,
 }
 
-impl StorageNode {
-    /// Whether the file gives it the volume that the class is on.
-    pub fn has(&self, class: &Class, intent: &Intent) -> bool {
-        let (Some(address), Some(volume)) = (&self.address, intent.volume_of(&class.base_path)) else {
-            return true;
-        };
-        intent.on(address).volumes.iter().any(|there| there.name == volume.name)
+/// Why a node can hold no volume of a class now.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Unfit {
+    pub why: String,
+    pub hint: String,
+}
+
+/// What the nodes of a class are told from.
+#[derive(Debug, Clone, Copy)]
+pub struct Nodes<'a> {
+    pub listed: &'a [Node],
+    pub intent: &'a Intent,
+    /// The names in Kubernetes of the file's addresses, where the machines told them.
+    pub names: &'a BTreeMap<String, String>,
+    /// Only these, by address or name; all when empty.
+    pub scope: &'a [String],
+}
+
+impl Nodes<'_> {
+    /// The nodes of a class, by name; `live` is the class as the cluster has it.
+    ///
+    /// The file's nodes that get its volume; without nodes in the file those with its labels; without either every
+    /// schedulable one. Besides, any that the live class allows.
+    pub fn of(&self, class: &Class, live: Option<&StorageClass>) -> Vec<StorageNode> {
+        let mut found: BTreeMap<String, StorageNode> = BTreeMap::new();
+        if self.intent.nodes.is_empty() {
+            let wanted = |node: &&Node| match self.intent.labels.is_empty() {
+                true => is_schedulable(node),
+                false => lacking(node, &self.intent.labels).is_empty(),
+            };
+            for node in self.listed.iter().filter(wanted) {
+                let node = self.judged(node, class, live, &self.intent.labels);
+                found.insert(node.name.clone(), node);
+            }
+        }
+        let addresses = self.intent.nodes.iter().map(|node| node.address.as_str());
+        for address in addresses.filter(|address| self.intent.gives(address, class)) {
+            let node = match self.node(address) {
+                Some(node) => self.judged(node, class, live, &self.intent.on(address).labels),
+                None => absent(address),
+            };
+            found.insert(node.name.clone(), node);
+        }
+        for node in self.listed.iter().filter(|node| is_schedulable(node) && is_allowed(node, live)) {
+            let other = StorageNode { beyond: true, ..self.judged(node, class, live, &BTreeMap::new()) };
+            if other.unfit.is_none() {
+                found.entry(other.name.clone()).or_insert(other);
+            }
+        }
+        found.into_values().filter(|node| self.in_scope(node)).collect()
+    }
+
+    /// The names of the scope that are of no node at all.
+    pub fn unknown(&self) -> Vec<&str> {
+        let file = |name: &String| self.intent.nodes.iter().any(|node| node.address == *name);
+        let known = |name: &&String| file(name) || self.node(name).is_some();
+        self.scope.iter().filter(|name| !known(name)).map(String::as_str).collect()
+    }
+
+    fn in_scope(&self, node: &StorageNode) -> bool {
+        let is =
+            |asked: &String| *asked == node.name || self.node(asked).is_some_and(|n| name(n) == node.name);
+        self.scope.is_empty() || self.scope.iter().any(is)
+    }
+
+    /// The node that the file or the command line calls so.
+    fn node(&self, address: &str) -> Option<&Node> {
+        let told = self.names.get(address).map(String::as_str);
+        self.listed.iter().find(|node| match told {
+            Some(told) => name(node) == told,
+            None => {
+                let known = node.status.iter().filter_map(|s| s.addresses.as_ref()).flatten();
+                name(node) == address || known.into_iter().any(|known| known.address == address)
+            }
+        })
+    }
+
+    fn judged(
+        &self,
+        node: &Node,
+        class: &Class,
+        live: Option<&StorageClass>,
+        labels: &BTreeMap<String, String>,
+    ) -> StorageNode {
+        let name = name(node).to_owned();
+        let hostname = labels_of(node).and_then(|l| l.get(HOSTNAME)).unwrap_or(&name).clone();
+        StorageNode { unfit: unfit(node, class, live, labels), hostname, name, beyond: false }
     }
 }
 
-/// The storage nodes: those with all the labels that the file gives to every node, else those whose address is in it.
-/// Empty when the file tells neither; then the scheduler chooses.
-pub fn storage_nodes(nodes: &[Node], intent: &Intent) -> Vec<StorageNode> {
-    let other = |key: &String| intent.nodes.iter().any(|n| matches!(n.labels.get(key), Some(Some(_))));
-    let common: Vec<_> = intent.labels.iter().filter(|(key, _)| !other(key)).collect();
-    let labelled = |node: &&Node| {
-        let has = |key: &String, value: &String| node.metadata.labels.as_ref()?.get(key).map(|v| v == value);
-        !common.is_empty() && common.iter().all(|(k, v)| has(k, v).unwrap_or(false))
+fn name(node: &Node) -> &str {
+    node.metadata.name.as_deref().unwrap_or_default()
+}
+
+fn labels_of(node: &Node) -> Option<&BTreeMap<String, String>> {
+    node.metadata.labels.as_ref()
+}
+
+fn absent(address: &str) -> StorageNode {
+    let why = format!("the cluster has no node with the address {address}");
+    let hint = "is the machine up, and has it joined (`nodeprep discover`)? What is not to hold volumes is taken out of \
+                the file"
+        .to_owned();
+    let unfit = Some(Unfit { why, hint });
+    StorageNode { name: address.to_owned(), hostname: address.to_owned(), beyond: false, unfit }
+}
+
+/// Why no volume of the class can be used on the node now.
+fn unfit(
+    node: &Node,
+    class: &Class,
+    live: Option<&StorageClass>,
+    labels: &BTreeMap<String, String>,
+) -> Option<Unfit> {
+    let name = name(node);
+    let missing = lacking(node, labels);
+    let (why, hint) = if let Some(why) = not_ready(node) {
+        (format!("node {name} is not Ready: {why}"), format!("`kubectl describe node {name}` says more"))
+    } else if node.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true) {
+        (format!("node {name} is cordoned: no pod can be sent there"), format!("`kubectl uncordon {name}`"))
+    } else if !missing.is_empty() {
+        let why = format!("node {name} lacks the label {}", missing.join(", "));
+        (why, "`nodeprep apply` sets it through the machine config".to_owned())
+    } else if !is_allowed(node, live) {
+        let why = format!("class {} does not allow node {name} (allowedTopologies)", class.name);
+        (why, "`nodeprep apply` limits the class to the nodes that have its volume".to_owned())
+    } else {
+        return None;
     };
-    let of = |node: &Node| storage_node(node, intent);
-    let mut found: Vec<_> = nodes.iter().filter(labelled).filter_map(of).collect();
-    if found.is_empty() {
-        found = nodes.iter().filter_map(of).filter(|node| node.address.is_some()).collect();
-    }
-    found.sort();
-    found
+    Some(Unfit { why, hint })
 }
 
-fn storage_node(node: &Node, intent: &Intent) -> Option<StorageNode> {
-    let name = node.metadata.name.clone()?;
-    let hostname = node.metadata.labels.as_ref().and_then(|l| l.get(HOSTNAME)).unwrap_or(&name).clone();
-    let addresses = node.status.iter().filter_map(|s| s.addresses.as_ref()).flatten();
-    let mut known = addresses.map(|a| a.address.as_str()).chain(node.metadata.name.as_deref());
-    let address = known.find(|known| intent.nodes.iter().any(|wanted| wanted.address == **known));
-    let address = address.map(str::to_owned);
-    Some(StorageNode { name, hostname, address })
+fn not_ready(node: &Node) -> Option<String> {
+    let conditions = node.status.iter().filter_map(|status| status.conditions.as_ref()).flatten();
+    let said = |ready: &NodeCondition| ready.message.clone().or(ready.reason.clone()).unwrap_or_default();
+    match conditions.into_iter().find(|condition| condition.type_ == "Ready") {
+        Some(ready) if ready.status == "True" => None,
+        Some(ready) => Some(said(ready)),
+        None => Some("its kubelet has said nothing yet".to_owned()),
+    }
+}
+
+/// The labels that it does not have, as text.
+fn lacking(node: &Node, labels: &BTreeMap<String, String>) -> Vec<String> {
+    let has = |key: &str, value: &String| labels_of(node).and_then(|labels| labels.get(key)) == Some(value);
+    let missing = labels.iter().filter(|(key, value)| !has(key, value));
+    missing.map(|(key, value)| format!("{key}={value}")).collect()
+}
+
+/// Whether pods that tolerate nothing may be sent there, once it is Ready and not cordoned.
+fn is_schedulable(node: &Node) -> bool {
+    let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_ref()).into_iter().flatten();
+    // How a node is, Kubernetes tells by taints too.
+    let mut kept = taints.filter(|taint| !taint.key.starts_with("node.kubernetes.io/"));
+    kept.all(|taint| !["NoSchedule", "NoExecute"].contains(&taint.effect.as_str()))
+}
+
+/// Whether the class lets its volumes be made on the node: any of its terms holds, or it has none
+/// (k8s.io/component-helpers, MatchTopologySelectorTerms).
+fn is_allowed(node: &Node, live: Option<&StorageClass>) -> bool {
+    let terms = live.and_then(|class| class.allowed_topologies.as_deref()).unwrap_or_default();
+    let value = |key: &str| labels_of(node).and_then(|labels| labels.get(key));
+    let holds = |key: &str, values: &[String]| value(key).is_some_and(|value| values.contains(value));
+    terms.is_empty()
+        || terms.iter().any(|term| {
+            let wanted = term.match_label_expressions.as_deref().unwrap_or_default();
+            !wanted.is_empty() && wanted.iter().all(|one| holds(&one.key, &one.values))
+        })
 }
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
-    fn intent(labels: &str, nodes: &str) -> Intent {
-        let text = format!(
-            "{{\"apiVersion\":\"nodeprep.dev/v1alpha1\",\"kind\":\"Cluster\",\"metadata\":{{\"name\":\"lab\"}},\
-             \"labels\":{labels},\"nodes\":{nodes}}}"
+    fn intent(labels: Value, nodes: Value) -> Intent {
+        serde_json::from_value(json!({
+            "apiVersion": "nodeprep.dev/v1alpha1", "kind": "Cluster", "metadata": {"name": "lab"},
+            "labels": labels, "nodes": nodes,
+            "volumes": [{"name": "fast", "disk": {"match": "true"}, "minSize": "1GiB"}],
+        }))
+        .unwrap()
+    }
+
+    /// A Ready node n1, n2, … with the address 10.0.0.1, 10.0.0.2, …, changed so.
+    fn node(number: usize, change: impl Fn(&mut Value)) -> Node {
+        let name = format!("n{number}");
+        let mut node = json!({
+            "metadata": {"name": name, "labels": {HOSTNAME: format!("{name}.lan"), "storage": "yes"}},
+            "status": {
+                "addresses": [{"type": "InternalIP", "address": format!("10.0.0.{number}")}],
+                "conditions": [{"type": "Ready", "status": "True"}],
+            },
+        });
+        change(&mut node);
+        serde_json::from_value(node).unwrap()
+    }
+
+    fn class() -> Class {
+        serde_json::from_value(json!({"name": "c", "basePath": "/var/mnt/fast"})).unwrap()
+    }
+
+    fn live(topologies: Value) -> StorageClass {
+        let class = json!({"metadata": {"name": "c"}, "provisioner": "p", "allowedTopologies": topologies});
+        serde_json::from_value(class).unwrap()
+    }
+
+    /// Name, whether it is beyond the file, and why it is unfit.
+    fn told(nodes: &[Node], intent: &Intent, live: &StorageClass, scope: &[&str]) -> Vec<String> {
+        let (names, scope) = (BTreeMap::new(), scope.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>());
+        let nodes = Nodes { listed: nodes, intent, names: &names, scope: &scope };
+        let one = |node: StorageNode| {
+            let beyond = if node.beyond { " beyond" } else { "" };
+            let unfit = node.unfit.map(|unfit| format!(": {}", unfit.why)).unwrap_or_default();
+            format!("{}{beyond}{unfit}", node.name)
+        };
+        nodes.of(&class(), Some(live)).into_iter().map(one).collect()
+    }
+
+    fn plain(_: &mut Value) {}
+    fn unlabelled(node: &mut Value) {
+        node["metadata"]["labels"] = json!({HOSTNAME: node["metadata"]["name"]});
+    }
+    fn cordoned(node: &mut Value) {
+        node["spec"] = json!({"unschedulable": true, "taints": [{"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}]});
+    }
+    fn tainted(node: &mut Value) {
+        node["spec"] =
+            json!({"taints": [{"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"}]});
+    }
+    fn off(node: &mut Value) {
+        node["status"]["conditions"][0] =
+            json!({"type": "Ready", "status": "Unknown", "message": "Kubelet stopped posting node status."});
+    }
+
+    #[test]
+    fn every_node_of_the_file_has_its_place_and_its_reason() {
+        let nodes = [node(1, plain), node(2, unlabelled), node(3, off), node(4, cordoned), node(5, tainted)];
+        let listed = json!([
+            {"address": "10.0.0.1"}, {"address": "10.0.0.2"}, {"address": "n3"}, {"address": "10.0.0.4"},
+            {"address": "10.0.0.5"}, {"address": "10.0.0.9"},
+        ]);
+        let only = live(json!([{"matchLabelExpressions": [{"key": "storage", "values": ["yes"]}]}]));
+        assert_eq!(
+            told(&nodes, &intent(json!({"storage": "yes"}), listed), &only, &[]),
+            [
+                "10.0.0.9: the cluster has no node with the address 10.0.0.9",
+                "n1",
+                "n2: node n2 lacks the label storage=yes",
+                "n3: node n3 is not Ready: Kubelet stopped posting node status.",
+                "n4: node n4 is cordoned: no pod can be sent there",
+                "n5",
+            ]
         );
-        serde_json::from_str(&text).unwrap()
     }
 
     #[test]
-    fn labels_choose_the_nodes_then_addresses_then_the_scheduler() {
-        let node = |name: &str, ip: &str, storage: bool| -> Node {
-            let mut labels = json!({ HOSTNAME: format!("{name}.lan") });
-            if storage {
-                labels["storage"] = json!("yes");
-            }
-            let status = json!({ "addresses": [{ "type": "InternalIP", "address": ip }] });
-            serde_json::from_value(
-                json!({ "metadata": { "name": name, "labels": labels }, "status": status }),
-            )
-            .unwrap()
-        };
-        let nodes =
-            [node("n2", "10.0.0.2", true), node("n1", "10.0.0.1", true), node("n3", "10.0.0.3", false)];
-        let names = |labels, listed| -> Vec<String> {
-            storage_nodes(&nodes, &intent(labels, listed)).into_iter().map(|n| n.hostname).collect()
-        };
-        assert_eq!(names(r#"{"storage":"yes"}"#, "[]"), ["n1.lan", "n2.lan"]);
-        assert_eq!(names(r#"{"storage":"no"}"#, r#"[{"address":"10.0.0.3"}]"#), ["n3.lan"]);
-        assert_eq!(names("{}", r#"[{"address":"n1"},{"address":"10.9.9.9"}]"#), ["n1.lan"]);
-        assert!(names("{}", "[]").is_empty());
-        assert!(names(r#"{"storage":"no"}"#, "[]").is_empty());
-        // A label that some node has with another value does not tell which nodes are meant.
-        let other = r#"[{"address":"10.0.0.3","labels":{"rack":"b"}}]"#;
-        assert_eq!(names(r#"{"storage":"yes","rack":"a"}"#, other), ["n1.lan", "n2.lan"]);
-    }
-
-    #[test]
-    fn a_class_is_judged_only_on_nodes_that_have_its_volume() {
-        let mut intent =
-            intent("{}", r#"[{"address":"10.0.0.1","volumes":{"fast":null}},{"address":"10.0.0.2"}]"#);
-        let volume = json!({ "name": "fast", "disk": { "match": "true" }, "minSize": "1GiB" });
-        intent.volumes = vec![serde_json::from_value(volume).unwrap()];
-        let node = |address: Option<&str>| StorageNode {
-            name: "n".into(),
-            hostname: "n".into(),
-            address: address.map(str::to_owned),
-        };
-        for (address, path, has) in [
-            (Some("10.0.0.1"), "/var/mnt/fast/deeper", false),
-            (Some("10.0.0.1"), "/var/mnt/faster", true),
-            (Some("10.0.0.2"), "/var/mnt/fast", true),
-            (None, "/var/mnt/fast", true),
+    fn nodes_are_chosen_by_the_file_then_by_labels_then_all_that_take_pods() {
+        let nodes = [node(1, plain), node(2, unlabelled), node(3, tainted)];
+        let (any, none) = (live(Value::Null), json!({}));
+        let only = live(json!([{"matchLabelExpressions": [{"key": HOSTNAME, "values": ["n1.lan"]}]}]));
+        let (first, labels) = (json!([{"address": "10.0.0.1"}]), json!({"storage": "yes"}));
+        let without = json!([{"address": "10.0.0.1"}, {"address": "10.0.0.2", "volumes": {"fast": null}}]);
+        for (what, intent, live, scope, expected) in [
+            ("neither", intent(none.clone(), json!([])), &any, vec![], vec!["n1", "n2"]),
+            ("labels", intent(labels.clone(), json!([])), &any, vec![], vec!["n1", "n2 beyond", "n3"]),
+            (
+                "labels, limited",
+                intent(labels, json!([])),
+                &only,
+                vec![],
+                vec!["n1", "n3: class c does not allow node n3 (allowedTopologies)"],
+            ),
+            ("nodes", intent(none.clone(), first.clone()), &any, vec![], vec!["n1", "n2 beyond"]),
+            ("nodes, limited", intent(none.clone(), first), &only, vec![], vec!["n1"]),
+            ("a node without the volume", intent(none.clone(), without.clone()), &only, vec![], vec!["n1"]),
+            ("one that is allowed it", intent(none.clone(), without), &any, vec![], vec!["n1", "n2 beyond"]),
+            ("scope, by address", intent(none.clone(), json!([])), &any, vec!["10.0.0.2"], vec!["n2"]),
+            ("scope, by name", intent(none, json!([])), &any, vec!["n1"], vec!["n1"]),
         ] {
-            let class = json!({ "name": "c", "basePath": path });
-            let class: Class = serde_json::from_value(class).unwrap();
-            assert_eq!(node(address).has(&class, &intent), has, "{address:?} {path}");
+            assert_eq!(told(&nodes, &intent, live, &scope), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_nobodys_is_known_before_anything_is_judged() {
+        let (nodes, intent) = ([node(1, plain)], intent(json!({}), json!([{"address": "10.0.0.7"}])));
+        let names = BTreeMap::from([("host.lan".to_owned(), "n1".to_owned())]);
+        let scope = ["n1", "10.0.0.1", "10.0.0.7", "host.lan", "n9"].map(str::to_owned);
+        let nodes = Nodes { listed: &nodes, intent: &intent, names: &names, scope: &scope };
+        assert_eq!(nodes.unknown(), ["n9"]);
+    }
+
+    #[test]
+    fn a_class_allows_what_any_of_its_terms_allows() {
+        let one = |key: &str, values: &[&str]| json!({"key": key, "values": values});
+        let terms = |terms: Value| live(terms);
+        let node = node(1, plain);
+        for (what, class, allowed) in [
+            ("no terms", terms(Value::Null), true),
+            (
+                "one of its values",
+                terms(json!([{"matchLabelExpressions": [one("storage", &["no", "yes"])]}])),
+                true,
+            ),
+            (
+                "all of a term",
+                terms(json!([{"matchLabelExpressions": [one("storage", &["yes"]), one("zone", &["a"])]}])),
+                false,
+            ),
+            (
+                "any term",
+                terms(
+                    json!([{"matchLabelExpressions": [one("zone", &["a"])]}, {"matchLabelExpressions": [one("storage", &["yes"])]}]),
+                ),
+                true,
+            ),
+            ("an empty term", terms(json!([{}])), false),
+        ] {
+            assert_eq!(is_allowed(&node, Some(&class)), allowed, "{what}");
         }
     }
 }

@@ -20,7 +20,7 @@ async fn judge(run: &Run<'_>, subject: &Subject<'_>) -> Result<Verdict, Stop> {
     let (writer, reader) = (run.scratch.name("writer"), run.scratch.name("reader"));
     let image = &run.ctx.intent.images.shell;
     let claim = writer.as_str();
-    let write = Probe { name: &writer, image, work: WRITE, claim, pin: None };
+    let write = Probe { name: &writer, image, work: WRITE, claim, hosts: subject.pin()? };
     run.scratch.claim(claim, &class.name, run.ctx.intent.validation.claim_size).await?;
     run.scratch.make(write.pod()?).await?;
     let wrote = Watch { run, subject, claim, pod: &writer }.finished().await?;
@@ -30,7 +30,9 @@ async fn judge(run: &Run<'_>, subject: &Subject<'_>) -> Result<Verdict, Stop> {
     }
     run.scratch.delete_pod(&writer).await?;
     let work = ["ls -la /data\n", READ].concat();
-    run.scratch.make(Probe { name: &reader, work: &work, ..write }.pod()?).await?;
+    // The volume alone has to bring it to the same node.
+    let read = Probe { name: &reader, work: &work, hosts: &subject.hosts, ..write };
+    run.scratch.make(read.pod()?).await?;
     let read = Watch { run, subject, claim, pod: &reader }.finished().await?;
     same(&wrote, &read)
 }

@@ -26,9 +26,9 @@ pub struct Probe<'a> {
     /// Shell commands; the first that fails ends the work.
     pub work: &'a str,
     pub claim: &'a str,
-    /// The value of the node's label `kubernetes.io/hostname`. Never `spec.nodeName`: that bypasses the
-    /// scheduler, and a claim that waits for its first consumer would wait for ever.
-    pub pin: Option<&'a str>,
+    /// The values of the label `kubernetes.io/hostname` that its node may have; any node when empty. Never
+    /// `spec.nodeName`: that bypasses the scheduler, and a claim that waits for its first consumer would wait for ever.
+    pub hosts: &'a [String],
 }
 
 impl Probe<'_> {
@@ -85,8 +85,15 @@ impl Probe<'_> {
                 { "name": "tmp", "emptyDir": {} },
             ],
         });
-        if let Some(hostname) = self.pin {
-            spec["nodeSelector"] = json!({ HOSTNAME: hostname });
+        match self.hosts {
+            [] => {}
+            [host] => spec["nodeSelector"] = json!({ HOSTNAME: host }),
+            hosts => {
+                let any = json!({ "key": HOSTNAME, "operator": "In", "values": hosts });
+                let terms = json!({ "nodeSelectorTerms": [{ "matchExpressions": [any] }] });
+                spec["affinity"]["nodeAffinity"] =
+                    json!({ "requiredDuringSchedulingIgnoredDuringExecution": terms });
+            }
         }
         spec
     }
@@ -105,8 +112,9 @@ mod tests {
 
     use super::*;
 
-    const PROBE_OF_N1: Probe<'_> =
-        Probe { name: "pvc-1", image: "busybox:1.36", work: "true", claim: "pvc-1", pin: Some("n1") };
+    fn probe(hosts: &[String]) -> Probe<'_> {
+        Probe { name: "pvc-1", image: "busybox:1.36", work: "true", claim: "pvc-1", hosts }
+    }
 
     /// Every rule of the `restricted` level (Pod Security Standards, v1.34), and of `baseline` below it.
     fn assert_restricted(spec: &PodSpec) {
@@ -148,18 +156,29 @@ mod tests {
 
     #[test]
     fn pods_and_jobs_conform_to_restricted_pod_security() {
-        assert_restricted(PROBE_OF_N1.pod().unwrap().spec.as_ref().unwrap());
-        let job = PROBE_OF_N1.job(60).unwrap().spec.unwrap();
+        let host = ["n1".to_owned()];
+        assert_restricted(probe(&host).pod().unwrap().spec.as_ref().unwrap());
+        let job = probe(&host).job(60).unwrap().spec.unwrap();
         assert_eq!((job.backoff_limit, job.active_deadline_seconds), (Some(0), Some(60)));
         assert_restricted(job.template.spec.as_ref().unwrap());
     }
 
     #[test]
-    fn a_pin_is_a_node_selector_and_never_a_node_name() {
-        let pinned = PROBE_OF_N1.pod().unwrap().spec.unwrap();
-        assert_eq!(pinned.node_name, None);
+    fn hosts_are_asked_of_the_scheduler_and_never_a_node_name() {
+        let hosts = ["n1".to_owned(), "n2".to_owned()];
+        let pinned = probe(&hosts[..1]).pod().unwrap().spec.unwrap();
+        assert_eq!((pinned.node_name, pinned.affinity), (None, None));
         assert_eq!(pinned.node_selector.unwrap()["kubernetes.io/hostname"], "n1");
-        let free = Probe { pin: None, ..PROBE_OF_N1 }.pod().unwrap().spec.unwrap();
-        assert_eq!((free.node_name, free.node_selector), (None, None));
+        let either = probe(&hosts).pod().unwrap().spec.unwrap();
+        assert_eq!((either.node_name, either.node_selector), (None, None));
+        let affinity = either.affinity.unwrap().node_affinity.unwrap();
+        let terms = affinity.required_during_scheduling_ignored_during_execution.unwrap().node_selector_terms;
+        let wanted = &terms[0].match_expressions.as_ref().unwrap()[0];
+        assert_eq!(
+            (wanted.key.as_str(), wanted.values.as_deref()),
+            ("kubernetes.io/hostname", Some(&hosts[..]))
+        );
+        let free = probe(&[]).pod().unwrap().spec.unwrap();
+        assert_eq!((free.node_name, free.node_selector, free.affinity), (None, None, None));
     }
 }

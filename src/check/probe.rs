@@ -17,7 +17,7 @@ use crate::error::Error;
 const LOG_LIMIT: Duration = Duration::from_secs(15);
 
 /// A pod that ended, and what it said.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Finished {
     /// The node it ran on.
     pub node: String,

@@ -1,5 +1,8 @@
 //! A claim binds to a volume on the pod's node and disk, and data written to it is read back.
 
+use std::sync::PoisonError;
+use std::time::Duration;
+
 use k8s_openapi::api::core::v1::{Node, NodeSelectorRequirement, PersistentVolume};
 use kube::{Api, ResourceExt};
 use tokio::time::Instant;
@@ -40,27 +43,66 @@ echo \"read ${read%% *}\"
 /// Shows the pod's mounts.
 const MOUNTS: &str = "echo mounts\ncat /proc/self/mountinfo";
 
-async fn judge(run: &Run<'_>, subject: &Subject<'_>) -> Result<Verdict, Stop> {
+/// A claim on one node that bound, and what the pod that used it said.
+#[derive(Debug, Clone)]
+pub struct Probed {
+    volume: PersistentVolume,
+    finished: Finished,
+    /// From the claim's making until its volume was bound, and until the pod had ended.
+    bound: Duration,
+    done: Duration,
+}
+
+/// What comes of a claim and a pod on the subject's node; it is made once, for whoever asks first.
+pub async fn probed(run: &Run<'_>, subject: &Subject<'_>) -> Result<Probed, Stop> {
+    let name = subject.name();
+    let known = run.probed.lock().unwrap_or_else(PoisonError::into_inner).get(&name).cloned();
+    if let Some(known) = known {
+        return known;
+    }
+    let probed = probe(run, subject).await;
+    run.probed.lock().unwrap_or_else(PoisonError::into_inner).insert(name, probed.clone());
+    probed
+}
+
+async fn probe(run: &Run<'_>, subject: &Subject<'_>) -> Result<Probed, Stop> {
     let (class, started) = (subject.class()?, Instant::now());
     let claim = run.scratch.name("pvc");
     let (image, work) = (&run.ctx.intent.images.shell, [WRITE, READ, MOUNTS].concat());
-    let probe = Probe { name: &claim, image, work: &work, claim: &claim, pin: subject.pin() };
+    let probe = Probe { name: &claim, image, work: &work, claim: &claim, hosts: subject.pin()? };
     run.scratch.claim(&claim, &class.name, run.ctx.intent.validation.claim_size).await?;
     run.scratch.make(probe.pod()?).await?;
     let watch = Watch { run, subject, claim: &claim, pod: &claim };
     let volume = watch.bound().await?;
     let bound = started.elapsed();
     let finished = watch.finished().await?;
-    let done = started.elapsed();
-    data_kept(&finished, class)?;
+    Ok(Probed { volume, finished, bound, done: started.elapsed() })
+}
+
+impl Probed {
+    /// Where the volume lies.
+    pub fn place(&self, class: &Class, intent: &Intent) -> Result<Place, Stop> {
+        let node = &self.finished.node;
+        placed(&self.volume, &self.mount()?, class, intent, node)
+    }
+
+    fn mount(&self) -> Result<Mount, Stop> {
+        let missing = || Error::failed(format!("the pod on {} sees no mount at {DATA}", self.finished.node));
+        Ok(mount::find(&self.finished.output.text, DATA).ok_or_else(missing)?)
+    }
+}
+
+async fn judge(run: &Run<'_>, subject: &Subject<'_>) -> Result<Verdict, Stop> {
+    let class = subject.class()?;
+    let probed = probed(run, subject).await?;
+    let Probed { volume, finished, bound, done } = &probed;
+    data_kept(finished, class)?;
     let node = run.node(&finished.node).await?;
-    on_node(&volume, &node)?;
-    let mount = mount::find(&finished.output.text, DATA)
-        .ok_or_else(|| Error::failed(format!("pod {claim} sees no mount at {DATA}")))?;
-    let place = placed(&volume, &mount, class, &run.ctx.intent, &finished.node)?;
-    Ok(match place {
+    on_node(volume, &node)?;
+    let mount = probed.mount()?;
+    Ok(match probed.place(class, &run.ctx.intent)? {
         Place::Own(summary) => {
-            let seconds = |d: std::time::Duration| Measurement { value: d.as_secs_f64(), unit: "s".into() };
+            let seconds = |d: &Duration| Measurement { value: d.as_secs_f64(), unit: "s".into() };
             let noexec = Measurement { value: f64::from(u8::from(mount.has("noexec"))), unit: "bool".into() };
             let measurements = [("bound", seconds(bound)), ("done", seconds(done)), ("noexec", noexec)];
             let measurements = measurements.map(|(name, m)| (name.to_owned(), m)).into();
@@ -165,8 +207,9 @@ pub fn nodes_of(volume: &PersistentVolume) -> Option<String> {
     (!values.is_empty()).then(|| values.join(", "))
 }
 
+/// Where a volume lies.
 #[derive(Debug, PartialEq, Eq)]
-enum Place {
+pub enum Place {
     /// On a mount meant for it.
     Own(String),
     Doubtful {

@@ -1,17 +1,21 @@
 //! Runs the checks in the order of the registry, and cleans up after them.
 
+use std::sync::Mutex;
+
 use futures::stream::{self, StreamExt};
 use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::storage::v1::StorageClass;
 use kube::Api;
 use kube::api::ListParams;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::nodes::{StorageNode, storage_nodes};
+use super::nodes::{Nodes, StorageNode};
 use super::scratch::Scratch;
-use super::{CHECKS, CLUSTER, Check, Context, Per, Run, Stop, Subject, broken};
+use super::{CHECKS, CLUSTER, Check, Context, Per, Run, Stop, Subject, broken, placement};
 use crate::error::{Error, Kind, Result};
 use crate::event::{CheckResult, Events, Verdict, What};
+use crate::intent::Class;
 
 /// The image of the test provisioner that stands in for OpenEBS where its own image can't be had.
 const STAND_IN: &str = "openebs-standin";
@@ -67,7 +71,7 @@ pub async fn run(
     cancel: watch::Receiver<bool>,
 ) -> Result<Outcome> {
     let checks = chosen(only, skip)?;
-    let run = Run { ctx, scratch: Scratch::new(ctx)? };
+    let run = Run { ctx, scratch: Scratch::new(ctx)?, probed: Mutex::default() };
     let judged = tokio::select! {
         judged = all(&run, &checks) => judged,
         () = cancelled(cancel) => Err(Error::new(Kind::Interrupted, "interrupted while checking")),
@@ -108,11 +112,10 @@ fn chosen(only: &[String], skip: &[String]) -> Result<Vec<Check>> {
 
 async fn all(run: &Run<'_>, checks: &[Check]) -> Result<Outcome> {
     let labels = labels(run).await?;
-    let nodes = Api::<Node>::all(run.ctx.cluster.client()).list(&ListParams::default()).await;
-    let nodes = storage_nodes(&nodes.map_err(broken("can't list nodes"))?.items, &run.ctx.intent);
+    let sites = sites(run.ctx).await?;
     let mut outcome = Outcome { simulated: run.ctx.cluster.simulated(), ..Outcome::default() };
     for check in checks {
-        for group in subjects(run.ctx, check, &nodes) {
+        for group in subjects(run.ctx, check, &sites) {
             let judged = stream::iter(&group).map(|subject| judge(run, check, subject, &outcome, &labels));
             let judged: Vec<_> = judged.buffered(AT_ONCE).collect().await;
             for result in judged {
@@ -140,24 +143,63 @@ async fn labels(run: &Run<'_>) -> Result<Vec<String>> {
     Ok(stand_in.then(|| "stand-in".to_owned()).into_iter().collect())
 }
 
+/// The nodes that each class of the file is judged on, in the file's order.
+///
+/// # Errors
+/// `Kind::Invalid`: a node is asked for that is neither the file's nor the cluster's.
+async fn sites(ctx: &Context) -> Result<Vec<Vec<StorageNode>>> {
+    let listed = Api::<Node>::all(ctx.cluster.client()).list(&ListParams::default()).await;
+    let listed = listed.map_err(broken("can't list nodes"))?.items;
+    let classes = Api::<StorageClass>::all(ctx.cluster.client()).list(&ListParams::default()).await;
+    let classes = classes.map_err(broken("can't list storage classes"))?.items;
+    let nodes = Nodes { listed: &listed, intent: &ctx.intent, names: &ctx.names, scope: &ctx.scope };
+    if let Some(unknown) = nodes.unknown().first() {
+        let known: Vec<_> = listed.iter().filter_map(|node| node.metadata.name.as_deref()).collect();
+        return Err(Error::invalid(format!(
+            "--nodes {unknown}: neither the file nor the cluster has such a node"
+        ))
+        .hint(format!("the cluster has {}", known.join(", "))));
+    }
+    let of = |class: &Class| {
+        let live = classes.iter().find(|live| live.metadata.name.as_ref() == Some(&class.name));
+        nodes.of(class, live)
+    };
+    Ok(ctx.intent.classes.iter().map(of).collect())
+}
+
 /// The subjects of a check, in groups: those of one group are on different nodes and are judged together.
-fn subjects<'a>(ctx: &'a Context, check: &Check, nodes: &[StorageNode]) -> Vec<Vec<Subject<'a>>> {
-    let subject = |class, node| {
-        let mut subject = Subject { class, node, events: ctx.events.clone() };
+fn subjects<'a>(ctx: &'a Context, check: &Check, sites: &[Vec<StorageNode>]) -> Vec<Vec<Subject<'a>>> {
+    let subject = |class, node: Option<&StorageNode>, hosts| {
+        let mut subject = Subject { class, node: node.cloned(), hosts, events: ctx.events.clone() };
         subject.events = ctx.events.of(subject.name(), check.id);
         subject
     };
-    let classes = ctx.intent.classes.iter();
+    let classes = ctx.intent.classes.iter().zip(sites);
+    let on_nodes = |class, nodes: &[StorageNode]| {
+        let nodes = nodes.iter().filter(|node| check.per == Per::Allowed || !node.beyond);
+        let on = nodes.map(|node| subject(Some(class), Some(node), vec![node.hostname.clone()]));
+        let on: Vec<_> = on.collect();
+        if on.is_empty() { vec![subject(Some(class), None, Vec::new())] } else { on }
+    };
     match check.per {
-        Per::Cluster => vec![vec![subject(None, None)]],
-        Per::Node if !nodes.is_empty() => {
-            let on_nodes = |class| {
-                let nodes = nodes.iter().filter(|node| node.has(class, &ctx.intent));
-                nodes.map(|node| subject(Some(class), Some(node.clone()))).collect()
-            };
-            classes.map(on_nodes).collect()
-        }
-        Per::Class | Per::Node => classes.map(|class| vec![subject(Some(class), None)]).collect(),
+        Per::Cluster => vec![vec![subject(None, None, Vec::new())]],
+        Per::Node | Per::Allowed => classes.map(|(class, nodes)| on_nodes(class, nodes)).collect(),
+        Per::Class => classes.map(|(class, nodes)| vec![subject(Some(class), None, hosts(nodes))]).collect(),
+    }
+}
+
+/// The hosts that a class's own probes may run on.
+fn hosts(nodes: &[StorageNode]) -> Vec<String> {
+    let fit = nodes.iter().filter(|node| node.unfit.is_none() && !node.beyond);
+    fit.map(|node| node.hostname.clone()).collect()
+}
+
+/// Why a check is not made on a subject: its node can't hold volumes now, which is told once, or another check failed.
+fn skipped(check: &Check, subject: &Subject<'_>, before: &Outcome) -> Option<String> {
+    match subject.node.as_ref().and_then(|node| node.unfit.as_ref()) {
+        Some(_) if check.id == placement::CHECK.id => None,
+        Some(unfit) => Some(unfit.why.clone()),
+        None => blocked(check, &subject.name(), before),
     }
 }
 
@@ -170,7 +212,7 @@ async fn judge(
 ) -> Result<CheckResult, Unrun> {
     let started = Instant::now();
     subject.events.send(What::StepStarted { title: check.title.to_owned() });
-    let verdict = match blocked(check, &subject.name(), before) {
+    let verdict = match skipped(check, subject, before) {
         Some(why) => Verdict::skip(why),
         None => match (check.judge)(run, subject).await {
             Ok(verdict) => verdict,

@@ -1,5 +1,6 @@
 //! The switches that every verb takes, and what they lead to: the file, the nodes, the cluster.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret, SecretString};
@@ -9,6 +10,7 @@ use crate::dial::{self, Dial};
 use crate::error::{Error, Result};
 use crate::event::Events;
 use crate::intent::{self, EncryptionKey, Intent};
+use crate::observe::identity::{self, Member};
 use crate::observe::nodes::{self, Node};
 use crate::plan::Passphrases;
 use crate::report::{self, Progress};
@@ -191,6 +193,30 @@ impl Global {
         Ok(Some((self.talos_client()?, wanted)))
     }
 
+    /// Proves that the file's nodes and the cluster are one, and tells which node each address is. Without a talosconfig only
+    /// the addresses tell.
+    ///
+    /// # Errors
+    /// `Kind::Invalid`: they are not, or nothing proves it.
+    pub async fn members(&self, intent: &Intent, cluster: &Cluster) -> Result<BTreeMap<String, Member>> {
+        let addresses: Vec<String> = intent.nodes.iter().map(|node| node.address.clone()).collect();
+        if addresses.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        if !self.has_talosconfig() {
+            return Ok(identity::prove_listed(&addresses, cluster).await?.members(&addresses, &[]));
+        }
+        let client = self.talos_client()?;
+        let machines = identity::witnesses(&client, &addresses).await?;
+        Ok(identity::prove(&client, &machines, cluster).await?.members(&addresses, &machines))
+    }
+
+    /// Whether a talosconfig is named, or lies where it is looked for.
+    fn has_talosconfig(&self) -> bool {
+        let places = self.places();
+        places.flag.is_some() || places.talosconfig.is_some() || places.find().is_ok()
+    }
+
     pub fn talos_client(&self) -> Result<talos::Client> {
         let context = self.talos_context()?;
         talos::Client::connect(&context, &context.endpoints, &self.talos_options())
@@ -202,14 +228,17 @@ impl Global {
     }
 
     pub fn talos_context(&self) -> Result<talos::Context> {
+        talos::Context::load(&self.places(), self.talos_context.as_deref(), jiff::Timestamp::now())
+    }
+
+    fn places(&self) -> talos::config::Places {
         let set = |key: &str| std::env::var_os(key).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let places = talos::config::Places {
+        talos::config::Places {
             flag: self.talosconfig.clone(),
             talosconfig: set("TALOSCONFIG"),
             talos_home: set("TALOS_HOME"),
             home: set("HOME"),
-        };
-        talos::Context::load(&places, self.talos_context.as_deref(), jiff::Timestamp::now())
+        }
     }
 
     /// The decrypted secrets that the file's backup names.

@@ -1,5 +1,6 @@
 //! `plan`: what apply would change; nothing is changed.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -10,6 +11,8 @@ use crate::cluster::Cluster;
 use crate::error::{Error, Kind, Result};
 use crate::intent::Intent;
 use crate::observe;
+use crate::observe::identity::{self, Witness};
+use crate::observe::nodes::Node;
 use crate::plan::{self, Passphrases, Plan, Saved, Skipped};
 use crate::report;
 use crate::stack;
@@ -69,63 +72,90 @@ pub(super) async fn make(
     part: Part,
     connected: Option<Cluster>,
 ) -> Result<Planned> {
-    let items = stack::render(intent, &global.stack_secrets(intent)?)?;
+    let secrets = global.stack_secrets(intent)?;
+    // What can't be rendered is known before anything is asked.
+    let items = stack::render(intent, &secrets)?;
     let passphrases = if part == Part::All { global.passphrases(intent)? } else { Passphrases::new() };
     let what = if part == Part::All { "reading the nodes and the cluster" } else { "reading the cluster" };
     let _busy = report::busy(global.progress, what);
-    let ((mut plan, talos), (stack, cluster)) = tokio::try_join!(
-        plan_nodes(global, intent, part, &passphrases),
-        plan_stack(global, intent, &items, connected)
+    let (nodes, cluster) =
+        tokio::try_join!(read_nodes(global, intent, part), connect(global, &items, connected))?;
+    let members = match (&cluster, &nodes) {
+        (None, _) => BTreeMap::new(),
+        (Some(cluster), None) => global.members(intent, cluster).await?,
+        (Some(cluster), Some((client, nodes))) => {
+            let machines: Vec<Witness> = nodes.iter().map(Witness::from).collect();
+            let addresses: Vec<String> = intent.nodes.iter().map(|node| node.address.clone()).collect();
+            identity::prove(client, &machines, cluster).await?.members(&addresses, &machines)
+        }
+    };
+    let hosts = members.into_iter().map(|(address, member)| (address, member.hostname)).collect();
+    let items = stack::render_on(intent, &secrets, &hosts)?;
+    let (planned, stack) = tokio::try_join!(
+        plan_nodes(intent, part, nodes.as_ref(), &passphrases),
+        plan_stack(intent, &items, cluster.as_ref())
     )?;
-    plan.simulated |= stack.simulated;
+    let simulated = planned.simulated || stack.simulated;
+    let mut plan = Plan { simulated, ..planned };
     plan.extend(stack);
-    Ok(Planned { plan, talos, cluster })
+    Ok(Planned { plan, talos: nodes.map(|(client, _)| client), cluster })
 }
 
-async fn plan_stack(
+/// The machines that the file lists, and the connection that they were read through.
+type Machines = (talos::Client, Vec<Node>);
+
+async fn read_nodes(global: &Global, intent: &Intent, part: Part) -> Result<Option<Machines>> {
+    if part != Part::All {
+        return Ok(None);
+    }
+    let Some((client, addresses)) = global.talos(intent)? else { return Ok(None) };
+    let nodes = observe(&client, &addresses).await?;
+    Ok(Some((client, nodes)))
+}
+
+/// The cluster, where something is to be installed.
+async fn connect(
     global: &Global,
-    intent: &Intent,
     items: &[stack::Item],
     connected: Option<Cluster>,
-) -> Result<(Plan, Option<Cluster>)> {
-    if items.is_empty() {
+) -> Result<Option<Cluster>> {
+    match connected {
+        _ if items.is_empty() => Ok(None),
+        Some(cluster) => Ok(Some(cluster)),
+        None => global.cluster().await.map(Some),
+    }
+}
+
+async fn plan_stack(intent: &Intent, items: &[stack::Item], cluster: Option<&Cluster>) -> Result<Plan> {
+    let Some(cluster) = cluster else {
         let why = "the file asks for nothing to be installed".into();
         let skipped = vec![Skipped { what: "stack".into(), why }];
-        return Ok((Plan { skipped, ..Plan::default() }, None));
-    }
-    let cluster = match connected {
-        Some(cluster) => cluster,
-        None => global.cluster().await?,
+        return Ok(Plan { skipped, ..Plan::default() });
     };
-    let observed = observe::cluster::observe(&cluster, items).await?;
-    let plan = Plan { simulated: cluster.simulated(), ..plan::stack::plan(intent, items, &observed)? };
-    Ok((plan, Some(cluster)))
+    let observed = observe::cluster::observe(cluster, items).await?;
+    Ok(Plan { simulated: cluster.simulated(), ..plan::stack::plan(intent, items, &observed)? })
 }
 
 async fn plan_nodes(
-    global: &Global,
     intent: &Intent,
     part: Part,
+    machines: Option<&Machines>,
     passphrases: &Passphrases,
-) -> Result<(Plan, Option<talos::Client>)> {
-    let mut plan = Plan::default();
-    if part != Part::All {
-        return Ok((plan, None));
-    }
-    let Some((client, addresses)) = global.talos(intent)? else {
-        if !intent.volumes.is_empty() || !intent.labels.is_empty() || intent.ephemeral.is_some() {
+) -> Result<Plan> {
+    let Some((client, nodes)) = machines else {
+        let mut plan = Plan::default();
+        let asked = !intent.volumes.is_empty() || !intent.labels.is_empty() || intent.ephemeral.is_some();
+        if part == Part::All && asked {
             let why = "the file lists no nodes".into();
             plan.skipped.push(Skipped { what: "volumes and labels".into(), why });
         }
-        return Ok((plan, None));
+        return Ok(plan);
     };
-    let nodes = plan::machine::plan_all(intent, &observe(&client, &addresses).await?, passphrases)?;
-    plan.simulated |= nodes.simulated;
-    plan.extend(nodes);
+    let mut plan = plan::machine::plan_all(intent, nodes, passphrases)?;
     if !plan.is_empty() {
-        plan.reboots = Some(apply::reboots(&client, &plan).await?);
+        plan.reboots = Some(apply::reboots(client, &plan).await?);
     }
-    Ok((plan, Some(client)))
+    Ok(plan)
 }
 
 /// Asks before a plan is carried out; `--yes` answers, and without a terminal it is required.

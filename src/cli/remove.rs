@@ -5,9 +5,11 @@ use super::global::observe;
 use super::wipe::{Tokens, carry_out};
 use crate::error::{Error, Result};
 use crate::observe::claims::{LocalVolume, local_volumes};
+use crate::observe::identity::{self, Witness};
 use crate::observe::nodes::Node;
 use crate::plan::Plan;
 use crate::plan::remove::{find, plan};
+use crate::talos::Client;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -34,8 +36,8 @@ pub async fn run(global: &Global, args: &Args) -> Result<()> {
         );
     }
     carry_out(global, "remove", args.yes, async |client, addresses| {
-        let residents = residents(global, args).await?;
         let nodes = observe(client, addresses).await?;
+        let residents = residents(global, args, client, &nodes).await?;
         let removals: Result<Vec<_>> =
             nodes.iter().map(|node| find(node, &args.volume, args.keep_data, &residents)).collect();
         let removals = removals?;
@@ -53,13 +55,25 @@ pub async fn run(global: &Global, args: &Args) -> Result<()> {
     .await
 }
 
-async fn residents(global: &Global, args: &Args) -> Result<Vec<LocalVolume>> {
+/// What the cluster has on its nodes. What another cluster does not know of says nothing.
+async fn residents(
+    global: &Global,
+    args: &Args,
+    client: &Client,
+    nodes: &[Node],
+) -> Result<Vec<LocalVolume>> {
     if args.ignore_cluster {
         return Ok(Vec::new());
     }
-    let read = async { local_volumes(&global.cluster().await?).await };
-    read.await.map_err(|e| {
+    let read = async {
+        let cluster = global.cluster().await?;
+        let machines: Vec<Witness> = nodes.iter().map(Witness::from).collect();
+        Ok((identity::prove(client, &machines, &cluster).await, local_volumes(&cluster).await?))
+    };
+    let read: Result<_> = read.await;
+    let (one, found) = read.map_err(|e| {
         Error::refused(format!("the cluster could not be asked which of its volumes lie there: {}", e.what))
             .hint("--ignore-cluster removes the volume all the same, with whatever lies on it")
-    })
+    })?;
+    one.map(|_| found)
 }

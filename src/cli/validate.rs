@@ -44,9 +44,13 @@ pub(super) async fn checked(
     interrupted: tokio::sync::watch::Receiver<bool>,
 ) -> Result<()> {
     let now = Timestamp::now();
+    let cluster = global.cluster().await?;
+    let members = global.members(intent, &cluster).await?;
     let context = check::Context {
         intent: intent.clone(),
-        cluster: global.cluster().await?,
+        cluster,
+        scope: global.nodes.clone(),
+        names: members.into_iter().map(|(address, member)| (address, member.name)).collect(),
         events: global.events(),
         run_id: run_id(now),
         now,

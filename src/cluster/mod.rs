@@ -42,6 +42,8 @@ pub struct Cluster {
     name: String,
     /// The API server is a sandbox's, and says so in its version.
     simulated: bool,
+    /// The certificates of the authorities that its connection data trust, as DER.
+    authorities: Arc<Vec<Vec<u8>>>,
     /// What discovery said, by `apiVersion`.
     kinds: Arc<Mutex<HashMap<String, Kinds>>>,
 }
@@ -57,8 +59,9 @@ impl Cluster {
     /// asks the API server for its version, so that a wrong address or credential shows at once.
     pub async fn connect(kubeconfig: Option<&Path>, context: Option<&str>, dial: &Dial) -> Result<Self> {
         let config::Found { config, name } = config::load(kubeconfig, context).await?;
+        let authorities = Arc::new(config.root_cert.clone().unwrap_or_default());
         let client = client::client(config, Arc::clone(dial)).map_err(|e| from_kube(&name, e))?;
-        let cluster = Self { name, ..Self::from_client(client) };
+        let cluster = Self { name, authorities, ..Self::from_client(client) };
         match tokio::time::timeout(FIRST_ANSWER, cluster.client.apiserver_version()).await {
             Ok(Ok(version)) => Ok(Self { simulated: version.git_version.contains("simulated"), ..cluster }),
             Ok(Err(error)) => Err(from_kube(&cluster.name, error)),
@@ -76,7 +79,13 @@ impl Cluster {
 
     /// Takes a client that is already connected.
     pub fn from_client(client: kube::Client) -> Self {
-        Self { client, name: "the cluster".into(), simulated: false, kinds: Arc::default() }
+        Self {
+            client,
+            name: "the cluster".into(),
+            simulated: false,
+            authorities: Arc::default(),
+            kinds: Arc::default(),
+        }
     }
 
     pub fn client(&self) -> kube::Client {
@@ -86,6 +95,11 @@ impl Cluster {
     /// Whether it is of a sandbox.
     pub fn simulated(&self) -> bool {
         self.simulated
+    }
+
+    /// The certificates of the authorities that its connection data trust, as DER.
+    pub fn authorities(&self) -> &[Vec<u8>] {
+        &self.authorities
     }
 
     /// What the cluster was reached by, for people.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Ephemeral, Intent, Volume, VolumeOverride};
+use super::{Class, Ephemeral, Intent, Volume, VolumeOverride};
 
 /// Where Talos mounts volumes.
 const MOUNTS: &str = "/var/mnt/";
@@ -35,6 +35,12 @@ impl Intent {
         }
         on.ephemeral = node.ephemeral.or(on.ephemeral);
         on
+    }
+
+    /// Whether the node with this address gets the volume that the class is on; a class that is on none is everywhere.
+    pub fn gives(&self, address: &str, class: &Class) -> bool {
+        let Some(volume) = self.volume_of(&class.base_path) else { return true };
+        self.on(address).volumes.iter().any(|there| there.name == volume.name)
     }
 
     /// The volume that a path is on.

@@ -248,7 +248,7 @@ fn parse_version(tag: &str) -> Option<(u64, u64, u64)> {
     numbers.next().is_none().then_some(version)
 }
 
-async fn hostname(node: &talos::Node) -> Part<Option<String>> {
+pub(super) async fn hostname(node: &talos::Node) -> Part<Option<String>> {
     let found = node.spec::<Nodename>(id::NODENAME).await?;
     Ok(found.map(|found| found.spec.nodename).filter(|name| !name.is_empty()))
 }
@@ -369,12 +369,12 @@ async fn wanted_labels(node: &talos::Node) -> Part<BTreeMap<String, String>> {
     Ok(found.into_iter().map(|label| (label.spec.key, label.spec.value)).collect())
 }
 
-async fn labels(node: &talos::Node) -> Part<Option<BTreeMap<String, String>>> {
+pub(super) async fn labels(node: &talos::Node) -> Part<Option<BTreeMap<String, String>>> {
     let found = node.specs::<NodeStatus>().await?;
     Ok(found.into_iter().next().map(|status| status.spec.labels))
 }
 
-async fn config(node: &talos::Node) -> Part<Option<MachineConfig>> {
+pub(super) async fn config(node: &talos::Node) -> Part<Option<MachineConfig>> {
     let found = node.spec::<resources::MachineConfig>(id::ACTIVE_CONFIG).await?;
     Ok(found.map(|found| MachineConfig { text: found.spec.0, version: found.version }))
 }

@@ -18,7 +18,7 @@ use super::kube::store::Place;
 use super::machine::Machine;
 use super::object_store::ObjectStore;
 use super::saved::Saved;
-use super::scenario::{Role, Scenario};
+use super::scenario::{Role, Scenario, fingerprint};
 use super::timers::Timers;
 
 /// What is served.
@@ -63,12 +63,14 @@ impl World {
             certificate_days: scenario.certificate_days,
             ..Self::restless(BTreeMap::new(), Api::new(HISTORY))
         };
+        let seed = fingerprint(&now.to_string());
         for (index, wanted) in scenario.machines.iter().enumerate() {
             let controlplane = wanted.role == Role::Controlplane;
             let (address, name) = (wanted.address(index), wanted.hostname(index));
             let config = (!wanted.maintenance).then(|| config_of(&name, controlplane));
             let disks = wanted.disks(index, scenario.seed);
             let mut machine = Machine::new(&address, &wanted.version, controlplane, disks, config);
+            machine.seed = seed;
             machine.names_swap = wanted.names_swap;
             machine.taint.clone_from(&wanted.taint);
             machine.extensions.clone_from(&wanted.extensions);

@@ -2,6 +2,7 @@
 
 mod openebs;
 mod template;
+mod topology;
 mod velero;
 
 use std::collections::BTreeMap;
@@ -38,9 +39,22 @@ pub struct StackSecret {
 /// # Errors
 /// `Invalid` when a Secret or one of its keys is missing, empty, or not one that is needed.
 pub fn render(intent: &Intent, secrets: &[StackSecret]) -> Result<Vec<Item>> {
+    render_on(intent, secrets, &BTreeMap::new())
+}
+
+/// The same, where the host names of the file's nodes are known (address to name): classes whose nodes no labels tell are
+/// limited by them.
+///
+/// # Errors
+/// As [`render`].
+pub fn render_on(
+    intent: &Intent,
+    secrets: &[StackSecret],
+    hosts: &BTreeMap<String, String>,
+) -> Result<Vec<Item>> {
     let mut items = Vec::new();
     if let Some(Provisioner::Openebs(openebs)) = &intent.provisioner {
-        items.extend(openebs::render(intent, openebs)?);
+        items.extend(openebs::render(intent, openebs, hosts)?);
     }
     if let Some(backup) = &intent.backup {
         items.extend(velero::render(intent, backup, secrets)?);

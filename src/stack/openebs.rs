@@ -1,8 +1,10 @@
 //! OpenEBS LocalPV hostpath: the provisioner with the least rights, and its storage classes.
 
+use std::collections::BTreeMap;
+
 use serde_json::json;
 
-use super::{Item, objects, template};
+use super::{Item, objects, template, topology};
 use crate::error::Result;
 use crate::intent::{Class, FilesystemType, Intent, Openebs};
 use crate::plan::Ready;
@@ -13,7 +15,11 @@ const WORKLOAD: &str = "openebs-localpv-provisioner";
 /// Where OpenEBS puts volumes of a class that names no path.
 const DEFAULT_BASE_PATH: &str = "/var/mnt/openebs";
 
-pub(super) fn render(intent: &Intent, openebs: &Openebs) -> Result<Vec<Item>> {
+pub(super) fn render(
+    intent: &Intent,
+    openebs: &Openebs,
+    hosts: &BTreeMap<String, String>,
+) -> Result<Vec<Item>> {
     let namespace = &openebs.namespace;
     let workload = openebs.workload.kind();
     let mut items = Vec::new();
@@ -44,6 +50,7 @@ pub(super) fn render(intent: &Intent, openebs: &Openebs) -> Result<Vec<Item>> {
             "quota": quota(intent, class),
             "reclaim_policy": class.reclaim_policy,
             "default": class.default,
+            "topologies": topology::of(intent, class, hosts),
         });
         let source = include_str!("../../manifests/openebs/storageclass.yaml.j2");
         items.extend(objects(COMPONENT, template::fill("openebs/storageclass.yaml.j2", source, &values)?));

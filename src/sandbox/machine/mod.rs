@@ -74,6 +74,8 @@ pub struct Machine {
     pub bootstrapping: bool,
     /// How often it was booted again.
     pub boots: u64,
+    /// What tells it from the machines of other fleets at the same address.
+    pub seed: u64,
     /// Its kubelet was started, and is about to register the Node object.
     pub registers: bool,
     /// What it knows of its Node object.
@@ -160,6 +162,7 @@ impl Machine {
             clock: SignedDuration::ZERO,
             etcd: Etcd::default(),
             boots: 0,
+            seed: 0,
             registers: false,
             node: None,
             log: Vec::new(),
@@ -201,11 +204,20 @@ impl Machine {
 
     /// What the kernel calls this boot.
     pub fn boot_id(&self) -> String {
-        let [high, low] =
-            ["a", "b"].map(|half| fingerprint(&format!("{}/{}/{half}", self.address, self.boots)));
-        let text = format!("{high:016x}{low:016x}");
+        let text = self.hex(&format!("boot {}", self.boots));
         let (a, b, c, d, e) = (&text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..]);
-        format!("{a}-{b}-{c}-{d}-{e}\n")
+        format!("{a}-{b}-{c}-{d}-{e}")
+    }
+
+    /// Its name of its own, which its kubelet tells too (machine-id(5)).
+    pub fn machine_id(&self) -> String {
+        self.hex("machine")
+    }
+
+    /// 32 hexadecimal digits of this machine's own.
+    fn hex(&self, what: &str) -> String {
+        let half = |half| fingerprint(&format!("{}/{}/{what}/{half}", self.seed, self.address));
+        format!("{:016x}{:016x}", half("a"), half("b"))
     }
 
     pub fn system_disk(&self) -> Option<&Disk> {

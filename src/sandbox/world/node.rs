@@ -63,8 +63,8 @@ pub(super) fn register(api: &mut Api, machine: &Machine, ready: bool, now: Times
         "nodeInfo": {
             "architecture": "amd64", "operatingSystem": "linux", "kernelVersion": "simulated",
             "osImage": format!("Talos ({}) {SIMULATED}", machine.version), "kubeletVersion": "v1.34.4",
-            "containerRuntimeVersion": "containerd://simulated", "machineID": name, "systemUUID": name,
-            "bootID": name, "kubeProxyVersion": "",
+            "containerRuntimeVersion": "containerd://simulated", "machineID": machine.machine_id(),
+            "systemUUID": name, "bootID": machine.boot_id(), "kubeProxyVersion": "",
         },
     }});
     let path = format!("/api/v1/nodes/{name}/status");

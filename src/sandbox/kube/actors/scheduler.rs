@@ -48,6 +48,8 @@ struct Claims {
     bound: Vec<Value>,
     /// Claims that wait for a node.
     waiting: Vec<Value>,
+    /// The topologies that their classes allow, of each that allows only some.
+    topologies: Vec<Value>,
 }
 
 /// The pod's claims; the error is why no node at all would do.
@@ -68,8 +70,11 @@ fn claims(stage: &Stage<'_>, pod: &Value) -> Result<Claims, String> {
                 format!("persistentvolumeclaim {name:?} bound to non-existent persistentvolume {volume:?}")
             })?;
             claims.bound.push(found["spec"]["nodeAffinity"]["required"].clone());
-        } else if volume.is_empty() && class.is_some_and(waits) {
+        } else if volume.is_empty()
+            && let Some(class) = class.filter(|class| waits(class))
+        {
             claims.waiting.push(claim.clone());
+            claims.topologies.extend(class.get("allowedTopologies").filter(|some| !some.is_null()).cloned());
         } else {
             return Err("pod has unbound immediate PersistentVolumeClaims".to_owned());
         }
@@ -140,7 +145,22 @@ fn unfit(spec: &Value, claims: &Claims, node: &Value) -> Option<&'static str> {
         return Some("node(s) didn't match Pod's node affinity/selector");
     }
     let fits = |required: &Value| required.is_null() || matches(required, node);
-    (!claims.bound.iter().all(fits)).then_some("node(s) didn't match PersistentVolume's node affinity")
+    if !claims.bound.iter().all(fits) {
+        return Some("node(s) didn't match PersistentVolume's node affinity");
+    }
+    let allowed = claims.topologies.iter().all(|terms| allows(terms, node));
+    (!allowed).then_some("node(s) didn't find available persistent volumes to bind")
+}
+
+/// Whether any term of a class's topologies holds for the node.
+fn allows(terms: &Value, node: &Value) -> bool {
+    let labels = &node["metadata"]["labels"];
+    let terms = terms.as_array().map(Vec::as_slice).unwrap_or_default();
+    terms.iter().any(|term| {
+        let wanted = list(term, "/matchLabelExpressions");
+        let holds = |one: &Value| list(one, "/values").contains(&labels[text(one, "/key")]);
+        !wanted.is_empty() && wanted.iter().all(holds)
+    })
 }
 
 /// Whether the pod's selector and affinity choose the node.

@@ -148,7 +148,8 @@ impl MachineService for Api {
         let read = |machine: &Machine| match path.as_str() {
             "/proc/mounts" => Ok(mounts(machine)),
             "/proc/partitions" => Ok(partitions(machine)),
-            "/proc/sys/kernel/random/boot_id" => Ok(machine.boot_id()),
+            "/proc/sys/kernel/random/boot_id" => Ok(machine.boot_id() + "\n"),
+            "/etc/machine-id" => Ok(machine.machine_id() + "\n"),
             "/system/state/config.yaml" => Ok(machine.persistent.clone().unwrap_or_default()),
             path => {
                 let mut records =

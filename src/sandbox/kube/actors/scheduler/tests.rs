@@ -144,6 +144,29 @@ fn a_claim_that_waits_learns_its_node_and_the_pod_follows_it() {
 }
 
 #[test]
+fn a_claim_goes_only_where_its_class_allows() {
+    let mut scene = Scene::new(&["n1", "n2"]);
+    let mut limited = class("WaitForFirstConsumer");
+    limited["allowedTopologies"] =
+        json!([{"matchLabelExpressions": [{"key": "kubernetes.io/hostname", "values": ["n2", "n9"]}]}]);
+    scene.apply(limited);
+    scene.apply(claim());
+    scene.apply(pod("p", &with_claim()));
+    scene.run(3);
+    let found = scene.get("/persistentvolumeclaims", "default", "data").unwrap();
+    assert_eq!(found["metadata"]["annotations"][SELECTED_NODE], "n2");
+    let mut pinned = with_claim();
+    pinned["nodeSelector"] = json!({"kubernetes.io/hostname": "n1"});
+    scene.delete("/api/v1/namespaces/default/pods/p");
+    scene.run(2);
+    assert_eq!(
+        went(&mut scene, &pinned),
+        "0/2 nodes are available: 1 node(s) didn't find available persistent volumes to bind, \
+         1 node(s) didn't match Pod's node affinity/selector."
+    );
+}
+
+#[test]
 fn a_bound_claim_holds_its_pod_on_its_node() {
     let mut scene = Scene::new(&["n1", "n2"]);
     scene.apply(class("WaitForFirstConsumer"));
