@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use fs_err::os::unix::fs::OpenOptionsExt;
 use fs_err::{File, OpenOptions};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
@@ -15,7 +15,75 @@ pub struct State {
     dir: PathBuf,
 }
 
+/// What tells a cluster from others of its name: the fingerprints of its authorities, as far as they are known.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// Of the machine API's authority.
+    pub talos: Option<String>,
+    /// Of Kubernetes' authority.
+    pub kubernetes: Option<String>,
+}
+
+impl Identity {
+    fn kinds(&self) -> [Option<&String>; 2] {
+        [self.talos.as_ref(), self.kubernetes.as_ref()]
+    }
+
+    /// Whether both are of one cluster; nothing when they have nothing that could be compared. The machines decide: beside
+    /// their configuration may lie one of Kubernetes that is another cluster's.
+    fn same(&self, other: &Self) -> Option<bool> {
+        self.kinds().into_iter().zip(other.kinds()).find_map(|(one, other)| Some(one? == other?))
+    }
+
+    /// The file beside a cluster's records that holds it; empty when there is none.
+    fn read(folder: &Path) -> Self {
+        let text = std::fs::read(folder.join(IDENTITY)).unwrap_or_default();
+        serde_json::from_slice(&text).unwrap_or_default()
+    }
+}
+
+/// In a cluster's folder: of which cluster it is.
+const IDENTITY: &str = "cluster.json";
+
 impl State {
+    /// The folder of the cluster of this name and identity: `dir/<cluster>`, or `dir/<cluster>@…` when that is another one's.
+    ///
+    /// # Errors
+    /// `Kind::Invalid`: several clusters have the name, and nothing is known of this one.
+    pub fn find(dir: &Path, cluster: &str, identity: &Identity) -> Result<Self> {
+        let beside = format!("{cluster}@");
+        let names = std::fs::read_dir(dir).into_iter().flatten().flatten();
+        let names = names.filter_map(|entry| entry.file_name().into_string().ok());
+        let mut names: Vec<String> =
+            names.filter(|name| name == cluster || name.starts_with(&beside)).collect();
+        names.sort();
+        let Some(known) = identity.kinds().into_iter().flatten().next() else {
+            if names.len() > 1 {
+                return Err(Error::invalid(format!(
+                    "{} clusters that this machine knows are called {cluster}",
+                    names.len()
+                ))
+                .hint("name the one that is meant with --talosconfig or --kubeconfig"));
+            }
+            return Self::open(dir, names.first().map_or(cluster, String::as_str));
+        };
+        let same = |name: &&String| Identity::read(&dir.join(name)).same(identity) == Some(true);
+        let own = || format!("{beside}{}", known.get(..12).unwrap_or(known));
+        let taken = Identity::read(&dir.join(cluster)).same(identity) == Some(false);
+        let name = names.iter().find(same).cloned();
+        let found = Self::open(dir, &name.unwrap_or_else(|| if taken { own() } else { cluster.to_owned() }))?;
+        let before = Identity::read(&found.dir);
+        let after = Identity {
+            talos: identity.talos.clone().or_else(|| before.talos.clone()),
+            kubernetes: identity.kubernetes.clone().or_else(|| before.kubernetes.clone()),
+        };
+        if after != before {
+            let text = serde_json::to_vec(&after).map_err(|error| Error::failed(error.to_string()))?;
+            write_private(&found.dir.join(IDENTITY), &text)?;
+        }
+        Ok(found)
+    }
+
     /// `dir/<cluster>`, made with mode 0700.
     pub fn open(dir: &Path, cluster: &str) -> Result<Self> {
         use std::os::unix::fs::DirBuilderExt;
@@ -140,4 +208,40 @@ impl Lines {
 fn failed(error: std::io::Error) -> Error {
     Error::failed(format!("can't keep what is done on record: {error}"))
         .hint("nothing more is done without it")
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clusters_of_one_name_have_folders_of_their_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let identity = |talos: &str, kubernetes: &str| {
+            let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+            Identity { talos: some(talos), kubernetes: some(kubernetes) }
+        };
+        let name = |talos: &str, kubernetes: &str| {
+            let found = State::find(folder.path(), "home", &identity(talos, kubernetes));
+            found.map(|state| state.dir.file_name().unwrap().to_str().unwrap().to_owned())
+        };
+        let steps = [
+            ("nothing is known of it yet", ("", ""), "home"),
+            ("the first that says who it is", ("aaaa", ""), "home"),
+            ("its other authority is learned", ("aaaa", "kkkk"), "home"),
+            ("by its other authority alone", ("", "kkkk"), "home"),
+            ("one authority was renewed", ("aaaa", "llll"), "home"),
+            ("another cluster", ("bbbb", ""), "home@bbbb"),
+            ("the other again", ("bbbb", "mmmm"), "home@bbbb"),
+            ("the first again", ("aaaa", ""), "home"),
+            ("a third, beside the first one's kubeconfig", ("cccc", "llll"), "home@cccc"),
+            ("the other by its other authority", ("", "mmmm"), "home@bbbb"),
+        ];
+        for (what, (talos, kubernetes), expected) in steps {
+            assert_eq!(name(talos, kubernetes).unwrap(), expected, "{what}");
+        }
+        let error = name("", "").unwrap_err();
+        assert!(error.what.contains("3 clusters that this machine knows are called home"), "{error}");
+    }
 }

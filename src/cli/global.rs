@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::cluster::Cluster;
+use crate::cluster::{self, Cluster};
 use crate::dial::{self, Dial};
 use crate::error::{Error, Result};
 use crate::event::Events;
@@ -19,7 +19,7 @@ use crate::sandbox::scenario::Scenario;
 use crate::sandbox::serve::network::Network;
 use crate::secrets;
 use crate::stack::StackSecret;
-use crate::state::State;
+use crate::state::{Identity, State};
 use crate::talos;
 
 /// What the file is called when nothing is said.
@@ -162,7 +162,7 @@ impl Global {
 
     /// The state folder of one cluster: `NODEPREP_STATE`, else `$XDG_STATE_HOME/nodeprep`, else
     /// `~/.local/state/nodeprep`.
-    pub fn state(&self, cluster: &str) -> Result<State> {
+    pub fn state(&self, name: &str) -> Result<State> {
         let set = |key: &str| std::env::var_os(key).filter(|value| !value.is_empty()).map(PathBuf::from);
         let simulated = self.simulated.as_ref().map(|simulated| simulated.state.clone());
         let dir = simulated
@@ -172,7 +172,19 @@ impl Global {
             .ok_or_else(|| {
                 Error::invalid("no place for the journal: neither NODEPREP_STATE nor HOME is set")
             })?;
-        State::open(&dir, cluster)
+        State::find(&dir, name, &self.identity())
+    }
+
+    /// What the configurations at hand tell of the cluster. A sandbox makes new authorities each time, and has a folder of its own.
+    fn identity(&self) -> Identity {
+        if self.simulated.is_some() {
+            return Identity::default();
+        }
+        let talos = self.has_talosconfig().then(|| self.talos_context().ok()).flatten();
+        Identity {
+            talos: talos.map(|context| context.fingerprint()),
+            kubernetes: cluster::fingerprint(self.kubeconfig.as_deref(), self.context.as_deref()),
+        }
     }
 
     pub async fn cluster(&self) -> Result<Cluster> {

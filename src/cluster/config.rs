@@ -9,6 +9,7 @@ use kube::Config;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result, chain};
 
@@ -51,6 +52,18 @@ pub async fn trusts(kubeconfig: &Path, context: Option<&str>, authority: &str) -
     let pem = BASE64_STANDARD.decode(authority.trim()).unwrap_or_default();
     let Ok(authority) = CertificateDer::from_pem_slice(&pem) else { return Ok(false) };
     Ok(found.config.root_cert.is_some_and(|trusted| trusted.iter().any(|one| **one == *authority)))
+}
+
+/// What tells the cluster from others, without asking it: of the authority that the files trust, else of the server's address.
+pub fn fingerprint(kubeconfig: Option<&Path>, context: Option<&str>) -> Option<String> {
+    let files = read_all(&places(kubeconfig), false).ok()??;
+    let name = context.map(str::to_owned).or_else(|| files.current_context.clone())?;
+    let context = files.contexts.iter().find(|one| one.name == name)?.context.as_ref()?;
+    let cluster = files.clusters.iter().find(|one| one.name == context.cluster)?.cluster.as_ref()?;
+    let data = cluster.certificate_authority_data.as_ref().map(|data| data.trim().as_bytes().to_vec());
+    let read = || std::fs::read(cluster.certificate_authority.as_ref()?).ok();
+    let what = data.or_else(read).or_else(|| cluster.server.clone().map(String::into_bytes))?;
+    Some(Sha256::digest(&what).iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// The files kubectl would read, in its order; those of `KUBECONFIG` are merged.

@@ -18,7 +18,7 @@ use std::time::Duration;
 use kube::discovery::{ApiResource, Scope};
 use tokio::sync::Mutex;
 
-pub use config::trusts;
+pub use config::{fingerprint, trusts};
 pub use error::from_kube;
 pub use object::{Applied, Outcome};
 

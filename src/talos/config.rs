@@ -12,6 +12,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use sha2::{Digest, Sha256};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::Zeroizing;
 
@@ -133,6 +134,12 @@ impl Context {
     pub fn trusts(&self, authority: &str) -> bool {
         let pem = STANDARD.decode(authority.trim()).unwrap_or_default();
         CertificateDer::from_pem_slice(&pem).is_ok_and(|authority| self.ca.contains(&authority))
+    }
+
+    /// Of the authority that it trusts.
+    pub fn fingerprint(&self) -> String {
+        let first = self.ca.first().map(|authority| Sha256::digest(authority)).unwrap_or_default();
+        first.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// Finds and reads the talosconfig; `name` is `--context`, otherwise the file's own choice counts.
