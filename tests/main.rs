@@ -32,3 +32,4 @@ mod stack_render;
 mod talos;
 mod tried;
 mod waves;
+mod words;

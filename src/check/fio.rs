@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::frame::Output;
 use super::pod::Probe;
 use super::probe::Watch;
-use super::{Check, Per, Run, Stop, Subject};
+use super::{Check, Per, Run, Stop, Subject, fit};
 use crate::error::Error;
 use crate::event::{Measurement, Verdict};
 use crate::intent::{Fio, Size};
@@ -24,6 +24,7 @@ const MIB: u64 = 1 << 20;
 
 async fn judge(run: &Run<'_>, subject: &Subject<'_>) -> Result<Verdict, Stop> {
     let (class, validation) = (subject.class()?, &run.ctx.intent.validation);
+    fit::takes_pods(run, subject).await?;
     let claim = run.scratch.name("fio");
     let work = work(&validation.fio);
     let image = &run.ctx.intent.images.fio;

@@ -17,6 +17,7 @@ use crate::intent::{Class, Intent};
 mod backup;
 mod binding_mode;
 mod fio;
+mod fit;
 mod frame;
 mod mount;
 mod nodes;
@@ -25,6 +26,7 @@ mod pod;
 mod probe;
 mod provisioner;
 mod pvc;
+mod rights;
 mod run;
 mod scratch;
 mod storage_class;
@@ -33,7 +35,7 @@ mod why;
 
 pub use nodes::StorageNode;
 pub use run::{Outcome, Unrun, run};
-pub use scratch::{Cleaned, cleanup};
+pub use scratch::{Cleaned, cleanup, left};
 
 /// Every check, in the order they run.
 pub const CHECKS: [Check; 7] = [

@@ -7,10 +7,10 @@ use tokio::time::Instant;
 use super::mount::{self, Mount, USER_VOLUMES};
 use super::pod::{DATA, Probe};
 use super::probe::{Finished, Watch};
-use super::{Check, Per, Run, Stop, Subject, broken};
+use super::{Check, Per, Run, Stop, Subject, broken, fit};
 use crate::error::Error;
 use crate::event::{Measurement, Verdict};
-use crate::intent::{Class, Intent};
+use crate::intent::{Class, Intent, Size};
 
 pub const CHECK: Check = Check {
     id: "pvc",
@@ -37,13 +37,17 @@ read=$(sha256sum </tmp/back)
 echo \"read ${read%% *}\"
 ";
 
+/// Says how many KiB are free on the volume's file system.
+const FREE: &str = "free=$(df -Pk /data | tail -n 1 | tr -s ' ' | cut -d' ' -f4)\necho \"free $free\"\n";
+
 /// Shows the pod's mounts.
 const MOUNTS: &str = "echo mounts\ncat /proc/self/mountinfo";
 
 async fn judge(run: &Run<'_>, subject: &Subject<'_>) -> Result<Verdict, Stop> {
     let (class, started) = (subject.class()?, Instant::now());
+    fit::takes_pods(run, subject).await?;
     let claim = run.scratch.name("pvc");
-    let (image, work) = (&run.ctx.intent.images.shell, [WRITE, READ, MOUNTS].concat());
+    let (image, work) = (&run.ctx.intent.images.shell, [WRITE, READ, FREE, MOUNTS].concat());
     let probe = Probe { name: &claim, image, work: &work, claim: &claim, pin: subject.pin() };
     run.scratch.claim(&claim, &class.name, run.ctx.intent.validation.claim_size).await?;
     run.scratch.make(probe.pod()?).await?;
@@ -58,6 +62,9 @@ async fn judge(run: &Run<'_>, subject: &Subject<'_>) -> Result<Verdict, Stop> {
     let mount = mount::find(&finished.output.text, DATA)
         .ok_or_else(|| Error::failed(format!("pod {claim} sees no mount at {DATA}")))?;
     let place = placed(&volume, &mount, class, &run.ctx.intent, &finished.node)?;
+    if let Some(doubt) = too_large(&finished, run.ctx.intent.validation.claim_size, class) {
+        return Ok(doubt);
+    }
     Ok(match place {
         Place::Own(summary) => {
             let seconds = |d: std::time::Duration| Measurement { value: d.as_secs_f64(), unit: "s".into() };
@@ -67,6 +74,23 @@ async fn judge(run: &Run<'_>, subject: &Subject<'_>) -> Result<Verdict, Stop> {
             Verdict::Pass { summary: summary + how_read(&finished.output.text), measurements }
         }
         Place::Doubtful { why, hint } => Verdict::warn(why, hint),
+    })
+}
+
+/// The provisioner gives a claim what it asks for, whether the disk has it or not: a claim that can't be filled is told.
+fn too_large(finished: &Finished, asked: Size, class: &Class) -> Option<Verdict> {
+    let free = Size(word(&finished.output.text, "free")?.trim().parse::<u64>().ok()?.saturating_mul(1024));
+    let why = || {
+        format!(
+            "the claim asks for {asked}, and only {free} are free under {} on {}: nothing keeps what is asked for",
+            class.base_path, finished.node
+        )
+    };
+    (free < asked).then(|| {
+        Verdict::warn(
+            why(),
+            "lower `validation.claimSize`, or make room: more than the disk has can be claimed",
+        )
     })
 }
 
