@@ -9,11 +9,14 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use jiff::Timestamp;
+use nodeprep::check;
 use nodeprep::sandbox::Sandbox;
 use nodeprep::sandbox::scenario::Scenario;
 use nodeprep::sandbox::serve::network::Network;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
+
+use crate::fleet::{Session, paused};
 
 /// What the sandbox's machine config and its secrets file hold.
 const TOKEN: &str = "sim000.0123456789abcdef";
@@ -334,4 +337,28 @@ fn a_hangup_ends_a_run_as_ctrl_c_does_and_the_second_says_what_is_left() {
     let text = said(&child.wait_with_output().unwrap(), &["-INT"], 130);
     assert!(text.contains("left in the cluster: namespace nodeprep-"), "{text}");
     assert!(text.contains("`nodeprep cleanup` removes it"), "{text}");
+}
+
+#[test]
+fn what_a_finalizer_holds_is_named_with_it_and_not_waited_for_for_long() {
+    paused(async {
+        let session = Session::start(&Scenario::of(1)).await;
+        let cluster = session.cluster().await.unwrap();
+        let labels =
+            serde_json::json!({"app.kubernetes.io/managed-by": "nodeprep", "nodeprep.dev/run": "r1"});
+        let namespace = serde_json::json!({"apiVersion": "v1", "kind": "Namespace",
+            "metadata": {"name": "nodeprep-r1", "labels": labels}});
+        let claim = serde_json::json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim",
+            "metadata": {"name": "c", "namespace": "nodeprep-r1", "finalizers": ["example.com/keep"]},
+            "spec": {"accessModes": ["ReadWriteOnce"], "storageClassName": "none",
+                "resources": {"requests": {"storage": "1Gi"}}}});
+        for object in [namespace, claim] {
+            cluster.apply(&object, false, false).await.unwrap();
+        }
+        let (folder, began) = (tempfile::tempdir().unwrap(), tokio::time::Instant::now());
+        let error = check::cleanup(&cluster, folder.path(), &session.events).await.unwrap_err();
+        let held = "PersistentVolumeClaim nodeprep-r1/c, held by the finalizer example.com/keep";
+        assert!(error.what.contains(held) && error.hint.is_some(), "{error:?}");
+        assert!(began.elapsed() < Duration::from_secs(240), "{:?}", began.elapsed());
+    });
 }

@@ -3,6 +3,7 @@
 //! One JSON object a line, in `<state>/<cluster>/journal.jsonl`, mode 0600, synced after each line. It holds ids,
 //! titles and digests, and no secret: neither configs nor objects are written.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -18,8 +19,8 @@ use crate::state::{Lines, State, now};
 /// The journal's format; a reader refuses a newer one.
 const VERSION: u32 = 3;
 
-/// The journal that this process began.
-static BEGUN: Mutex<Option<PathBuf>> = Mutex::new(None);
+/// The journals that this process began.
+static BEGUN: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
 /// One line of the journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,7 +95,7 @@ impl Journal {
             })?;
         }
         let mut journal = Self(Lines::create(&path)?);
-        *BEGUN.lock().unwrap_or_else(PoisonError::into_inner) = Some(path);
+        BEGUN.lock().unwrap_or_else(PoisonError::into_inner).insert(path);
         journal.0.write(&Entry::Begin {
             version: VERSION,
             at: now(),
@@ -113,15 +114,18 @@ impl Journal {
     }
 
     /// The record of a proof: it goes on with that of the run in this process that it follows, else it is one of its own.
-    pub fn proving(state: &State, verb: &str, cluster: &str, key: &Key, run: &str) -> Result<Self> {
-        let follows = BEGUN.lock().unwrap_or_else(PoisonError::into_inner).as_ref() == Some(&state.journal());
+    /// None while the record is that of a run that was cut off: it is kept until somebody goes on with that or gives it up.
+    pub fn proving(state: &State, cluster: &str, key: &Key, run: &str) -> Result<Option<Self>> {
+        let follows = BEGUN.lock().unwrap_or_else(PoisonError::into_inner).contains(&state.journal());
         let mut journal = if follows {
             Self::reopen(state)?
+        } else if CutOff::of(&last_run(state)?).is_some_and(|cut| cut.proving.is_none()) {
+            return Ok(None);
         } else {
-            Self::begin(state, verb, Saved::of(cluster, &Plan::default(), key), key)?
+            Self::begin(state, "validate", Saved::of(cluster, &Plan::default(), key), key)?
         };
         journal.0.write(&Entry::Proving { at: now(), run: run.to_owned() })?;
-        Ok(journal)
+        Ok(Some(journal))
     }
 
     pub fn judged(&mut self, check: &str, subject: &str, verdict: &str, why: &str) -> Result<()> {
@@ -291,6 +295,26 @@ mod tests {
         assert!(matches!(last_run(&state).unwrap()[..], [_, Entry::Started { .. }, Entry::End { .. }]));
         Journal::begin(&state, "apply", saved(), &[0; 64]).unwrap();
         assert_eq!(last_run(&state).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_proof_goes_on_with_the_record_of_its_run_and_leaves_that_of_one_that_was_cut_off() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = State::open(dir.path(), "home").unwrap();
+        let kinds = |state: &State| -> Vec<bool> {
+            last_run(state).unwrap().iter().map(|entry| matches!(entry, Entry::Proving { .. })).collect()
+        };
+        Journal::begin(&state, "apply", saved(), &[0; 64]).unwrap().end(true, "done").unwrap();
+        Journal::proving(&state, "home", &[0; 64], "r1").unwrap().unwrap();
+        assert_eq!(kinds(&state), [false, false, true]);
+        // As another process sees it.
+        BEGUN.lock().unwrap().remove(&state.journal());
+        Journal::proving(&state, "home", &[0; 64], "r2").unwrap().unwrap().end(false, "no").unwrap();
+        assert_eq!(kinds(&state), [false, true, false]);
+        Journal::begin(&state, "apply", saved(), &[0; 64]).unwrap();
+        BEGUN.lock().unwrap().remove(&state.journal());
+        assert!(Journal::proving(&state, "home", &[0; 64], "r3").unwrap().is_none());
+        assert!(CutOff::of(&last_run(&state).unwrap()).is_some());
     }
 
     #[test]

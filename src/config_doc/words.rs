@@ -155,9 +155,10 @@ fn is_plain(text: &str) -> bool {
 fn opens(line: &str) -> Option<&str> {
     let line = line.trim_start_matches([' ', '\t', '+', '-', '#']);
     let (name, rest) = line.split_once(':')?;
-    let opened = ["", "|", "|-", "|+", ">", ">-", "{", "["].contains(&rest.trim());
+    let opened = ["", "|", "|-", "|+", ">", ">-"].contains(&rest.trim())
+        || rest.trim_end().ends_with(['{', '[', '(', '`']);
     let name = name.trim_matches(['"', '\'']);
-    let secret = is_secret_name(name) || FREE_TEXT.contains(&name);
+    let secret = is_secret_name(name) || FREE_TEXT.contains(&name) || name.ends_with("Content");
     (opened && secret && !name.contains(' ')).then_some(name)
 }
 
@@ -206,6 +207,10 @@ mod tests {
             ("1 error occurred:\n\t* registry auth.password: hunter2 is too short\n", "is too short"),
             (
                 "diff:   &v1alpha1.MachineConfig{\n- \tMachineToken: \"hunter2\",\n+ \tMachineType: \"worker\",",
+                "worker",
+            ),
+            (
+                "+ \tMachineKey: []uint8{\n+ \t\t0x01, 0x02, // |hunter2|\n+ \t},\n+ \tMachineType: \"worker\",",
                 "worker",
             ),
             ("{\"machine\":{\"token\":\"hunter2\",\"type\":\"worker\"}}", "worker"),
