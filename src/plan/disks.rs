@@ -147,18 +147,8 @@ fn free(volume: &Volume, all: &[Volume], disk: &Disk, disks: &[Disk]) -> Result<
             How::Beside
         }
         Err(why) => {
-            let hint = match () {
-                () if disk.system => {
-                    "no volume is put over Talos: choose another disk, with `!system_disk` in the selector, or say \
-                     `shared: true` where the rest of this one is to be used"
-                }
-                () if matches!(disk.holder, Holder::Nothing | Holder::Unknown(_)) => "choose another disk",
-                () => {
-                    "nodeprep writes to empty disks only; choose another disk, or empty this one yourself if nothing on \
-                     it is needed"
-                }
-            };
-            return Err(Error::refused(format!("{} is not free: {why}", describe(disk))).hint(hint));
+            return Err(Error::refused(format!("{} is not free: {why}", describe(disk)))
+                .hint("nodeprep writes to empty disks only; choose another disk, or empty this one yourself if nothing on it is needed"));
         }
     };
     if volume.kind == VolumeType::Disk && disk.holder != Holder::Nothing {
