@@ -14,7 +14,11 @@ use crate::error::{Error, Kind, chain};
 
 /// Maps an error of the Kubernetes API; `what` is the object or the cluster it happened to.
 pub fn from_kube(what: &str, error: kube::Error) -> Error {
-    if let Some(error) = find::<AuthError>(&error) {
+    let login_failed = match &error {
+        kube::Error::Auth(error) => Some(error),
+        other => find::<AuthError>(other),
+    };
+    if let Some(error) = login_failed {
         return Error::invalid(format!("{what}: can't log in: {}", login(error)))
             .hint("run the login command of the kubeconfig by hand, or name another --context");
     }
@@ -104,7 +108,7 @@ fn from_transport(what: &str, text: &str) -> Error {
     let text = text.strip_prefix("ServiceError: ").unwrap_or(text);
     if text.contains("certificate") {
         return Error::invalid(format!("{what}: {text}"))
-            .hint("the kubeconfig is of another cluster, or its certificates were renewed: get a new one");
+            .hint("this kubeconfig is not of this cluster, or its certificates were renewed: get a new one");
     }
     Error::unavailable(format!("{what}: can't reach the API server: {text}"))
         .hint("is the API server up, and reachable from here?")

@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::ops::Range;
 use std::sync::{LazyLock, PoisonError, RwLock};
 
 use base64::Engine as _;
@@ -22,7 +21,7 @@ const SHORTEST: usize = 6;
 /// A field and its value: `name: value`, `"name":"value"`, `name=value`, wherever they stand in a line.
 static FIELD: LazyLock<Option<Regex>> = LazyLock::new(|| {
     Regex::new(
-        r#"([\w./-]+)(\\?["']?(?:\s*=|:)\s*)((?:(?:Invalid|Unsupported|Duplicate) value: )?)(\\?"(?:[^"\\]|\\.)*"|'[^']*'|[{\[&].*|[^\s]+)"#,
+        r#"([\w./\[\]-]+)(\\?["']?(?:\s*=|:)\s*)((?:(?:Invalid|Unsupported|Duplicate) value: )?)(\\?"(?:[^"\\]|\\.)*"|'[^']*'|[{\[&].*|[^\s]+)"#,
     )
     .ok()
 });
@@ -164,26 +163,32 @@ fn opens(line: &str) -> Option<&str> {
 
 /// One line without the values of fields that are secrets.
 fn fields(line: &str) -> String {
+    let Some(field) = FIELD.as_ref() else { return REDACTED.to_owned() };
     let start = line.trim_start_matches([' ', '\t', '+', '-', '#', '{', '"', '\'']);
-    let mut shown = String::new();
-    let mut rest = 0..line.len();
-    if let Some(field) = FIELD.as_ref() {
-        for found in field.captures_iter(line) {
-            let (Some(name), Some(value)) = (found.get(1), found.get(4)) else { continue };
-            // What can hold anything is taken for it only at the start of its line: it is a word of people too.
-            let free = FREE_TEXT.contains(&name.as_str()) && start.starts_with(name.as_str());
-            let path = name.as_str().split('.').any(|part| ["data", "stringData"].contains(&part));
-            let secret = is_secret_name(name.as_str()) || free || (path && !found[3].is_empty());
-            if (secret && !is_said(value.as_str())) || is_private_key(value.as_str()) {
-                let Range { start, .. } = rest;
-                shown.push_str(&line[start..value.start()]);
-                shown.push_str(REDACTED);
-                rest = value.end()..line.len();
-            }
+    let (mut shown, mut copied, mut at) = (String::new(), 0, 0);
+    while let Some(found) = field.captures_at(line, at) {
+        let (Some(name), Some(colon), Some(value)) = (found.get(1), found.get(2), found.get(4)) else {
+            break;
+        };
+        // What follows a field that is no secret may be the name of one that is.
+        at = colon.end();
+        if is_secret(name.as_str(), &found[3], value.as_str(), start) {
+            shown.push_str(&line[copied..value.start()]);
+            shown.push_str(REDACTED);
+            (copied, at) = (value.end(), value.end());
         }
     }
-    shown.push_str(&line[rest]);
+    shown.push_str(&line[copied..]);
     without_blobs(&without_url_secrets(&shown))
+}
+
+fn is_secret(name: &str, refused: &str, value: &str, start: &str) -> bool {
+    // What can hold anything is taken for it only at the start of its line: it is a word of people too.
+    let free = FREE_TEXT.contains(&name) && start.starts_with(name);
+    let in_data =
+        !refused.is_empty() && name.split(['.', '[']).any(|part| ["data", "stringData"].contains(&part));
+    let named = !name.contains('/') && is_secret_name(name.trim_end_matches(']'));
+    (named || free || in_data) && !is_said(value) || is_private_key(value)
 }
 
 /// Words of a sentence that follow a colon are no value: `the key: not found`.
@@ -214,6 +219,8 @@ mod tests {
                 "worker",
             ),
             ("{\"machine\":{\"token\":\"hunter2\",\"type\":\"worker\"}}", "worker"),
+            ("can't decode: token: hunter2", "can't decode"),
+            ("line 3: password=hunter2; go on", "go on"),
             ("map[clusterSecret:hunter2 type:worker]", "clusterSecret"),
             (
                 "machine:\n  files:\n    - content: |\n        hunter2\n        more hunter2\n      path: /etc/x\n",
