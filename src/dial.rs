@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use rustls::{AlertDescription, CertificateError};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
@@ -32,4 +33,63 @@ pub fn tcp() -> Dial {
             Ok(Box::new(stream) as Box<dyn Io>)
         })
     })
+}
+
+/// Why a TLS handshake failed, told alike for both APIs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsFault {
+    /// The server's certificate is of another authority.
+    Stranger,
+    /// The server's certificate has expired, or is not valid yet.
+    NotNow,
+    NotForName,
+    Unacceptable,
+    /// The server refuses our certificate as expired.
+    OursExpired,
+    WantsOurs,
+    RefusesOurs,
+    Other,
+}
+
+impl TlsFault {
+    pub fn of(error: &rustls::Error) -> Self {
+        use AlertDescription as Alert;
+        use CertificateError as Bad;
+        match error {
+            rustls::Error::InvalidCertificate(bad) => match bad {
+                Bad::UnknownIssuer | Bad::BadSignature => Self::Stranger,
+                Bad::Expired
+                | Bad::ExpiredContext { .. }
+                | Bad::NotValidYet
+                | Bad::NotValidYetContext { .. } => Self::NotNow,
+                Bad::NotValidForName | Bad::NotValidForNameContext { .. } => Self::NotForName,
+                _ => Self::Unacceptable,
+            },
+            rustls::Error::AlertReceived(alert) => match alert {
+                Alert::CertificateExpired => Self::OursExpired,
+                Alert::CertificateRequired => Self::WantsOurs,
+                Alert::UnknownCA
+                | Alert::BadCertificate
+                | Alert::CertificateUnknown
+                | Alert::DecryptError
+                | Alert::AccessDenied => Self::RefusesOurs,
+                _ => Self::Other,
+            },
+            _ => Self::Other,
+        }
+    }
+
+    /// What happened, where `file` holds the credentials: `talosconfig` or `kubeconfig`.
+    pub fn what(self, file: &str) -> String {
+        match self {
+            Self::Stranger => format!("its certificate is not from the CA of the {file}"),
+            Self::NotNow => "its certificate is not valid at this time".into(),
+            Self::NotForName => "its certificate is not for this address".into(),
+            Self::Unacceptable => "its certificate is not acceptable".into(),
+            Self::OursExpired => "it refuses the client certificate as expired".into(),
+            Self::WantsOurs => "it wants a client certificate and got none".into(),
+            Self::RefusesOurs => "it refuses the client certificate".into(),
+            Self::Other => "the TLS handshake failed".into(),
+        }
+    }
 }

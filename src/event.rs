@@ -70,6 +70,28 @@ pub enum What {
     },
 }
 
+impl What {
+    /// Every text that may hold words of somebody else.
+    pub fn texts(&mut self, change: &mut dyn FnMut(&mut String)) {
+        match self {
+            Self::Waiting { what, last } => [what, last].into_iter().for_each(change),
+            Self::StepStarted { title: text }
+            | Self::Note { message: text }
+            | Self::Warning { message: text }
+            | Self::StepSkipped { why: text }
+            | Self::RunFinished { summary: text, .. } => change(text),
+            Self::StepFailed { error, hint } => std::iter::once(error).chain(hint).for_each(change),
+            Self::Checked { check } => match &mut check.verdict {
+                Verdict::Pass { summary: text, .. } | Verdict::Skip { why: text } => change(text),
+                Verdict::Warn { why, hint } | Verdict::Fail { why, hint } => {
+                    [why, hint].into_iter().for_each(change);
+                }
+            },
+            Self::RunStarted { .. } | Self::StepDone { .. } => {}
+        }
+    }
+}
+
 /// The outcome of one check on one subject.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CheckResult {

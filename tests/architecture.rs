@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 /// What each module may use of the crate; `error` and `event` may be used by all.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("apply", &["cluster", "config_doc", "observe", "plan", "state", "talos"]),
-    ("check", &["cluster", "intent", "observe", "plan", "state", "talos"]),
-    ("cluster", &["dial", "plan"]),
+    ("check", &["cluster", "config_doc", "intent", "observe", "plan", "state", "talos"]),
+    ("cluster", &["config_doc", "dial", "plan"]),
     ("config_doc", &["yaml"]),
     ("dial", &[]),
     ("error", &[]),
@@ -16,12 +16,12 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("observe", &["cluster", "config_doc", "plan", "stack", "talos", "yaml"]),
     ("packed", &[]),
     ("plan", &["config_doc", "intent", "observe", "stack", "yaml"]),
-    ("report", &["check", "intent", "plan", "state"]),
+    ("report", &["check", "config_doc", "intent", "plan", "state"]),
     ("sandbox", &["dial", "intent", "observe", "packed", "secrets", "talos"]),
     ("secrets", &["yaml"]),
     ("stack", &["intent", "packed", "plan"]),
     ("state", &[]),
-    ("talos", &["dial"]),
+    ("talos", &["config_doc", "dial"]),
     ("yaml", &[]),
 ];
 

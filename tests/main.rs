@@ -34,3 +34,4 @@ mod stack_render;
 mod talos;
 mod tried;
 mod waves;
+mod words;

@@ -197,6 +197,6 @@ async fn node_name(node: &talos::Node, within: Duration, events: &Events) -> Res
     };
     await_open::<Nodename>(node, within, events, check)
         .await
-        .map_err(|(what, last)| Error::failed(format!("{}: {what}: {last}", node.address())))?;
+        .map_err(|late| late.or(|what, last| Error::failed(format!("{}: {what}: {last}", node.address()))))?;
     Ok(name.into_inner().unwrap_or_default())
 }

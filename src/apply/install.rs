@@ -132,9 +132,11 @@ impl Turn<'_> {
             }
             other => other.map(|why| why.map(|why| ("Talos to be installed".to_owned(), why))),
         };
-        await_open::<MachineStatus>(node, within, events, check).await.map_err(|(what, last)| {
-            Error::failed(format!("{}: {what}: {last}, after {}s", node.address(), within.as_secs()))
-                .hint("the machine's console, or `talosctl dmesg`, shows what it waits for")
+        await_open::<MachineStatus>(node, within, events, check).await.map_err(|late| {
+            let open = |what, last| {
+                Error::failed(format!("{}: {what}: {last}, after {}s", node.address(), within.as_secs()))
+            };
+            late.or(open).hint("the machine's console, or `talosctl dmesg`, shows what it waits for")
         })?;
         if let Some(error) = failed.into_inner() {
             return Err(error);

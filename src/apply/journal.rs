@@ -3,17 +3,24 @@
 //! One JSON object a line, in `<state>/<cluster>/journal.jsonl`, mode 0600, synced after each line. It holds ids,
 //! titles and digests, and no secret: neither configs nor objects are written.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use crate::config_doc;
 use crate::error::{Error, Result};
-use crate::plan::{Key, Saved, SavedStep};
+use crate::plan::{Key, Plan, Saved, SavedStep};
 use crate::state::{Lines, State, now};
 
 /// The journal's format; a reader refuses a newer one.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
+
+/// The journals that this process began.
+static BEGUN: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
 /// One line of the journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +48,20 @@ pub enum Entry {
         at: String,
         id: String,
         error: String,
+    },
+    /// The checks are begun; `run` names their test objects.
+    Proving {
+        at: String,
+        run: String,
+    },
+    /// What one check found on one subject: `pass`, `warn`, `fail`, `skip`, or `error` when it could not run.
+    Judged {
+        at: String,
+        check: String,
+        subject: String,
+        verdict: String,
+        #[serde(default)]
+        why: String,
     },
     End {
         at: String,
@@ -74,6 +95,7 @@ impl Journal {
             })?;
         }
         let mut journal = Self(Lines::create(&path)?);
+        BEGUN.lock().unwrap_or_else(PoisonError::into_inner).insert(path);
         journal.0.write(&Entry::Begin {
             version: VERSION,
             at: now(),
@@ -91,6 +113,27 @@ impl Journal {
         Lines::append(&state.journal()).map(Self)
     }
 
+    /// The record of a proof: it goes on with that of the run in this process that it follows, else it is one of its own.
+    /// None while the record is that of a run that was cut off: it is kept until somebody goes on with that or gives it up.
+    pub fn proving(state: &State, cluster: &str, key: &Key, run: &str) -> Result<Option<Self>> {
+        let follows = BEGUN.lock().unwrap_or_else(PoisonError::into_inner).contains(&state.journal());
+        let mut journal = if follows {
+            Self::reopen(state)?
+        } else if CutOff::of(&last_run(state)?).is_some_and(|cut| cut.proving.is_none()) {
+            return Ok(None);
+        } else {
+            Self::begin(state, "validate", Saved::of(cluster, &Plan::default(), key), key)?
+        };
+        journal.0.write(&Entry::Proving { at: now(), run: run.to_owned() })?;
+        Ok(Some(journal))
+    }
+
+    pub fn judged(&mut self, check: &str, subject: &str, verdict: &str, why: &str) -> Result<()> {
+        let (check, subject) = (check.to_owned(), subject.to_owned());
+        let why = config_doc::hide(why);
+        self.0.write(&Entry::Judged { at: now(), check, subject, verdict: verdict.to_owned(), why })
+    }
+
     pub fn started(&mut self, id: &str) -> Result<()> {
         self.0.write(&Entry::Started { at: now(), id: id.to_owned() })
     }
@@ -100,11 +143,11 @@ impl Journal {
     }
 
     pub fn failed(&mut self, id: &str, error: &str) -> Result<()> {
-        self.0.write(&Entry::Failed { at: now(), id: id.to_owned(), error: error.to_owned() })
+        self.0.write(&Entry::Failed { at: now(), id: id.to_owned(), error: config_doc::hide(error) })
     }
 
     pub fn end(&mut self, ok: bool, summary: &str) -> Result<()> {
-        self.0.write(&Entry::End { at: now(), ok, summary: summary.to_owned() })
+        self.0.write(&Entry::End { at: now(), ok, summary: config_doc::hide(summary) })
     }
 }
 
@@ -120,6 +163,8 @@ pub struct CutOff {
     pub verb: String,
     pub at: String,
     pub during: Vec<Planned>,
+    /// The checks' run, when it was cut off while they ran.
+    pub proving: Option<String>,
 }
 
 impl CutOff {
@@ -127,22 +172,31 @@ impl CutOff {
     pub fn of(entries: &[Entry]) -> Option<Self> {
         let (Entry::Begin { verb, at, steps, .. }, rest) = entries.split_first()? else { return None };
         let mut open: Vec<&str> = Vec::new();
+        let (mut ended, mut proving) = (false, None);
         for entry in rest {
             match entry {
                 Entry::Started { id, .. } => open.push(id),
                 Entry::Done { id, .. } | Entry::Failed { id, .. } => open.retain(|other| other != id),
-                Entry::End { .. } => return None,
-                Entry::Begin { .. } => {}
+                // What was done is proven after its end, and that ends too.
+                Entry::Proving { run, .. } => (ended, proving) = (false, Some(run.clone())),
+                Entry::End { .. } => (ended, proving) = (true, None),
+                Entry::Begin { .. } | Entry::Judged { .. } => {}
             }
         }
+        if ended {
+            return None;
+        }
         let during = steps.iter().filter(|step| open.contains(&step.id.as_str())).cloned().collect();
-        Some(Self { verb: verb.clone(), at: at.clone(), during })
+        Some(Self { verb: verb.clone(), at: at.clone(), during, proving })
     }
 }
 
 impl std::fmt::Display for CutOff {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "`{}` of {} was cut off ", self.verb, self.at)?;
+        if let Some(run) = &self.proving {
+            return write!(f, "while the storage was proven; its test objects may be left (run {run})");
+        }
         if self.during.is_empty() {
             return f.write_str("between two steps");
         }
@@ -216,7 +270,11 @@ mod tests {
         );
         let during = says(&[started("a"), done("a"), started("b")]).unwrap();
         assert_eq!(during, "`apply` of today was cut off during n: do b");
-        assert_eq!(says(&[started("a"), end]), None);
+        assert_eq!(says(&[started("a"), end.clone()]), None);
+        let proving = Entry::Proving { at: at.clone(), run: "r1".into() };
+        let said = "`apply` of today was cut off while the storage was proven; its test objects may be left (run r1)";
+        assert_eq!(says(&[started("a"), done("a"), end.clone(), proving.clone()]).as_deref(), Some(said));
+        assert_eq!(says(&[proving, end]), None);
     }
 
     #[test]
@@ -237,6 +295,26 @@ mod tests {
         assert!(matches!(last_run(&state).unwrap()[..], [_, Entry::Started { .. }, Entry::End { .. }]));
         Journal::begin(&state, "apply", saved(), &[0; 64]).unwrap();
         assert_eq!(last_run(&state).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_proof_goes_on_with_the_record_of_its_run_and_leaves_that_of_one_that_was_cut_off() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = State::open(dir.path(), "home").unwrap();
+        let kinds = |state: &State| -> Vec<bool> {
+            last_run(state).unwrap().iter().map(|entry| matches!(entry, Entry::Proving { .. })).collect()
+        };
+        Journal::begin(&state, "apply", saved(), &[0; 64]).unwrap().end(true, "done").unwrap();
+        Journal::proving(&state, "home", &[0; 64], "r1").unwrap().unwrap();
+        assert_eq!(kinds(&state), [false, false, true]);
+        // As another process sees it.
+        BEGUN.lock().unwrap().remove(&state.journal());
+        Journal::proving(&state, "home", &[0; 64], "r2").unwrap().unwrap().end(false, "no").unwrap();
+        assert_eq!(kinds(&state), [false, true, false]);
+        Journal::begin(&state, "apply", saved(), &[0; 64]).unwrap();
+        BEGUN.lock().unwrap().remove(&state.journal());
+        assert!(Journal::proving(&state, "home", &[0; 64], "r3").unwrap().is_none());
+        assert!(CutOff::of(&last_run(&state).unwrap()).is_some());
     }
 
     #[test]

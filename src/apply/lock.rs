@@ -43,6 +43,12 @@ impl Lock {
         writeln!(file, "`nodeprep {verb}`, pid {}, since {}", std::process::id(), now()).map_err(fail)?;
         Ok(Self { _file: file })
     }
+
+    /// Whether a run holds it now.
+    pub fn is_held(state: &State) -> bool {
+        let file = File::options().read(true).open(state.dir().join("lock"));
+        file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    }
 }
 
 #[cfg(test)]
@@ -58,7 +64,9 @@ mod tests {
         let error = Lock::take(&state, "install").unwrap_err();
         assert_eq!(error.kind.exit_code(), 75);
         assert!(error.what.contains("nodeprep apply") && error.what.contains("pid"), "{error}");
+        assert!(Lock::is_held(&state));
         drop(first);
+        assert!(!Lock::is_held(&state));
         Lock::take(&state, "install").unwrap();
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use tokio::time::Instant;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::event::Events;
 use crate::plan::{AwaitVolume, volume_state};
 use crate::talos::resources::{Item, MountStatus, NodeLabel, NodeStatus, Spec, VolumeStatus};
@@ -34,12 +34,14 @@ pub(super) async fn await_volumes(
         });
         Ok(open)
     };
-    await_open::<VolumeStatus>(&node, within, events, check).await.map_err(|(what, last)| {
-        Error::failed(format!(
-            "{address}: {what} did not become ready within {}s: {last}",
-            within.as_secs()
-        ))
-        .hint("`nodeprep discover` shows the node's disks and volumes; `talosctl dmesg` what the kernel said")
+    await_open::<VolumeStatus>(&node, within, events, check).await.map_err(|late| {
+        let open = |what, last| {
+            let seconds = within.as_secs();
+            Error::failed(format!("{address}: {what} did not become ready within {seconds}s: {last}"))
+        };
+        late.or(open).hint(
+            "`nodeprep discover` shows the node's disks and volumes; `talosctl dmesg` what the kernel said",
+        )
     })
 }
 
@@ -63,8 +65,10 @@ pub(super) async fn await_gone(
         };
         Ok(why.map(|why| (format!("volume {} to go", gone.id), why)))
     };
-    await_open::<VolumeStatus>(&node, within, events, check).await.map_err(|(what, last)| {
-        Error::failed(format!("{address}: {what}: {last}, after {}s", within.as_secs()))
+    await_open::<VolumeStatus>(&node, within, events, check).await.map_err(|late| {
+        let open =
+            |what, last| Error::failed(format!("{address}: {what}: {last}, after {}s", within.as_secs()));
+        late.or(open)
             .hint("a pod that uses it keeps it mounted; stop it and run this again. Nothing was wiped")
     })
 }
@@ -84,9 +88,10 @@ pub(super) async fn await_labels(
             Some((format!("label {key}={value}"), why))
         }))
     };
-    await_open::<NodeLabel>(node, within, events, check).await.map_err(|(what, last)| {
-        Error::failed(format!("{}: {what} is not on the node: {last}", node.address()))
-            .hint("a label that somebody else set is left alone by Talos: remove it with kubectl label, and Talos sets it")
+    await_open::<NodeLabel>(node, within, events, check).await.map_err(|late| {
+        let open =
+            |what, last| Error::failed(format!("{}: {what} is not on the node: {last}", node.address()));
+        late.or(open).hint("a label that somebody else set is left alone by Talos: remove it with kubectl label, and Talos sets it")
     })
 }
 
@@ -109,6 +114,22 @@ fn label_state(
     Ok(())
 }
 
+/// What was still open when the time was over, and why; or that the node was away by then.
+pub(super) enum Late {
+    Open { what: String, last: String },
+    Away(Error),
+}
+
+impl Late {
+    /// The error of what was open; a node that is away is said to be away.
+    pub(super) fn or(self, open: impl FnOnce(String, String) -> Error) -> Error {
+        match self {
+            Self::Open { what, last } => open(what, last),
+            Self::Away(error) => error,
+        }
+    }
+}
+
 /// Repeats `check` whenever a resource of type `T` changes, until nothing is open; else what was open last when the time
 /// was over.
 pub(super) async fn await_open<T: Spec>(
@@ -116,15 +137,20 @@ pub(super) async fn await_open<T: Spec>(
     within: Duration,
     events: &Events,
     check: impl AsyncFn() -> Result<Option<(String, String)>>,
-) -> std::result::Result<(), (String, String)> {
+) -> std::result::Result<(), Late> {
     let deadline = Instant::now() + within;
     let mut watch = None;
     let mut last = (String::from("the node's answer"), String::new());
+    let mut away = None;
     while Instant::now() < deadline {
+        away = None;
         match check().await {
             Ok(None) => return Ok(()),
             Ok(Some(open)) => last = open,
-            Err(error) => last.1 = error.what,
+            Err(error) => {
+                last.1.clone_from(&error.what);
+                away = Some(error).filter(|error| error.kind == Kind::Unavailable);
+            }
         }
         events.waiting(&last.0, &last.1);
         if watch.is_none() {
@@ -139,5 +165,8 @@ pub(super) async fn await_open<T: Spec>(
             tokio::time::sleep(RECHECK.min(deadline - Instant::now())).await;
         }
     }
-    Err(last)
+    Err(match away {
+        Some(error) => Late::Away(error.at(format!("while waiting for {}", last.0))),
+        None => Late::Open { what: last.0, last: last.1 },
+    })
 }

@@ -3,7 +3,7 @@
 use std::future::Future;
 
 use super::World;
-use super::node::await_open;
+use super::node::{Late, await_open};
 use crate::cluster::Cluster;
 use crate::error::{Error, Result};
 use crate::event::Events;
@@ -67,8 +67,13 @@ async fn await_boot(world: &World, node: &Node, before: &[u8], events: &Events) 
         };
         Ok(why.map(|why| ("the node to reboot".to_owned(), why)))
     };
-    await_open::<MachineStatus>(node, within, events, check).await.map_err(|(_, last)| {
-        Error::failed(format!("{}: did not come back within {}s: {last}", node.address(), within.as_secs()))
-            .hint("its console shows more; run this again when it is back")
+    await_open::<MachineStatus>(node, within, events, check).await.map_err(|late| {
+        let what =
+            |last| format!("{}: did not come back within {}s: {last}", node.address(), within.as_secs());
+        let error = match late {
+            Late::Open { last, .. } => Error::failed(what(last)),
+            Late::Away(error) => Error::unavailable(what(error.what)),
+        };
+        error.hint("its console shows more; run this again when it is back")
     })
 }

@@ -105,9 +105,11 @@ impl Wiping<'_> {
             };
             Ok(open.map(|why| (work.what.clone(), why)))
         };
-        await_open::<DiscoveredVolume>(node, *within, events, check).await.map_err(|(what, last)| {
-            Error::failed(format!("{}: {what} was wiped, but is not seen as empty: {last}", work.address))
-                .hint("`nodeprep discover` shows what is seen on it; run it again")
+        await_open::<DiscoveredVolume>(node, *within, events, check).await.map_err(|late| {
+            let open = |what, last| {
+                Error::failed(format!("{}: {what} was wiped, but is not seen as empty: {last}", work.address))
+            };
+            late.or(open).hint("`nodeprep discover` shows what is seen on it; run it again")
         })
     }
 

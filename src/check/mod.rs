@@ -28,6 +28,7 @@ mod pod;
 mod probe;
 mod provisioner;
 mod pvc;
+mod rights;
 mod run;
 mod scratch;
 mod storage_class;
@@ -36,7 +37,7 @@ mod why;
 
 pub use nodes::StorageNode;
 pub use run::{Outcome, Unrun, run};
-pub use scratch::{Cleaned, cleanup};
+pub use scratch::{Cleaned, cleanup, left};
 
 /// Every check, in the order they run.
 pub const CHECKS: [Check; 8] = [

@@ -138,7 +138,7 @@ fn unfit(
     let name = name(node);
     let missing = lacking(node, labels);
     let (why, hint) = if let Some(why) = not_ready(node) {
-        (format!("node {name} is not Ready: {why}"), format!("`kubectl describe node {name}` says more"))
+        (format!("node {name} is NotReady: {why}"), format!("`kubectl describe node {name}` says more"))
     } else if node.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true) {
         (format!("node {name} is cordoned: no pod can be sent there"), format!("`kubectl uncordon {name}`"))
     } else if !missing.is_empty() {
@@ -272,7 +272,7 @@ mod tests {
                 "10.0.0.9: the cluster has no node with the address 10.0.0.9",
                 "n1",
                 "n2: node n2 lacks the label storage=yes",
-                "n3: node n3 is not Ready: Kubelet stopped posting node status.",
+                "n3: node n3 is NotReady: Kubelet stopped posting node status.",
                 "n4: node n4 is cordoned: no pod can be sent there",
                 "n5",
             ]

@@ -101,7 +101,7 @@ impl Watch<'_> {
             };
             let signs = self.signs().await?;
             match self.explain(&signs)? {
-                Some(why) if why.means == Means::FaultNow => Err(stop(why)),
+                Some(why) if why.means.now() => Err(stop(why)),
                 _ => Ok(Look::NotYet(
                     signs.last().map_or(last.clone(), |sign| format!("{last}; {}", quote(sign))),
                 )),
@@ -161,7 +161,7 @@ impl Watch<'_> {
 
 fn stop(why: Why) -> Stop {
     match why.means {
-        Means::NotRun => Stop::Error(Error::failed(why.why).hint(why.hint)),
+        Means::NotRun | Means::NotRunNow => Stop::Error(Error::failed(why.why).hint(why.hint)),
         Means::Fault | Means::FaultNow => Stop::Fault { why: why.why, hint: why.hint },
     }
 }

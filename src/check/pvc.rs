@@ -13,7 +13,7 @@ use super::probe::{Finished, Watch};
 use super::{Check, Per, Run, Stop, Subject, broken};
 use crate::error::Error;
 use crate::event::{Measurement, Verdict};
-use crate::intent::{Class, Intent};
+use crate::intent::{Class, Intent, Size};
 
 pub const CHECK: Check = Check {
     id: "pvc",
@@ -39,6 +39,9 @@ fi
 read=$(sha256sum </tmp/back)
 echo \"read ${read%% *}\"
 ";
+
+/// Says how many KiB are free on the volume's file system.
+const FREE: &str = "free=$(df -Pk /data | tail -n 1 | tr -s ' ' | cut -d' ' -f4)\necho \"free $free\"\n";
 
 /// Shows the pod's mounts.
 const MOUNTS: &str = "echo mounts\ncat /proc/self/mountinfo";
@@ -68,7 +71,7 @@ pub async fn probed(run: &Run<'_>, subject: &Subject<'_>) -> Result<Probed, Stop
 async fn probe(run: &Run<'_>, subject: &Subject<'_>) -> Result<Probed, Stop> {
     let (class, started) = (subject.class()?, Instant::now());
     let claim = run.scratch.name("pvc");
-    let (image, work) = (&run.ctx.intent.images.shell, [WRITE, READ, MOUNTS].concat());
+    let (image, work) = (&run.ctx.intent.images.shell, [WRITE, READ, FREE, MOUNTS].concat());
     let probe = Probe { name: &claim, image, work: &work, claim: &claim, hosts: subject.pin()? };
     run.scratch.claim(&claim, &class.name, run.ctx.intent.validation.claim_size).await?;
     run.scratch.make(probe.pod()?).await?;
@@ -100,7 +103,11 @@ async fn judge(run: &Run<'_>, subject: &Subject<'_>) -> Result<Verdict, Stop> {
     let node = run.node(&finished.node).await?;
     on_node(volume, &node)?;
     let mount = probed.mount()?;
-    Ok(match probed.place(class, &run.ctx.intent)? {
+    let place = probed.place(class, &run.ctx.intent)?;
+    if let Some(doubt) = too_large(finished, run.ctx.intent.validation.claim_size, class) {
+        return Ok(doubt);
+    }
+    Ok(match place {
         Place::Own(summary) => {
             let seconds = |d: &Duration| Measurement { value: d.as_secs_f64(), unit: "s".into() };
             let noexec = Measurement { value: f64::from(u8::from(mount.has("noexec"))), unit: "bool".into() };
@@ -109,6 +116,23 @@ async fn judge(run: &Run<'_>, subject: &Subject<'_>) -> Result<Verdict, Stop> {
             Verdict::Pass { summary: summary + how_read(&finished.output.text), measurements }
         }
         Place::Doubtful { why, hint } => Verdict::warn(why, hint),
+    })
+}
+
+/// The provisioner gives a claim what it asks for, whether the disk has it or not: a claim that can't be filled is told.
+fn too_large(finished: &Finished, asked: Size, class: &Class) -> Option<Verdict> {
+    let free = Size(word(&finished.output.text, "free")?.trim().parse::<u64>().ok()?.saturating_mul(1024));
+    let why = || {
+        format!(
+            "the claim asks for {asked}, and only {free} are free under {} on {}: nothing keeps what is asked for",
+            class.base_path, finished.node
+        )
+    };
+    (free < asked).then(|| {
+        Verdict::warn(
+            why(),
+            "lower `validation.claimSize`, or make room: more than the disk has can be claimed",
+        )
     })
 }
 

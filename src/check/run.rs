@@ -57,7 +57,13 @@ impl Outcome {
             () if strict && warned > 0 => format!("{} warned", checks(warned)),
             () => return Ok(()),
         };
-        Err(Error::new(Kind::CheckFailed, what))
+        // An API server that is away, or takes no call of ours, proves nothing of the storage.
+        let told = |kind| self.errors.iter().find(move |unrun| unrun.error.kind == kind);
+        let away = told(Kind::Unavailable).or_else(|| told(Kind::Invalid));
+        Err(match away.filter(|_| failed == 0) {
+            Some(unrun) => Error { what: format!("{what}: {}", unrun.error.what), ..unrun.error.clone() },
+            None => Error::new(Kind::CheckFailed, what),
+        })
     }
 }
 

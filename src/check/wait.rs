@@ -6,12 +6,14 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::Stop;
-use crate::error::Kind;
+use crate::error::{Error, Kind};
 use crate::event::Events;
 
 const EVERY: Duration = Duration::from_millis(500);
 /// One look that takes longer than this counts as unanswered.
 const ONE_LOOK: Duration = Duration::from_secs(30);
+const SILENT: &str = "the API server does not answer";
+const REACHABLE: &str = "is the API server up, and reachable from here?";
 
 /// What a look found.
 #[derive(Debug)]
@@ -22,7 +24,7 @@ pub enum Look<T> {
 }
 
 /// Looks until it is done, or `limit` has passed: then the inner error holds the last reason.
-/// An API that can't be reached for a moment counts as "not yet".
+/// An API that can't be reached for a moment counts as "not yet"; one that is away at the end is the error.
 pub async fn until<T, F, Fut>(
     events: &Events,
     what: &str,
@@ -37,21 +39,26 @@ where
     let mut tick = interval(EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut said = String::new();
+    let mut away: Option<Error>;
     loop {
         tick.tick().await;
-        let last = match timeout(ONE_LOOK.min(limit).max(EVERY), look()).await {
+        let (last, gone) = match timeout(ONE_LOOK.min(limit).max(EVERY), look()).await {
             Ok(Ok(Look::Done(value))) => return Ok(Ok(value)),
-            Ok(Ok(Look::NotYet(reason))) => reason,
-            Ok(Err(Stop::Error(e))) if e.kind == Kind::Unavailable => e.what,
+            Ok(Ok(Look::NotYet(reason))) => (reason, None),
+            Ok(Err(Stop::Error(e))) if e.kind == Kind::Unavailable => (e.what.clone(), Some(e)),
             Ok(Err(stop)) => return Err(stop),
-            Err(_) => "the API server does not answer".to_owned(),
+            Err(_) => (SILENT.to_owned(), Some(Error::unavailable(SILENT).hint(REACHABLE))),
         };
+        away = gone;
         if last != said {
             events.waiting(what, &last);
             said = last;
         }
         if Instant::now() >= deadline {
-            return Ok(Err(said));
+            return match away {
+                Some(error) => Err(Stop::Error(error)),
+                None => Ok(Err(said)),
+            };
         }
     }
 }
@@ -62,7 +69,6 @@ mod tests {
     use std::cell::Cell;
 
     use super::*;
-    use crate::error::Error;
 
     #[tokio::test]
     async fn a_wait_ends_when_done_at_its_limit_or_with_the_error() {
@@ -80,12 +86,14 @@ mod tests {
         let unreachable = until(&silent, "x", short, || async {
             Err::<Look<()>, _>(Stop::Error(Error::unavailable("connection refused")))
         });
-        assert_eq!(unreachable.await.unwrap(), Err("connection refused".to_owned()));
+        let Err(Stop::Error(away)) = unreachable.await else { panic!() };
+        assert_eq!((away.kind, away.what.as_str()), (Kind::Unavailable, "connection refused"));
 
         let broken = until(&silent, "x", short, || async { Err::<Look<()>, _>(Stop::fail("a", "b")) });
         assert!(broken.await.is_err());
 
         let hung = until(&silent, "x", short, std::future::pending::<Result<Look<()>, Stop>>);
-        assert_eq!(hung.await.unwrap(), Err("the API server does not answer".to_owned()));
+        let Err(Stop::Error(away)) = hung.await else { panic!() };
+        assert_eq!((away.kind, away.what.as_str()), (Kind::Unavailable, SILENT));
     }
 }

@@ -1,6 +1,8 @@
 //! Why a claim stays Pending or a pod does not run: known texts and what to do about them.
 //! Pure; the texts are in facts of Kubernetes and of the provisioners' sources, and may change with them.
 
+use crate::config_doc;
+
 /// What a sign was seen on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum On {
@@ -29,6 +31,15 @@ pub enum Means {
     Fault,
     /// The check itself could not run.
     NotRun,
+    /// The check itself could not run, and waiting will not heal it.
+    NotRunNow,
+}
+
+impl Means {
+    /// There is nothing to wait for.
+    pub fn now(self) -> bool {
+        matches!(self, Self::FaultNow | Self::NotRunNow)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -180,7 +191,14 @@ const RULES: &[Rule] = &[
     },
     Rule {
         on: POD,
-        texts: &["ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName"],
+        texts: &["ErrImageNeverPull", "InvalidImageName", "ImagePullBackOff", "ErrImagePull*not found"],
+        means: Means::NotRunNow,
+        why: "the image of the check's pod can't be had",
+        hint: "set `images.shell` and `images.fio` to images the nodes can pull (a mirror, for an air-gapped cluster)",
+    },
+    Rule {
+        on: POD,
+        texts: &["ErrImagePull"],
         means: Means::NotRun,
         why: "the image of the check's pod can't be had",
         hint: "set `images.shell` and `images.fio` to images the nodes can pull (a mirror, for an air-gapped cluster)",
@@ -290,7 +308,7 @@ pub fn quote(sign: &Sign) -> String {
         On::Pod => "pod",
         On::Helper => "helper pod",
     };
-    let message = sign.message.trim();
+    let message = config_doc::words(sign.message.trim());
     let message = if message.is_empty() { String::new() } else { format!(": {message}") };
     format!("{what} {}: {}{message}", sign.name, sign.reason)
 }
@@ -320,7 +338,7 @@ mod tests {
 
     #[test]
     fn every_known_text_has_its_meaning_and_a_hint_that_names_the_fix() {
-        use Means::{Fault, FaultNow, NotRun};
+        use Means::{Fault, FaultNow, NotRun, NotRunNow};
         use On::{Claim, Helper, Pod};
         for (on, reason, message, means, in_hint) in [
             (
@@ -390,7 +408,10 @@ mod tests {
                 Fault,
                 "helper pod",
             ),
-            (Pod, "ErrImagePull", "not found", NotRun, "images.shell"),
+            (Pod, "ErrImagePull", "not found", NotRunNow, "images.shell"),
+            (Pod, "ErrImagePull", "dial tcp: i/o timeout", NotRun, "images.shell"),
+            (Pod, "ImagePullBackOff", "Back-off pulling image \"x\"", NotRunNow, "images.shell"),
+            (Pod, "InvalidImageName", "Failed to apply default image tag", NotRunNow, "images.shell"),
             (
                 Pod,
                 "FailedScheduling",

@@ -14,7 +14,14 @@ pub async fn run(global: &Global, _args: &Args) -> Result<()> {
     // A run that still goes on holds it.
     let _lock = Lock::take(&state, "abort")?;
     let Some(cut) = CutOff::of(&last_run(&state)?) else {
-        report::stdout("Nothing to give up: the last run ended, or there was none.\n");
+        let left = check::left(state.dir())?;
+        let also = match left.is_empty() {
+            true => String::new(),
+            false => {
+                format!(" Test objects are left in {}: `nodeprep cleanup` removes them.", left.join(", "))
+            }
+        };
+        report::stdout(&format!("Nothing to give up: the last run ended, or there was none.{also}\n"));
         return Ok(());
     };
     report::stdout(&format!("{cut}\n"));

@@ -109,6 +109,7 @@ async fn prove(
     if intent.classes.is_empty() {
         return Ok(());
     }
+    let _lock = Lock::take(&global.state(&intent.metadata.name)?, "apply")?;
     validate::checked(global, intent, &validate::Selection::default(), output, interrupted).await
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::cluster::{self, Cluster};
+use crate::config_doc;
 use crate::dial::{self, Dial};
 use crate::error::{Error, Result};
 use crate::event::Events;
@@ -302,11 +303,14 @@ impl Global {
         let text = std::fs::read_to_string(base.join(path))
             .map(SecretString::from)
             .map_err(|error| Error::invalid(format!("can't read the machine config {name}: {error}")))?;
-        if !secrets::is_encrypted(text.expose_secret(), secrets::Format::Yaml) {
-            return Ok(text);
-        }
-        let plain = secrets::decrypt(text.expose_secret(), secrets::Format::Yaml, &self.identities()?);
-        plain.and_then(|plain| Ok(plain.expose_text()?.into())).map_err(|error| error.at(name))
+        let text = if secrets::is_encrypted(text.expose_secret(), secrets::Format::Yaml) {
+            let plain = secrets::decrypt(text.expose_secret(), secrets::Format::Yaml, &self.identities()?);
+            plain.and_then(|plain| Ok(plain.expose_text()?.into())).map_err(|error| error.at(name))?
+        } else {
+            text
+        };
+        config_doc::hold_fields(text.expose_secret());
+        Ok(text)
     }
 
     fn identities(&self) -> Result<secrets::Identities> {
@@ -329,6 +333,7 @@ fn stack_secret(secret: secrets::KubeSecret) -> Result<StackSecret> {
     let text = |(key, value): (String, secrecy::SecretSlice<u8>)| {
         let text = std::str::from_utf8(value.expose_secret())
             .map_err(|_| Error::invalid(format!("Secret {}: {key} is not text", secret.name)))?;
+        config_doc::hold(text);
         Ok((key, SecretString::from(text)))
     };
     let data = secret.data.into_iter().map(text).collect::<Result<_>>()?;

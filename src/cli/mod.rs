@@ -17,10 +17,13 @@ mod status;
 mod validate;
 mod wipe;
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::{LazyLock, OnceLock};
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::check;
 use crate::error::{Error, Kind, Result};
 use crate::report;
 use crate::sandbox::Sandbox;
@@ -162,13 +165,34 @@ fn completions(shell: clap_complete::Shell) {
     report::stdout(&String::from_utf8_lossy(&script));
 }
 
-/// Set to true on Ctrl-C or SIGTERM; a second signal ends the process at once.
+/// Where the running verb keeps the list of its test objects.
+static MAY_LEAVE: OnceLock<PathBuf> = OnceLock::new();
+
+/// The verb is about to make test objects, which are on record in this folder.
+fn may_leave(folder: &Path) {
+    let _ = MAY_LEAVE.set(folder.to_owned());
+}
+
+/// What a run that stops at once leaves, and how it goes.
+fn left() -> String {
+    let runs = MAY_LEAVE.get().map(|folder| check::left(folder).unwrap_or_default()).unwrap_or_default();
+    let mut text = "stopped at once: `nodeprep status` shows the step that may be half done\n".to_owned();
+    for namespace in runs {
+        text.push_str(&format!(
+            "left in the cluster: namespace {namespace} and what is in it; `nodeprep cleanup` removes it\n"
+        ));
+    }
+    text
+}
+
+/// Set to true on Ctrl-C, SIGTERM or SIGHUP; a second signal ends the process at once.
 pub(crate) fn interrupted() -> tokio::sync::watch::Receiver<bool> {
     let (sender, receiver) = tokio::sync::watch::channel(false);
     tokio::spawn(async move {
         for round in 1.. {
             signal().await;
             if round > 1 {
+                report::stderr(&left());
                 #[expect(clippy::exit, reason = "the second signal means now")]
                 std::process::exit(i32::from(Kind::Interrupted.exit_code()));
             }
@@ -181,14 +205,25 @@ pub(crate) fn interrupted() -> tokio::sync::watch::Receiver<bool> {
 
 async fn signal() {
     use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-        let _ = tokio::signal::ctrl_c().await;
-        return;
+    let one = async |kind| match signal(kind) {
+        Ok(mut signal) => drop(signal.recv().await),
+        Err(_) => std::future::pending().await,
     };
     tokio::select! {
         _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
+        () = one(SignalKind::terminate()) => {}
+        () = one(SignalKind::hangup()), if !hangup_is_ignored() => {}
     }
+}
+
+/// Whether the process was started so that it outlives its terminal, as `nohup` does.
+fn hangup_is_ignored() -> bool {
+    static IGNORED: LazyLock<bool> = LazyLock::new(|| {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+        ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
+    });
+    *IGNORED
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! `status`: the journal of the last run.
 
 use super::Global;
-use crate::apply::{Entry, last_run};
+use crate::apply::{CutOff, Entry, Lock, last_run};
 use crate::error::Result;
 use crate::report;
 
@@ -14,7 +14,8 @@ pub struct Args {
 
 pub fn run(global: &Global, args: &Args) -> Result<()> {
     let intent = global.intent()?;
-    let entries = last_run(&global.state(&intent.metadata.name)?)?;
+    let state = global.state(&intent.metadata.name)?;
+    let entries = last_run(&state)?;
     if entries.is_empty() {
         report::stdout("No run yet.\n");
     }
@@ -22,10 +23,21 @@ pub fn run(global: &Global, args: &Args) -> Result<()> {
         let line = if args.json { serde_json::to_string(entry).unwrap_or_default() } else { text(entry) };
         report::stdout(&format!("{line}\n"));
     }
-    if !args.json && !entries.is_empty() && !matches!(entries.last(), Some(Entry::End { .. })) {
-        report::stdout(
-            "The run did not end: it is still going on, or it was killed. Run it again to converge.\n",
-        );
+    if args.json {
+        return Ok(());
+    }
+    if let Some(cut) = CutOff::of(&entries) {
+        let what = match (&cut.proving, Lock::is_held(&state)) {
+            (_, true) => "The run is still going on.",
+            (None, false) => {
+                "The run did not end: it was killed. Run it again to converge, or `nodeprep abort` gives it up."
+            }
+            (Some(_), false) => {
+                "The run did not end: it was killed while the storage was proven, and nothing of it is. `nodeprep abort` \
+                 removes what it left, and `nodeprep validate` proves it."
+            }
+        };
+        report::stdout(&format!("{what}\n"));
     }
     Ok(())
 }
@@ -43,6 +55,11 @@ fn text(entry: &Entry) -> String {
         Entry::Done { at, id, changed: true } => format!("{at} done    {id}"),
         Entry::Done { at, id, changed: false } => format!("{at} same    {id}"),
         Entry::Failed { at, id, error } => format!("{at} failed  {id}: {error}"),
+        Entry::Proving { at, run } => format!("{at} proving (run {run})"),
+        Entry::Judged { at, check, subject, verdict, why } => {
+            let why = if why.is_empty() { String::new() } else { format!(": {why}") };
+            format!("{at} {verdict:<7} {check} {subject}{why}")
+        }
         Entry::End { at, ok, summary } => {
             format!("{at} {}: {summary}", if *ok { "ended well" } else { "ended" })
         }

@@ -4,8 +4,10 @@ use jiff::Timestamp;
 
 use super::Global;
 use super::global::Output;
+use crate::apply::{Journal, Lock};
 use crate::check;
 use crate::error::Result;
+use crate::event::{CheckResult, Verdict};
 use crate::intent::Intent;
 use crate::report;
 
@@ -32,6 +34,8 @@ pub struct Selection {
 
 pub async fn run(global: &Global, args: &Args) -> Result<()> {
     let intent = global.intent()?;
+    let state = global.state(&intent.metadata.name)?;
+    let _lock = Lock::take(&state, "validate")?;
     checked(global, &intent, &args.selection, args.output, super::interrupted()).await
 }
 
@@ -44,6 +48,8 @@ pub(super) async fn checked(
     interrupted: tokio::sync::watch::Receiver<bool>,
 ) -> Result<()> {
     let now = Timestamp::now();
+    let state = global.state(&intent.metadata.name)?;
+    super::may_leave(state.dir());
     let cluster = global.cluster().await?;
     let members = global.members(intent, &cluster).await?;
     let context = check::Context {
@@ -55,16 +61,54 @@ pub(super) async fn checked(
         run_id: run_id(now),
         now,
         since: tokio::time::Instant::now(),
-        state: global.state(&intent.metadata.name)?.dir().to_owned(),
+        state: state.dir().to_owned(),
     };
-    let outcome = check::run(&context, &selection.only, &selection.skip, interrupted).await?;
+    let mut journal = Journal::proving(&state, &intent.metadata.name, &state.key()?, &context.run_id)?;
+    let judged = check::run(&context, &selection.only, &selection.skip, interrupted).await;
+    let passed = judged.as_ref().map_err(Clone::clone).and_then(|outcome| {
+        journal.as_mut().map_or(Ok(()), |journal| record(journal, outcome))?;
+        outcome.passed(&selection.only, selection.strict)
+    });
+    if let Some(journal) = &mut journal {
+        journal.end(passed.is_ok(), &ending(&judged, &passed))?;
+    }
+    let outcome = judged?;
     match output {
         Output::Table => report::stdout(&report::verdicts_table(&outcome)),
         Output::Json => {
             report::stdout(&format!("{:#}\n", report::verdicts_json(&intent.metadata.name, &outcome)));
         }
     }
-    outcome.passed(&selection.only, selection.strict)
+    passed
+}
+
+/// Each verdict is on record.
+fn record(journal: &mut Journal, outcome: &check::Outcome) -> Result<()> {
+    for result in &outcome.results {
+        let (verdict, why) = match &result.verdict {
+            Verdict::Pass { .. } => ("pass", ""),
+            Verdict::Warn { why, .. } => ("warn", why.as_str()),
+            Verdict::Fail { why, .. } => ("fail", why.as_str()),
+            Verdict::Skip { why } => ("skip", why.as_str()),
+        };
+        journal.judged(&result.id, &result.subject, verdict, why)?;
+    }
+    for unrun in &outcome.errors {
+        journal.judged(&unrun.id, &unrun.subject, "error", &unrun.error.what)?;
+    }
+    Ok(())
+}
+
+fn ending(judged: &Result<check::Outcome>, passed: &Result<()>) -> String {
+    match (judged, passed) {
+        (_, Err(error)) => format!("validate: {}", error.what),
+        (Ok(outcome), Ok(())) => {
+            let passed =
+                |result: &&CheckResult| matches!(result.verdict, Verdict::Pass { .. } | Verdict::Warn { .. });
+            format!("validate: {} checks passed", outcome.results.iter().filter(passed).count())
+        }
+        (Err(error), Ok(())) => format!("validate: {}", error.what),
+    }
 }
 
 /// Names a run's test objects: the second it began and the process.

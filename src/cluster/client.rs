@@ -32,12 +32,8 @@ impl Connection for Box<dyn Io> {
 /// A client whose connections are made by `dial`.
 ///
 /// # Errors
-/// Credentials that do not fit together, and a proxy, which `dial` would not go through.
+/// Credentials that do not fit together.
 pub(super) fn client(config: Config, dial: Dial) -> Result<Client, kube::Error> {
-    if let Some(proxy_url) = config.proxy_url {
-        let protocol_feature = "kube/http-proxy";
-        return Err(kube::Error::ProxyProtocolDisabled { proxy_url: Box::new(proxy_url), protocol_feature });
-    }
     let connector = tower::service_fn(move |uri: Uri| {
         let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
         let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("http") { 80 } else { 443 });

@@ -1,16 +1,20 @@
 //! Which cluster is meant: kubeconfig files by kubectl's rules, or the pod's own service account.
 
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use kube::Config;
-use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::config::{ExecInteractiveMode, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256};
 
+use super::proxy::Proxy;
+use crate::config_doc;
 use crate::error::{Error, Result, chain};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
@@ -18,6 +22,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
 /// A cluster's connection data, and what people call it.
 pub(super) struct Found {
     pub config: Config,
+    /// What its connections go through.
+    pub proxy: Option<Proxy>,
     pub name: String,
 }
 
@@ -37,13 +43,43 @@ pub(super) async fn load(kubeconfig: Option<&Path>, context: Option<&str>) -> Re
             .hint(format!("contexts there: {}", contexts(&files))));
     }
     let options = KubeConfigOptions { context: Some(name.clone()), ..KubeConfigOptions::default() };
+    let own = proxy_url(&files, &name);
     let mut config = Config::from_custom_kubeconfig(files, &options)
         .await
         .map_err(|e| Error::invalid(format!("context `{name}`: {}", chain(&e))))?;
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     refuse_expired(&config, &name)?;
+    hold_credentials(&mut config);
+    let proxy = Proxy::of(&config.cluster_url, own.as_deref(), &environment);
+    let proxy = proxy.map_err(|error| error.at(format!("context `{name}`")))?;
     let name = format!("context {name} ({})", config.cluster_url);
-    Ok(Found { config, name })
+    Ok(Found { config, proxy, name })
+}
+
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// The proxy that the context's cluster names itself.
+fn proxy_url(files: &Kubeconfig, context: &str) -> Option<String> {
+    let context = files.contexts.iter().find(|one| one.name == context)?.context.as_ref()?;
+    let cluster = files.clusters.iter().find(|one| one.name == context.cluster)?.cluster.as_ref()?;
+    cluster.proxy_url.clone().filter(|url| !url.is_empty())
+}
+
+/// The credentials are known again in what others say. A login command that nobody can answer is told so, and what it
+/// prints as its errors, which may hold a token, is not passed on.
+fn hold_credentials(config: &mut Config) {
+    let auth = &mut config.auth_info;
+    for secret in [&auth.token, &auth.password, &auth.client_key_data].into_iter().flatten() {
+        config_doc::hold(secret.expose_secret());
+    }
+    if let Some(exec) = &mut auth.exec
+        && !std::io::stdin().is_terminal()
+        && exec.interactive_mode != Some(ExecInteractiveMode::Always)
+    {
+        exec.interactive_mode = Some(ExecInteractiveMode::Never);
+    }
 }
 
 /// Whether the connection data of a file trust this authority, which is base64 of PEM as machine configs have it.
@@ -122,8 +158,9 @@ fn in_cluster(tried: &[PathBuf]) -> Result<Found> {
             .hint("give --kubeconfig FILE or set KUBECONFIG; `talosctl kubeconfig` writes one")
     })?;
     config.connect_timeout = Some(CONNECT_TIMEOUT);
+    let proxy = Proxy::of(&config.cluster_url, None, &environment)?;
     let name = format!("in-cluster ({})", config.cluster_url);
-    Ok(Found { config, name })
+    Ok(Found { config, proxy, name })
 }
 
 /// An expired client certificate only shows as "Unauthorized" at the server; here its date can be told.

@@ -1,28 +1,40 @@
 //! From kube's errors to ours: one function, so that every verb says the same of the same failure.
 
+use std::error::Error as StdError;
+use std::io;
 use std::time::Duration;
 
+use kube::client::AuthError;
 use kube::core::Status;
 
 use super::MANAGER;
+use crate::config_doc;
+use crate::dial::TlsFault;
 use crate::error::{Error, Kind, chain};
 
 /// Maps an error of the Kubernetes API; `what` is the object or the cluster it happened to.
 pub fn from_kube(what: &str, error: kube::Error) -> Error {
+    let login_failed = match &error {
+        kube::Error::Auth(error) => Some(error),
+        other => find::<AuthError>(other),
+    };
+    if let Some(error) = login_failed {
+        return Error::invalid(format!("{what}: can't log in: {}", login(error)))
+            .hint("run the login command of the kubeconfig by hand, or name another --context");
+    }
     match error {
         kube::Error::Api(status) => from_status(what, &status),
-        kube::Error::Auth(e) => Error::invalid(format!("{what}: can't log in: {}", chain(&e)))
-            .hint("run the login command of the kubeconfig by hand, or name another --context"),
         kube::Error::InferConfig(_)
         | kube::Error::InferKubeconfig(_)
         | kube::Error::ProxyProtocolUnsupported { .. }
         | kube::Error::RustlsTls(_) => Error::invalid(format!("{what}: {}", chain(&error))),
-        kube::Error::ProxyProtocolDisabled { .. } => Error::invalid(format!("{what}: {error}"))
-            .hint("nodeprep speaks to the API server directly: unset HTTPS_PROXY and proxy-url"),
         kube::Error::Service(_) | kube::Error::HyperError(_) | kube::Error::ReadEvents(_) => {
-            from_transport(what, &chain(&error))
+            match find::<rustls::Error>(&error) {
+                Some(error) => from_tls(what, error),
+                None => from_transport(what, &chain(&error)),
+            }
         }
-        other => Error::failed(format!("{what}: {}", chain(&other))),
+        other => Error::failed(format!("{what}: {}", config_doc::words(&chain(&other)))),
     }
 }
 
@@ -43,18 +55,68 @@ pub(super) fn silent(what: &str, after: Duration) -> Error {
         .hint("is the API server up, and reachable from here?")
 }
 
+/// Why nobody could be logged in. What a login command prints is not said: it may be a token, and so may its arguments.
+fn login(error: &AuthError) -> String {
+    match error {
+        AuthError::AuthExecStart(error) => {
+            format!("the login command of the kubeconfig can't be run: {error}")
+        }
+        AuthError::AuthExecRun { out, .. } => {
+            format!(
+                "the login command of the kubeconfig failed ({}); what it printed is not shown",
+                out.status
+            )
+        }
+        AuthError::AuthExecParse(_) => {
+            "what the login command of the kubeconfig printed is no ExecCredential; it is not shown".into()
+        }
+        AuthError::AuthExec(_) => "the auth provider of the kubeconfig failed".into(),
+        other => config_doc::words(&chain(other)),
+    }
+}
+
+/// Finds an error of one type in a chain of causes; that of an I/O error is what it was made of.
+fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
+    if let Some(found) = error.downcast_ref() {
+        return Some(found);
+    }
+    let made_of = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    let within = made_of.and_then(|inner| find(inner as &(dyn StdError + 'static)));
+    within.or_else(|| find(error.source()?))
+}
+
+fn from_tls(what: &str, error: &rustls::Error) -> Error {
+    let fault = TlsFault::of(error);
+    let hint = match fault {
+        TlsFault::Stranger | TlsFault::Unacceptable => {
+            "this kubeconfig is not of this cluster, or the cluster's CA was replaced: get a new one \
+             (`talosctl kubeconfig`), or name another with --kubeconfig or --context"
+        }
+        TlsFault::NotNow => "check the clocks of this machine and of the control plane",
+        TlsFault::NotForName => {
+            "use an address that the API server's certificate has, or add it to cluster.apiServer.certSANs"
+        }
+        TlsFault::OursExpired | TlsFault::WantsOurs | TlsFault::RefusesOurs => {
+            "the client certificate has expired, or is of another cluster: get a new kubeconfig (`talosctl kubeconfig`)"
+        }
+        TlsFault::Other => "is this the Kubernetes API, usually port 6443?",
+    };
+    Error::invalid(format!("{what}: {} ({error})", fault.what("kubeconfig"))).hint(hint)
+}
+
 fn from_transport(what: &str, text: &str) -> Error {
     let text = text.strip_prefix("ServiceError: ").unwrap_or(text);
     if text.contains("certificate") {
         return Error::invalid(format!("{what}: {text}"))
-            .hint("the kubeconfig is of another cluster, or its certificates were renewed: get a new one");
+            .hint("this kubeconfig is not of this cluster, or its certificates were renewed: get a new one");
     }
     Error::unavailable(format!("{what}: can't reach the API server: {text}"))
         .hint("is the API server up, and reachable from here?")
 }
 
 fn from_status(what: &str, status: &Status) -> Error {
-    let message = status.message.trim();
+    let message = config_doc::words(status.message.trim());
+    let message = message.as_str();
     if status.reason == "Unauthorized" || status.code == 401 {
         return Error::invalid(format!(
             "{what}: the cluster does not accept these credentials (Unauthorized)"

@@ -6,6 +6,7 @@ mod drain;
 mod error;
 mod logs;
 mod object;
+mod proxy;
 mod ready;
 mod reason;
 pub mod store;
@@ -58,9 +59,10 @@ impl Cluster {
     /// Connects by kubectl's rules (the path, else `KUBECONFIG`, else `~/.kube/config`, else in-cluster) and
     /// asks the API server for its version, so that a wrong address or credential shows at once.
     pub async fn connect(kubeconfig: Option<&Path>, context: Option<&str>, dial: &Dial) -> Result<Self> {
-        let config::Found { config, name } = config::load(kubeconfig, context).await?;
+        let config::Found { config, proxy, name } = config::load(kubeconfig, context).await?;
         let authorities = Arc::new(config.root_cert.clone().unwrap_or_default());
-        let client = client::client(config, Arc::clone(dial)).map_err(|e| from_kube(&name, e))?;
+        let dial = proxy.map_or_else(|| Arc::clone(dial), |proxy| proxy.dial(dial));
+        let client = client::client(config, dial).map_err(|e| from_kube(&name, e))?;
         let cluster = Self { name, authorities, ..Self::from_client(client) };
         match tokio::time::timeout(FIRST_ANSWER, cluster.client.apiserver_version()).await {
             Ok(Ok(version)) => Ok(Self { simulated: version.git_version.contains("simulated"), ..cluster }),

@@ -49,15 +49,20 @@ impl Cluster {
         let mut reasons = tokio::time::interval(REASONS_EVERY);
         reasons.reset();
         let mut seen: Option<Value> = None;
+        // An API server that is away says nothing of what is there.
+        let mut away: Option<Error> = None;
         let mut last = String::new();
         loop {
             let why = tokio::select! {
                 change = changes.next() => {
-                    seen = match change {
-                        Some(Ok(object)) => object.as_ref().and_then(as_value),
-                        Some(Err(error)) => return_if_hopeless(&title, error)?,
+                    match change {
+                        Some(Ok(object)) => (seen, away) = (object.as_ref().and_then(as_value), None),
+                        Some(Err(error)) => away = return_if_hopeless(&title, error)?.or(away),
                         None => return Err(Error::failed(format!("{title}: the watch ended"))),
-                    };
+                    }
+                    if away.is_some() {
+                        continue;
+                    }
                     match self.lacks(ready, seen.as_ref()).await? {
                         None => return Ok(()),
                         // The first word comes at once; later ones with their reasons.
@@ -65,11 +70,18 @@ impl Cluster {
                         Some(_) => continue,
                     }
                 }
-                _ = reasons.tick() => match self.why_not(ready, seen.as_ref()).await? {
-                    None => return Ok(()),
-                    Some(why) => why,
+                _ = reasons.tick() => match &away {
+                    Some(error) => error.what.clone(),
+                    None => match self.why_not(ready, seen.as_ref()).await {
+                        Ok(None) => return Ok(()),
+                        Ok(Some(why)) => why,
+                        Err(error) if error.kind == Kind::Unavailable => error.what,
+                        Err(error) => return Err(error),
+                    },
                 },
-                () = tokio::time::sleep_until(deadline) => return Err(too_late(ready, within, &last)),
+                () = tokio::time::sleep_until(deadline) => {
+                    return Err(away.unwrap_or_else(|| too_late(ready, within, &last)));
+                }
             };
             if let Some((hint, true)) = help(ready, &why) {
                 return Err(Error::failed(format!("{title}: {why}")).hint(hint));
@@ -135,14 +147,19 @@ fn as_value(object: &DynamicObject) -> Option<Value> {
     serde_json::to_value(object).ok()
 }
 
-/// A watch heals by itself, except when it is not allowed or the credentials are no good.
-fn return_if_hopeless(title: &str, error: watcher::Error) -> Result<Option<Value>> {
+/// A watch heals by itself, except when it is not allowed or the credentials are no good. What it says meanwhile where the
+/// API server is away.
+fn return_if_hopeless(title: &str, error: watcher::Error) -> Result<Option<Error>> {
     match error {
         watcher::Error::InitialListFailed(e)
         | watcher::Error::WatchStartFailed(e)
         | watcher::Error::WatchFailed(e) => {
             let error = from_kube(title, e);
-            if error.kind == Kind::Invalid { Err(error) } else { Ok(None) }
+            match error.kind {
+                Kind::Invalid => Err(error),
+                Kind::Unavailable => Ok(Some(error)),
+                _ => Ok(None),
+            }
         }
         watcher::Error::WatchError(_) => Ok(None),
         other => Err(Error::failed(format!("{title}: {}", chain(&other)))),

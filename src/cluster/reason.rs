@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::store::steady;
+use crate::config_doc;
 
 /// Longer texts of the cluster are cut.
 const LONGEST: usize = 500;
@@ -25,7 +26,7 @@ fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
 
 /// One line, of bounded length.
 fn short(message: &str) -> String {
-    let line = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    let line = config_doc::words(message).split_whitespace().collect::<Vec<_>>().join(" ");
     match line.char_indices().nth(LONGEST) {
         Some((end, _)) => format!("{}…", &line[..end]),
         None => line,

@@ -16,11 +16,13 @@ mod remove;
 mod scalar;
 mod shape;
 mod splice;
+mod words;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use redact::{REDACTED, diff, redact};
+pub use words::{answer_to, hide, hold, hold_fields, words};
 
 use crate::error::{Error, Result};
 use crate::yaml::{self, Document, Node, Stream, Value};

@@ -19,7 +19,7 @@ pub const REDACTED: &str = "<redacted>";
 const FREE_KEYS: [&str; 5] = ["nodeLabels", "nodeAnnotations", "labels", "annotations", "sysctls"];
 /// What can hold anything, secrets included: files (`machine.files`, `EtcFileConfig`, `ExtensionServiceConfig`), inline
 /// manifests, a manifest's data, headers of downloads.
-const FREE_TEXT: [&str; 7] =
+pub(super) const FREE_TEXT: [&str; 7] =
     ["content", "contents", "data", "stringData", "manifest", "headers", "extraManifestHeaders"];
 /// Endings of field names whose value is a secret, in lower case.
 const SECRET_ENDINGS: [&str; 16] = [
@@ -64,12 +64,8 @@ pub fn redact(config: &str) -> String {
 }
 
 fn without_secrets(stream: &Stream) -> String {
-    let mut places = Vec::new();
-    for document in stream.documents() {
-        secrets(&document.root, None, false, &mut places);
-    }
-    let hidden = places.iter().filter(|(_, shown)| shown == REDACTED);
-    let known: HashSet<String> = hidden.filter_map(|(span, _)| secret_text(stream, span)).collect();
+    let mut places = secret_places(stream);
+    let known = texts(stream, &places);
     for document in stream.documents() {
         repeated(&document.root, &known, &mut places);
         let comments = document.comments.iter();
@@ -103,6 +99,25 @@ fn unified(before: &str, after: &str) -> String {
 }
 
 type Places = Vec<(Range<usize>, String)>;
+
+/// Every place that holds a secret, and what is shown there.
+fn secret_places(stream: &Stream) -> Places {
+    let mut places = Vec::new();
+    for document in stream.documents() {
+        secrets(&document.root, None, false, &mut places);
+    }
+    places
+}
+
+/// The secrets of the stream that are long enough to be known again elsewhere.
+pub(super) fn secret_values(stream: &Stream) -> HashSet<String> {
+    texts(stream, &secret_places(stream))
+}
+
+fn texts(stream: &Stream, places: &Places) -> HashSet<String> {
+    let hidden = places.iter().filter(|(_, shown)| shown == REDACTED);
+    hidden.filter_map(|(span, _)| secret_text(stream, span)).collect()
+}
 
 fn secrets(node: &Node, key: Option<&str>, secret: bool, out: &mut Places) {
     match &node.kind {
@@ -169,7 +184,7 @@ fn scalar(text: &str, secret: bool) -> Option<String> {
     (shown != text).then_some(shown)
 }
 
-fn without_url_secrets(text: &str) -> String {
+pub(super) fn without_url_secrets(text: &str) -> String {
     URL.as_ref().map_or_else(
         || REDACTED.to_owned(),
         |url| url.replace_all(text, format!("$1$2{REDACTED}")).into_owned(),
@@ -186,23 +201,27 @@ fn comment(text: &str, known: &HashSet<String>) -> Option<String> {
         Some((start, name, colon)) if is_secret_name(name) => format!("{start}{name}{colon}{REDACTED}"),
         _ => without_url_secrets(text),
     };
-    let shown = match BLOB.as_ref() {
-        Some(blob) => blob.replace_all(&shown, |found: &regex::Captures<'_>| {
-            if looks_random(&found[0]) { REDACTED.to_owned() } else { found[0].to_owned() }
-        }),
-        None => REDACTED.into(),
-    };
-    (shown != text).then(|| shown.into_owned())
+    let shown = without_blobs(&shown);
+    (shown != text).then_some(shown)
+}
+
+/// The text without what only looks like a key.
+pub(super) fn without_blobs(text: &str) -> String {
+    let Some(blob) = BLOB.as_ref() else { return REDACTED.to_owned() };
+    let shown = blob.replace_all(text, |found: &regex::Captures<'_>| {
+        if looks_random(&found[0]) { REDACTED.to_owned() } else { found[0].to_owned() }
+    });
+    shown.into_owned()
 }
 
 /// Upper case, lower case and digits together: not a word, a path or a rule of dashes.
-fn looks_random(text: &str) -> bool {
+pub(super) fn looks_random(text: &str) -> bool {
     text.bytes().any(|byte| byte.is_ascii_uppercase())
         && text.bytes().any(|byte| byte.is_ascii_lowercase())
         && text.bytes().any(|byte| byte.is_ascii_digit())
 }
 
-fn is_secret_name(name: &str) -> bool {
+pub(super) fn is_secret_name(name: &str) -> bool {
     let name = name.trim_matches(|c| matches!(c, '"' | '\'' | ' ' | '-' | '#'));
     let joint = |c| matches!(c, '_' | '-');
     if name.contains(joint) {
@@ -217,7 +236,7 @@ fn is_secret_name(name: &str) -> bool {
 }
 
 /// A PEM private key, or base64 of one, wherever it stands.
-fn is_private_key(text: &str) -> bool {
+pub(super) fn is_private_key(text: &str) -> bool {
     if text.contains("PRIVATE KEY") || text.contains("AGE-SECRET-KEY-") {
         return true;
     }

@@ -5,9 +5,10 @@ use std::fmt;
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 use jiff::Timestamp;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 use super::disks::{self, Disk, Facts, kernel, udev};
+use crate::config_doc;
 use crate::error::{Error, Kind, Result};
 use crate::talos::proto::machine::MountStat;
 use crate::talos::resources::{
@@ -175,7 +176,10 @@ pub async fn observe(client: &Client, address: &str, now: Timestamp) -> Result<N
     let bare = read(&insecure.node(address)?, now, None).await;
     Ok(match &bare.status {
         Ok(status) if status.stage == MAINTENANCE => Node { fingerprint: insecure.fingerprint(), ..bare },
-        Err(error) if error.kind == Kind::Unavailable => {
+        // That nothing answers there tells nothing more of a server that was reached, and is another cluster's.
+        Err(error)
+            if error.kind == Kind::Unavailable && !node.version.as_ref().is_err_and(talos::is_wrong_ca) =>
+        {
             let why = format!("without credentials: {}", error.what);
             let version = node
                 .version
@@ -376,7 +380,10 @@ pub(super) async fn labels(node: &talos::Node) -> Part<Option<BTreeMap<String, S
 
 pub(super) async fn config(node: &talos::Node) -> Part<Option<MachineConfig>> {
     let found = node.spec::<resources::MachineConfig>(id::ACTIVE_CONFIG).await?;
-    Ok(found.map(|found| MachineConfig { text: found.spec.0, version: found.version }))
+    Ok(found.map(|found| {
+        config_doc::hold_fields(found.spec.0.expose_secret());
+        MachineConfig { text: found.spec.0, version: found.version }
+    }))
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ pub use verdicts::{json as verdicts_json, table as verdicts_table};
 use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
 
+use crate::config_doc;
 use crate::event::{Event, Events};
 use crate::state;
 
@@ -57,7 +58,8 @@ pub fn events(progress: Progress, verbose: bool) -> Events {
         Progress::Jsonl => Box::new(jsonl::Jsonl::new(std::io::stderr())),
     };
     let reader = Mutex::new(reader);
-    Events::new(state::now, move |event| {
+    Events::new(state::now, move |mut event| {
+        event.what.texts(&mut |text| *text = config_doc::hide(text));
         if let Ok(mut reader) = reader.lock() {
             reader.read(&event);
         }
@@ -90,5 +92,5 @@ pub fn error(error: &crate::error::Error) {
     if let Some(hint) = &error.hint {
         text.push_str(&format!("hint: {hint}\n"));
     }
-    stderr(&text);
+    stderr(&config_doc::hide(&text));
 }

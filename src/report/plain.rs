@@ -102,8 +102,10 @@ pub(super) fn line(event: &Event, title: Option<&str>, colour: bool, verbose: bo
         What::Warning { message } => format!("  ! {place}{message}"),
         What::StepDone { .. } => format!("  {} {title}", mark("pass", colour)),
         What::StepSkipped { why } => format!("  - {title}: skipped, {why}"),
-        // The hint follows with the error that ends the run.
-        What::StepFailed { error, .. } => format!("  {} {title}: {error}", mark("fail", colour)),
+        What::StepFailed { error, hint } => {
+            let hint = hint.iter().map(|hint| format!("\n    hint: {hint}")).collect::<String>();
+            format!("  {} {title}: {error}{hint}", mark("fail", colour))
+        }
         What::Checked { check } => format!("  {}", describe(check, colour)),
         What::RunFinished { summary, .. } => summary.clone(),
     })
@@ -145,6 +147,7 @@ mod tests {
   ✔ create Namespace velero
     10.5.0.2: waiting for the volume: phase failed
   ✘ 10.5.0.2: volume openebs: gave up
+    hint: look
 "
         );
     }

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::table::render;
 use crate::check::Outcome;
+use crate::config_doc;
 use crate::event::{CheckResult, Verdict};
 
 /// The word of a verdict, as JSON has it.
@@ -84,8 +85,11 @@ pub fn table(outcome: &Outcome) -> String {
     }
     for unrun in &outcome.errors {
         text.push_str(&format!("{} {} could not run: {}\n", unrun.id, unrun.subject, unrun.error));
+        if let Some(hint) = &unrun.error.hint {
+            text.push_str(&format!("hint for {} {}: {hint}\n", unrun.id, unrun.subject));
+        }
     }
-    text
+    config_doc::hide(&text)
 }
 
 /// The verdicts as one JSON document.
@@ -95,7 +99,7 @@ pub fn json(cluster: &str, outcome: &Outcome) -> Value {
         .iter()
         .map(|unrun| json!({ "id": unrun.id, "subject": unrun.subject, "error": unrun.error.what, "hint": unrun.error.hint }))
         .collect();
-    json!({
+    let mut document = json!({
         "apiVersion": crate::intent::API_VERSION,
         "kind": "Verdicts",
         "cluster": cluster,
@@ -103,5 +107,16 @@ pub fn json(cluster: &str, outcome: &Outcome) -> Value {
         "passed": outcome.passed(&[], false).is_ok(),
         "checks": outcome.results,
         "errors": errors,
-    })
+    });
+    hide(&mut document);
+    document
+}
+
+fn hide(value: &mut Value) {
+    match value {
+        Value::String(text) => *text = config_doc::hide(text),
+        Value::Array(items) => items.iter_mut().for_each(hide),
+        Value::Object(fields) => fields.iter_mut().for_each(|(_, value)| hide(value)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }

@@ -29,6 +29,9 @@ pub struct Scenario {
     pub faults: Vec<Fault>,
     #[serde(default)]
     pub object_store: ObjectStore,
+    /// What nobody outside of the cluster may do, such as `create pods` or `list jobs.batch`.
+    #[serde(default)]
+    pub denied: Vec<String>,
     /// For how many days the certificates of talosconfig and kubeconfig are good; with a negative number they expired.
     #[serde(default = "year")]
     pub certificate_days: i32,
@@ -158,6 +161,7 @@ impl Scenario {
             machines: (0..machines).map(machine).collect(),
             faults: Vec::new(),
             object_store: ObjectStore::default(),
+            denied: Vec::new(),
             certificate_days: year(),
         }
     }

@@ -55,7 +55,7 @@ impl World {
     /// A running cluster of the scenario's machines.
     pub fn new(scenario: &Scenario, now: Timestamp) -> Self {
         let mut world = Self {
-            api: Api::new(HISTORY),
+            api: Api::new(HISTORY).denying(&scenario.denied),
             machines: BTreeMap::new(),
             timers: Timers::at(scenario.speed),
             faults: Faults(scenario.faults.clone()),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tonic::{Code, Response, Status};
 
 use super::client::{Node, status_is_theirs};
-use super::{MAX_MESSAGE, proto};
+use super::{MAX_MESSAGE, fault, proto};
 use crate::error::{Error, Result};
 use crate::talos::proto::machine;
 use crate::talos::proto::storage::block_device_wipe_descriptor::Method;
@@ -105,7 +105,7 @@ impl Node {
         let call = async move {
             match client.block_device_wipe(request).await {
                 Err(status) if status.code() == Code::FailedPrecondition && status_is_theirs(&status) => {
-                    Ok(Response::new(Err(status.message().to_owned())))
+                    Ok(Response::new(Err(fault::said(status.message()))))
                 }
                 other => other.map(|reply| Response::new(Ok(reply.into_inner()))),
             }

@@ -19,6 +19,7 @@ use super::config::Context;
 use super::connect::{self, Connector, Endpoint};
 use super::resources::{Item, Resource, Spec};
 use super::{MAX_MESSAGE, fault, insecure};
+use crate::config_doc;
 use crate::dial::{self, AGAIN, AT_ONCE, Dial};
 use crate::error::{Error, Kind, Result};
 use crate::talos::proto::common::Metadata;
@@ -246,11 +247,17 @@ impl Node {
             try_mode_timeout,
         };
         let mut client = self.machine();
-        let reply =
-            self.unary(async move { client.apply_configuration(self.request(message)).await }).await?;
-        let applied = self.only(reply.messages, |message| message.metadata.as_ref())?;
+        let call = async move {
+            let reply = client.apply_configuration(self.request(message)).await;
+            reply.map_err(|status| fault::of_config(status, config))
+        };
+        let reply = self.unary(call).await?;
+        let quoted = |text: String| config_doc::answer_to(&String::from_utf8_lossy(config), &text);
+        let applied = self.only(reply.messages, |message| message.metadata.as_ref());
+        let applied = applied.map_err(|error| Error { what: quoted(error.what), ..error })?;
         let mode = applied.mode();
-        Ok(Applied { mode, details: applied.mode_details.into(), warnings: applied.warnings })
+        let warnings = applied.warnings.into_iter().map(quoted).collect();
+        Ok(Applied { mode, details: applied.mode_details.into(), warnings })
     }
 
     /// One resource, or none when there is none of this id.
@@ -354,7 +361,8 @@ impl Node {
                 (cosi::EventType::Destroyed, Some(resource)) => Some(Ok(Event::Destroyed(resource))),
                 (cosi::EventType::Bootstrapped, _) => Some(Ok(Event::Bootstrapped)),
                 (cosi::EventType::Errored, _) => {
-                    Some(Err(Error::failed(format!("the watch failed: {}", event.error)).at(&self.place)))
+                    let said = fault::said(&event.error);
+                    Some(Err(Error::failed(format!("the watch failed: {said}")).at(&self.place)))
                 }
                 _ => None,
             }
@@ -428,7 +436,7 @@ impl Node {
         let message = messages.into_iter().next();
         let message = message.ok_or_else(|| Error::failed("an empty answer").at(&self.place))?;
         match metadata(&message).filter(|metadata| !metadata.error.is_empty()) {
-            Some(metadata) => Err(Error::failed(metadata.error.clone()).at(&self.place)),
+            Some(metadata) => Err(Error::failed(fault::said(&metadata.error)).at(&self.place)),
             None => Ok(message),
         }
     }

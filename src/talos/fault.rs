@@ -2,15 +2,16 @@
 
 use std::error::Error as StdError;
 
-use rustls::{AlertDescription, CertificateError};
 use tonic::{Code, Status};
 
 use super::connect::{Endpoint, Refusal};
 use super::insecure::ANOTHER;
+use crate::config_doc;
+use crate::dial::TlsFault;
 use crate::error::{Error, Kind, chain};
 
-const WRONG_CA: &str = "wrong talosconfig or context? A machine that has no configuration yet (maintenance mode) also \
-                        shows a certificate of its own";
+const WRONG_CA: &str = "this talosconfig is not of this cluster: name another with --talosconfig or --talos-context. A \
+                        machine that has no configuration yet (maintenance mode) also shows a certificate of its own";
 const NOT_OURS: &str =
     "the talosconfig belongs to another cluster, or the cluster's CA was replaced since it was made";
 const ROLE: &str = "the talosconfig's role may not do this (changes and machine configs need os:admin); a Talos too old \
@@ -20,6 +21,26 @@ const ROLE: &str = "the talosconfig's role may not do this (changes and machine 
 const STRANGER: &str = "its certificate is not from the CA of the talosconfig";
 /// The same, as an endpoint says it that passes calls on (Go, crypto/x509).
 const STRANGER_BEHIND: &str = "certificate signed by unknown authority";
+
+/// What the other side said, without the secrets that it repeats.
+pub(super) fn said(text: &str) -> String {
+    config_doc::words(text)
+}
+
+/// The status that answers a config: it may quote it.
+pub(super) fn of_config(status: Status, config: &[u8]) -> Status {
+    if status.source().is_some() {
+        return status;
+    }
+    let config = String::from_utf8_lossy(config);
+    Status::new(status.code(), config_doc::answer_to(&config, status.message()))
+}
+
+/// Whether it is the server spoken to, rather than a machine behind it, whose certificate is not from the CA of the
+/// talosconfig: nothing that could be reached with it is of its cluster.
+pub fn is_wrong_ca(error: &Error) -> bool {
+    error.kind == Kind::Invalid && error.what.contains(STRANGER)
+}
 
 /// Whether a call failed because the machine shows a certificate of nobody that is trusted, as one in maintenance mode
 /// does.
@@ -46,7 +67,8 @@ pub(super) fn too_late(place: &str, seconds: f64) -> Error {
 
 /// What the machine, or the endpoint before it, answered.
 fn answered(status: &Status) -> Error {
-    let text = status.message();
+    let text = said(status.message());
+    let text = text.as_str();
     match status.code() {
         Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => unreachable(text),
         Code::PermissionDenied if text.contains("no request forwarding") => {
@@ -71,44 +93,25 @@ fn unreachable(text: impl Into<String>) -> Error {
 }
 
 fn from_tls(error: &rustls::Error) -> Error {
-    use AlertDescription as Alert;
-    use CertificateError as Bad;
-    let (what, hint) = match error {
-        rustls::Error::InvalidCertificate(bad) => match bad {
-            Bad::UnknownIssuer | Bad::BadSignature => (STRANGER, WRONG_CA),
-            Bad::Expired | Bad::ExpiredContext { .. } | Bad::NotValidYet | Bad::NotValidYetContext { .. } => {
-                (
-                    "its certificate is not valid at this time",
-                    "check the clocks of this machine and of the node",
-                )
-            }
-            Bad::NotValidForName | Bad::NotValidForNameContext { .. } => (
-                "its certificate is not for this address",
-                "add the address to machine.certSANs, or use one the certificate has",
-            ),
-            _ => ("its certificate is not acceptable", WRONG_CA),
-        },
-        rustls::Error::General(text) if text.starts_with(ANOTHER) => {
-            return Error::refused(text.clone())
-                .hint("it was started again, or another machine answers at its address; run this again, and compare the fingerprint with the one on its console");
-        }
-        rustls::Error::AlertReceived(Alert::CertificateExpired) => {
-            ("it refuses the client certificate as expired", "check the clocks, or renew the talosconfig")
-        }
-        rustls::Error::AlertReceived(Alert::CertificateRequired) => (
-            "it wants a client certificate and got none",
-            "the machine is configured: use its cluster's talosconfig",
-        ),
-        rustls::Error::AlertReceived(
-            Alert::UnknownCA
-            | Alert::BadCertificate
-            | Alert::CertificateUnknown
-            | Alert::DecryptError
-            | Alert::AccessDenied,
-        ) => ("it refuses the client certificate", NOT_OURS),
-        _ => ("the TLS handshake failed", "is this the Talos machine API, usually port 50000?"),
+    if let rustls::Error::General(text) = error
+        && text.starts_with(ANOTHER)
+    {
+        return Error::refused(text.clone()).hint(
+            "it was started again, or another machine answers at its address; run this again, and compare the \
+             fingerprint with the one on its console",
+        );
+    }
+    let fault = TlsFault::of(error);
+    let hint = match fault {
+        TlsFault::Stranger | TlsFault::Unacceptable => WRONG_CA,
+        TlsFault::NotNow => "check the clocks of this machine and of the node",
+        TlsFault::NotForName => "add the address to machine.certSANs, or use one the certificate has",
+        TlsFault::OursExpired => "check the clocks, or renew the talosconfig",
+        TlsFault::WantsOurs => "the machine is configured: use its cluster's talosconfig",
+        TlsFault::RefusesOurs => NOT_OURS,
+        TlsFault::Other => "is this the Talos machine API, usually port 50000?",
     };
-    Error::new(Kind::Invalid, format!("{what} ({error})")).hint(hint)
+    Error::new(Kind::Invalid, format!("{} ({error})", fault.what("talosconfig"))).hint(hint)
 }
 
 /// Finds an error of one type in a chain of causes.

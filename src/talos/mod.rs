@@ -16,7 +16,7 @@ pub mod resources;
 pub use bootstrap::Bootstrap;
 pub use client::{Client, Node};
 pub use config::Context;
-pub use fault::is_stranger;
+pub use fault::{is_stranger, is_wrong_ca};
 
 /// The port of the machine API (siderolabs/talos, pkg/machinery/constants).
 pub const PORT: u16 = 50000;

@@ -2,6 +2,7 @@
 //! Each is journaled before it is made; all are removed at the end, or by `nodeprep cleanup`.
 
 use std::fmt::Debug;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use tokio::sync::OnceCell;
 
 use super::pod::typed;
 use super::wait::{Look, until};
-use super::{Context, Stop, broken};
+use super::{Context, Stop, broken, rights};
 use crate::cluster::Cluster;
 use crate::error::{Error, Result};
 use crate::event::Events;
@@ -27,6 +28,15 @@ mod journal;
 mod remove;
 
 pub use remove::{Cleaned, cleanup};
+
+/// The namespaces of runs whose test objects may be left, by the journals of this folder.
+pub fn left(folder: &Path) -> Result<Vec<String>> {
+    Ok(journal::left(folder)?
+        .into_iter()
+        .map(|(namespace, _, _)| namespace)
+        .filter(|n| !n.is_empty())
+        .collect())
+}
 
 const MANAGER: &str = "nodeprep";
 const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
@@ -107,13 +117,18 @@ impl Scratch {
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
         K: Clone + Debug + Serialize + DeserializeOwned,
     {
-        self.made.get_or_try_init(|| self.make_namespace()).await?;
+        self.made.get_or_try_init(|| self.begin()).await?;
         let (kind, name) = (K::kind(&()), object.name_any());
         object.labels_mut().insert(MANAGED_BY.into(), MANAGER.into());
         object.labels_mut().insert(RUN.into(), self.run_id.clone());
         self.journal.making(&kind, &self.namespace, &name)?;
         let made = self.api::<K>().create(&by_us(), &object).await;
         Ok(made.map_err(broken(format!("can't make {kind} {}/{name}", self.namespace)))?)
+    }
+
+    async fn begin(&self) -> Result<(), Stop> {
+        rights::ask(&self.cluster, &self.namespace).await?;
+        self.make_namespace().await
     }
 
     async fn make_namespace(&self) -> Result<(), Stop> {

@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::{Event, Namespace, PersistentVolume, PersistentV
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 
 use super::super::probe::{phase, time_of};
 use super::super::wait::{Look, until};
@@ -20,6 +21,10 @@ use crate::error::{Error, Result};
 use crate::event::{Events, What};
 
 const CLEANUP_LIMIT: Duration = Duration::from_secs(180);
+/// What is held by a finalizer that nobody takes away is waited for this long.
+const HELD: Duration = Duration::from_secs(30);
+/// Each kind is looked for this long at least, whatever the others took.
+const LEAST: Duration = Duration::from_secs(2);
 /// How long a volume that is being made is waited for, before its claim goes.
 const BEING_MADE: Duration = Duration::from_secs(60);
 
@@ -54,7 +59,7 @@ pub async fn cleanup(cluster: &Cluster, state: &Path, events: &Events) -> Result
         match self::namespace(cluster, events, &namespace, &run_id, CLEANUP_LIMIT).await {
             Ok(()) => cleaned.namespaces.push(namespace),
             Err(e) => {
-                errors.push(e.what);
+                errors.push(e);
                 continue;
             }
         }
@@ -62,7 +67,12 @@ pub async fn cleanup(cluster: &Cluster, state: &Path, events: &Events) -> Result
             journal::forget(path)?;
         }
     }
-    if errors.is_empty() { Ok(cleaned) } else { Err(Error::failed(errors.join("; "))) }
+    let what: Vec<&str> = errors.iter().map(|error| error.what.as_str()).collect();
+    let what = what.join("; ");
+    match errors.into_iter().next() {
+        None => Ok(cleaned),
+        Some(first) => Err(Error { what, ..first }),
+    }
 }
 
 fn run_of(object: &impl ResourceExt) -> String {
@@ -80,14 +90,17 @@ pub async fn namespace(
 ) -> Result<()> {
     let events = &events.of("cluster", "cleanup");
     events.send(What::StepStarted { title: format!("remove the test objects in {namespace}") });
-    let removal = Removal { cluster, events, namespace, run_id, limit };
+    let removal = Removal { cluster, events, namespace, run_id, deadline: Instant::now() + limit };
     let removed = match removal.all().await {
         Ok(left) if left.is_empty() => Ok(()),
-        Ok(left) => Err(Error::failed(format!("left in the cluster: {}", left.join(", ")))),
-        Err(Stop::Error(e)) => Err(e.at(format!("removing test objects of {namespace}"))),
-        Err(Stop::Fault { why, .. }) => Err(Error::failed(why)),
-    }
-    .map_err(|e| e.hint("`nodeprep cleanup` removes what tests left"));
+        Ok(left) => Err(still_there(left)),
+        Err(Stop::Error(e)) => Err(e
+            .at(format!("removing test objects of {namespace}"))
+            .hint("`nodeprep cleanup` removes what tests left")),
+        Err(Stop::Fault { why, .. }) => {
+            Err(Error::failed(why).hint("`nodeprep cleanup` removes what tests left"))
+        }
+    };
     events.send(match &removed {
         Ok(()) => What::StepDone { changed: true },
         Err(e) => What::StepFailed { error: e.what.clone(), hint: e.hint.clone() },
@@ -95,12 +108,24 @@ pub async fn namespace(
     removed
 }
 
+fn still_there(mut left: Vec<String>) -> Error {
+    left.dedup();
+    let error = Error::failed(format!("left in the cluster: {}", left.join(", ")));
+    match left.iter().any(|one| one.contains(HELD_BY)) {
+        true => error.hint(
+            "whoever set that finalizer has to take it away: is its controller running? Then `nodeprep cleanup` again",
+        ),
+        false => error.hint("`nodeprep cleanup` removes what tests left"),
+    }
+}
+
 struct Removal<'a> {
     cluster: &'a Cluster,
     events: &'a Events,
     namespace: &'a str,
     run_id: &'a str,
-    limit: Duration,
+    /// When all of it must be gone.
+    deadline: Instant,
 }
 
 impl Removal<'_> {
@@ -127,7 +152,7 @@ impl Removal<'_> {
     async fn volumes_made(&self) -> Result<(), Stop> {
         let claims = Api::<PersistentVolumeClaim>::namespaced(self.cluster.client(), self.namespace);
         let events = Api::<Event>::namespaced(self.cluster.client(), self.namespace);
-        let short = Removal { limit: self.limit.min(BEING_MADE), ..*self };
+        let short = Removal { deadline: self.deadline.min(Instant::now() + BEING_MADE), ..*self };
         let late = short.wait("the volumes that are being made", || async {
             let all = ListParams::default();
             let claims = claims.list(&all).await.map_err(broken("can't list claims"))?;
@@ -154,10 +179,7 @@ impl Removal<'_> {
             for object in found.iter().filter(|o| o.meta().deletion_timestamp.is_none()) {
                 gone_is_fine(api.delete(&object.name_any(), params).await).map_err(failed())?;
             }
-            Ok(found
-                .iter()
-                .map(|o| format!("{} {}/{}", K::kind(&()), self.namespace, o.name_any()))
-                .collect())
+            Ok(found.iter().map(|o| left(&format!("{}/", self.namespace), o)).collect())
         })
         .await
     }
@@ -197,7 +219,7 @@ impl Removal<'_> {
     async fn volumes_gone(&self) -> Result<Vec<String>, Stop> {
         self.wait("volumes to be reclaimed", || async {
             let left = self.volumes().await?;
-            Ok(left.iter().map(|v| format!("PersistentVolume {}", v.name_any())).collect())
+            Ok(left.iter().map(|volume| self::left("", volume)).collect())
         })
         .await
     }
@@ -208,7 +230,7 @@ impl Removal<'_> {
         gone_is_fine(api.delete(self.namespace, &DeleteParams::default()).await).map_err(failed())?;
         self.wait("the namespace to go", || async {
             let found = api.get_opt(self.namespace).await.map_err(failed())?;
-            Ok(found.iter().map(|n| format!("Namespace {}", n.name_any())).collect())
+            Ok(found.iter().map(left_namespace).collect())
         })
         .await
     }
@@ -220,10 +242,13 @@ impl Removal<'_> {
         Fut: Future<Output = Result<Vec<String>, Stop>>,
     {
         let still = std::sync::Mutex::new(Vec::new());
-        let done = until(self.events, what, self.limit, || async {
+        let began = Instant::now();
+        let limit = self.deadline.saturating_duration_since(began).max(LEAST);
+        let done = until(self.events, what, limit, || async {
             let left = look().await?;
-            if left.is_empty() {
-                return Ok(Look::Done(()));
+            let held = !left.is_empty() && left.iter().all(|one| one.contains(HELD_BY));
+            if left.is_empty() || held && began.elapsed() >= HELD {
+                return Ok(Look::Done(left));
             }
             let reason = left.join(", ");
             if let Ok(mut still) = still.lock() {
@@ -232,10 +257,36 @@ impl Removal<'_> {
             Ok(Look::NotYet(reason))
         });
         Ok(match done.await? {
-            Ok(()) => Vec::new(),
+            Ok(left) => left,
             Err(_) => still.into_inner().unwrap_or_default(),
         })
     }
+}
+
+const HELD_BY: &str = ", held by the finalizer ";
+
+/// An object that is still there, and the finalizer of somebody else that keeps it from going.
+fn left<K: Resource<DynamicType = ()>>(place: &str, object: &K) -> String {
+    let named = format!("{} {place}{}", K::kind(&()), object.name_any());
+    let foreign =
+        |name: &&String| !name.starts_with("kubernetes.io/") && !name.starts_with("batch.kubernetes.io/");
+    let orphan = |name: &&String| !["foregroundDeletion", "orphan"].contains(&name.as_str());
+    let held: Vec<&str> =
+        object.finalizers().iter().filter(foreign).filter(orphan).map(String::as_str).collect();
+    match (held.is_empty(), object.meta().deletion_timestamp.is_some()) {
+        (false, true) => format!("{named}{HELD_BY}{}", held.join(", ")),
+        _ => named,
+    }
+}
+
+/// A namespace says itself what is still in it.
+fn left_namespace(namespace: &Namespace) -> String {
+    let conditions = namespace.status.iter().filter_map(|status| status.conditions.as_ref()).flatten();
+    let said =
+        conditions.filter(|c| c.status == "True" && c.type_.starts_with("NamespaceFinalizersRemaining"));
+    let said: Vec<&str> = said.filter_map(|c| c.message.as_deref()).collect();
+    let named = left("", namespace);
+    if said.is_empty() { named } else { format!("{named} ({})", said.join("; ")) }
 }
 
 /// Whether the newest that the provisioner said of the claim is that it began.
@@ -263,6 +314,31 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn what_is_held_by_a_finalizer_is_named_with_it() {
+        let claim = |finalizers: &[&str], deleted: bool| -> PersistentVolumeClaim {
+            let mut metadata = json!({"name": "c", "finalizers": finalizers});
+            if deleted {
+                metadata["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+            }
+            serde_json::from_value(json!({ "metadata": metadata })).unwrap()
+        };
+        let own = "kubernetes.io/pvc-protection";
+        for (finalizers, deleted, said) in [
+            (&[own][..], true, "PersistentVolumeClaim n/c"),
+            (&["example.com/keep"], false, "PersistentVolumeClaim n/c"),
+            (
+                &[own, "example.com/keep"],
+                true,
+                "PersistentVolumeClaim n/c, held by the finalizer example.com/keep",
+            ),
+        ] {
+            assert_eq!(left("n/", &claim(finalizers, deleted)), said);
+        }
+        let held = still_there(vec![left("n/", &claim(&["example.com/keep"], true))]);
+        assert!(held.hint.unwrap().contains("controller"));
+    }
 
     #[test]
     fn a_volume_is_being_made_until_the_provisioner_says_how_it_ended() {

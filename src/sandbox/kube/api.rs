@@ -71,6 +71,8 @@ pub struct Saved {
     ids: u64,
     objects: Vec<(Place, Value)>,
     logs: Vec<(String, String, String)>,
+    #[serde(default)]
+    denied: Vec<String>,
 }
 
 /// The server and what it keeps.
@@ -82,6 +84,8 @@ pub struct Api {
     pub(super) ids: u64,
     /// The logs of pods, by namespace and name.
     pub logs: BTreeMap<(String, String), String>,
+    /// What nobody outside of the cluster may do, such as `create pods`.
+    pub denied: Vec<String>,
 }
 
 impl Default for Api {
@@ -93,13 +97,24 @@ impl Default for Api {
 impl Api {
     /// A server that keeps so many changes for its watches.
     pub fn new(kept: usize) -> Self {
-        let mut api =
-            Self { store: Store::new(kept), kinds: Kinds::recorded(), ids: 0, logs: BTreeMap::new() };
+        let mut api = Self {
+            store: Store::new(kept),
+            kinds: Kinds::recorded(),
+            ids: 0,
+            logs: BTreeMap::new(),
+            denied: Vec::new(),
+        };
         for name in ["default", "kube-node-lease", "kube-public", "kube-system"] {
             let body = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
             api.make_as("kube-apiserver", "POST", "/api/v1/namespaces", &body, "2026-01-01T00:00:00Z");
         }
         api
+    }
+
+    /// The same, where nobody outside of the cluster may do this.
+    #[must_use]
+    pub fn denying(self, denied: &[String]) -> Self {
+        Self { denied: denied.to_vec(), ..self }
     }
 
     pub fn keep(&self) -> Saved {
@@ -111,6 +126,7 @@ impl Api {
             ids: self.ids,
             objects: objects.collect(),
             logs: logs.collect(),
+            denied: self.denied.clone(),
         }
     }
 
@@ -128,6 +144,7 @@ impl Api {
             kinds,
             ids: saved.ids,
             logs: logs.collect(),
+            denied: saved.denied,
         }
     }
 
@@ -144,6 +161,24 @@ impl Api {
             accept: String::new(),
         };
         self.handle(&request, now)
+    }
+
+    /// Answers somebody outside of the cluster, who may not be allowed to do everything.
+    pub fn answer(&mut self, request: &Request, now: &str) -> Reply {
+        let (path, parameters) = request.path.split_once('?').unwrap_or((&request.path, ""));
+        if let Route::Resource(target) = route(path)
+            && let Some(verb) = verb(&request.method, &target, parameters)
+            && self.denies(verb, target.group(), &target.resource())
+        {
+            let refusal = status::denied(verb, &target);
+            return Reply::Json(refusal.code, refusal.body);
+        }
+        self.handle(request, now)
+    }
+
+    pub(super) fn denies(&self, verb: &str, group: &str, resource: &str) -> bool {
+        let dot = if group.is_empty() { "" } else { "." };
+        self.denied.contains(&format!("{verb} {resource}{dot}{group}"))
     }
 
     /// Answers a request; `now` is RFC 3339 in UTC.
@@ -236,6 +271,21 @@ impl Api {
         self.store.remove(place);
         object
     }
+}
+
+/// What rules of access call a request.
+fn verb(method: &str, target: &Target, parameters: &str) -> Option<&'static str> {
+    Some(match (method, &target.name) {
+        ("GET", Some(_)) => "get",
+        ("GET", None) if query(parameters).get("watch").is_some_and(|watch| watch != "false") => "watch",
+        ("GET", None) => "list",
+        ("POST", _) => "create",
+        ("PUT", _) => "update",
+        ("PATCH", _) => "patch",
+        ("DELETE", Some(_)) => "delete",
+        ("DELETE", None) => "deletecollection",
+        _ => return None,
+    })
 }
 
 /// The version that was recorded, marked as what it is.

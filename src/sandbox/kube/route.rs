@@ -37,6 +37,12 @@ impl Target {
         group_of(&self.api_version)
     }
 
+    /// As rules of access name it, such as `pods/log`.
+    pub fn resource(&self) -> String {
+        let slash = if self.subresource.is_empty() { "" } else { "/" };
+        format!("{}{slash}{}", self.plural, self.subresource)
+    }
+
     /// Without its group, such as `v1`.
     pub fn version(&self) -> &str {
         self.api_version.rsplit('/').next().unwrap_or_default()

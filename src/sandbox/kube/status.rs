@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
+use super::route::Target;
+
 /// A refusal: an HTTP status and the `Status` object that says why.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Refusal {
@@ -131,6 +133,23 @@ pub fn ending(at: &Subject<'_>, namespace: &str) -> Refusal {
         "message": format!("namespace {namespace} is being terminated"),
         "field": "metadata.namespace",
     }]);
+    refusal
+}
+
+/// A refusal by the rules of access (k8s.io/apiserver, forbiddenMessage).
+pub fn denied(verb: &str, target: &Target) -> Refusal {
+    let (resource, group) = (target.resource(), target.group());
+    let place = match target.namespace.as_str() {
+        "" => "at the cluster scope".to_owned(),
+        namespace => format!("in the namespace {namespace:?}"),
+    };
+    let why = format!("User \"admin\" cannot {verb} resource {resource:?} in API group {group:?} {place}");
+    let name = target.name.as_deref().unwrap_or_default();
+    let mut refusal = forbidden(&Subject { group, kind: &target.plural, name }, &why);
+    if name.is_empty() {
+        let dot = if group.is_empty() { "" } else { "." };
+        refusal.body["message"] = json!(format!("{}{dot}{group} is forbidden: {why}", target.plural));
+    }
     refusal
 }
 

@@ -18,7 +18,12 @@ impl Call<'_> {
     pub(super) fn create(&mut self) -> Result<Reply, Refusal> {
         let mut object = self.known(self.body()?)?;
         if self.served.kind == "SelfSubjectAccessReview" {
-            object["status"] = json!({"allowed": true});
+            let asked = &object["spec"]["resourceAttributes"];
+            let text = |key: &str| asked[key].as_str().unwrap_or_default();
+            let slash = if text("subresource").is_empty() { "" } else { "/" };
+            let resource = format!("{}{slash}{}", text("resource"), text("subresource"));
+            let allowed = !self.api.denies(text("verb"), text("group"), &resource);
+            object["status"] = json!({"allowed": allowed});
             object["metadata"] = json!({});
             let object = manage::update(None, &object, &self.served.of, &self.writer(false), self.now);
             return Ok(Reply::Json(201, object));

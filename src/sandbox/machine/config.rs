@@ -146,6 +146,20 @@ pub fn parse(text: &str, version: &str) -> Result<Config, String> {
     Ok(config)
 }
 
+/// The two configs side by side around a field, as Talos shows them (google/go-cmp): with what stands beside it, the
+/// machine's token too.
+pub fn difference(old: &Value, new: &Value, field: &str) -> String {
+    let beside = ["type", "token"].map(|key| format!("  \t\tMachine{key}: {},\n", old["machine"][key]));
+    let side =
+        |mark: char, config: &Value| format!("{mark} \t\tMachine{field}: {},\n", config["machine"][field]);
+    format!(
+        "  &v1alpha1.Config{{\n  \tMachineConfig: &v1alpha1.MachineConfig{{\n{}{}{}  \t}},\n  }}\n",
+        beside.concat(),
+        side('-', old),
+        side('+', new)
+    )
+}
+
 fn main(document: Value) -> Result<Value, String> {
     let Some(map) = document.as_object() else { return Err("the document is not a mapping".to_owned()) };
     if let Some(unknown) = map.keys().find(|key| !MAIN_KEYS.contains(&key.as_str())) {

@@ -265,7 +265,8 @@ impl Machine {
         let mode = match (asked.mode, &reboot) {
             (Mode::NoReboot | Mode::Try, Some(field)) => {
                 return Err(Refusal::Invalid(format!(
-                    "this config change can't be applied in immediate mode\ndiff: machine.{field}"
+                    "this config change can't be applied in immediate mode\ndiff: {}",
+                    config::difference(&self.config().main, &new.main, field)
                 )));
             }
             (Mode::Reboot, _) if config::release(&self.version) >= (1, 14) => {

@@ -109,7 +109,7 @@ async fn carried_out(fleet: &Fleet, peer: &Peer, asked: &api::Request) -> Result
         if fault.as_ref().is_some_and(|fault| fault.compact) {
             world.api.store.compact();
         }
-        world.api.handle(asked, &time(now))
+        world.api.answer(asked, &time(now))
     });
     fleet.acted(&call).await;
     peer.after(fault.as_ref())?;
