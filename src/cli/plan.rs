@@ -6,11 +6,12 @@ use std::process::ExitCode;
 use super::Global;
 use super::global::{Output, observe};
 use crate::apply;
-use crate::cluster::Cluster;
-use crate::error::{Error, Kind, Result};
-use crate::intent::Intent;
+use crate::cluster::{Cluster, Losses};
+use crate::error::{Error, Kind, Result, together};
+use crate::intent::{Intent, Provisioner};
 use crate::observe;
-use crate::plan::{self, Passphrases, Plan, Saved, Skipped};
+use crate::observe::nodes::Node;
+use crate::plan::{self, Action, Passphrases, Plan, Saved, Skipped};
 use crate::report;
 use crate::stack;
 use crate::state;
@@ -43,7 +44,10 @@ pub async fn run(global: &Global, args: &Args) -> Result<ExitCode> {
             report::stdout(&format!("{:#}\n", report::plan_json(&intent.metadata.name, &planned.plan)))
         }
     }
-    let pending = args.exit_code && !planned.plan.is_empty();
+    let plan = &planned.plan;
+    // A volume that does not get ready is pending, though there is nothing to change.
+    let waits = plan.steps.iter().any(|step| matches!(step.action, Action::AwaitVolumes { .. }));
+    let pending = args.exit_code && (waits || !plan.is_empty());
     Ok(ExitCode::from(if pending { Kind::Pending.exit_code() } else { 0 }))
 }
 
@@ -59,6 +63,8 @@ pub(super) struct Planned {
     pub(super) plan: Plan,
     pub(super) talos: Option<talos::Client>,
     pub(super) cluster: Option<Cluster>,
+    /// What goes for ever when nodes are drained before they reboot.
+    pub(super) losses: Vec<Losses>,
 }
 
 /// Reads the world and plans; secrets are decrypted first, so that a wrong key stops everything early.
@@ -69,17 +75,60 @@ pub(super) async fn make(
     part: Part,
     connected: Option<Cluster>,
 ) -> Result<Planned> {
-    let items = stack::render(intent, &global.stack_secrets(intent)?)?;
-    let passphrases = if part == Part::All { global.passphrases(intent)? } else { Passphrases::new() };
+    let passphrases = if part == Part::All { global.passphrases(intent) } else { Ok(Passphrases::new()) };
+    let (secrets, passphrases) = both(global.stack_secrets(intent), passphrases)?;
+    let items = stack::render(intent, &secrets)?;
     let what = if part == Part::All { "reading the nodes and the cluster" } else { "reading the cluster" };
     let _busy = report::busy(global.progress, what);
-    let ((mut plan, talos), (stack, cluster)) = tokio::try_join!(
+    let (nodes, stack) = tokio::join!(
         plan_nodes(global, intent, part, &passphrases),
         plan_stack(global, intent, &items, connected)
-    )?;
+    );
+    let (Nodes { mut plan, talos, nodes }, (stack, cluster)) = both(nodes, stack)?;
+    if let Some(cluster) = &cluster {
+        refuse_selector(intent, &nodes, cluster).await?;
+    }
     plan.simulated |= stack.simulated;
     plan.extend(stack);
-    Ok(Planned { plan, talos, cluster })
+    let losses = match (&cluster, &talos) {
+        (Some(cluster), Some(talos)) => {
+            apply::losses(cluster, talos, plan.reboots.as_deref().unwrap_or_default()).await?
+        }
+        _ => Vec::new(),
+    };
+    plan.warnings.extend(losses.iter().filter_map(Losses::told));
+    Ok(Planned { plan, talos, cluster, losses })
+}
+
+/// Both, or what stands in the way of either.
+fn both<A, B>(one: Result<A>, other: Result<B>) -> Result<(A, B)> {
+    match (one, other) {
+        (Ok(one), Ok(other)) => Ok((one, other)),
+        (one, other) => {
+            let errors = one.err().into_iter().chain(other.err()).collect();
+            Err(together(errors).unwrap_or_else(|| Error::failed("nothing was planned")))
+        }
+    }
+}
+
+/// The labels that the provisioner's pods want are on a node of the cluster, or will be.
+async fn refuse_selector(intent: &Intent, nodes: &[Node], cluster: &Cluster) -> Result<()> {
+    let Some(Provisioner::Openebs(openebs)) = &intent.provisioner else { return Ok(()) };
+    let labels: Vec<String> =
+        openebs.node_selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    if labels.is_empty() {
+        return Ok(());
+    }
+    let met = !cluster.list("v1", "Node", None, &labels.join(",")).await?.is_empty();
+    plan::foreseen::selector(intent, nodes, met).map_or(Ok(()), Err)
+}
+
+/// What is planned of the nodes, and the nodes as they are.
+#[derive(Default)]
+struct Nodes {
+    plan: Plan,
+    talos: Option<talos::Client>,
+    nodes: Vec<Node>,
 }
 
 async fn plan_stack(
@@ -107,25 +156,26 @@ async fn plan_nodes(
     intent: &Intent,
     part: Part,
     passphrases: &Passphrases,
-) -> Result<(Plan, Option<talos::Client>)> {
+) -> Result<Nodes> {
     let mut plan = Plan::default();
     if part != Part::All {
-        return Ok((plan, None));
+        return Ok(Nodes::default());
     }
     let Some((client, addresses)) = global.talos(intent)? else {
         if !intent.volumes.is_empty() || !intent.labels.is_empty() || intent.ephemeral.is_some() {
             let why = "the file lists no nodes".into();
             plan.skipped.push(Skipped { what: "volumes and labels".into(), why });
         }
-        return Ok((plan, None));
+        return Ok(Nodes { plan, ..Nodes::default() });
     };
-    let nodes = plan::machine::plan_all(intent, &observe(&client, &addresses).await?, passphrases)?;
-    plan.simulated |= nodes.simulated;
-    plan.extend(nodes);
+    let nodes = observe(&client, &addresses).await?;
+    let planned = plan::machine::plan_all(intent, &nodes, passphrases)?;
+    plan.simulated |= planned.simulated;
+    plan.extend(planned);
     if !plan.is_empty() {
         plan.reboots = Some(apply::reboots(&client, &plan).await?);
     }
-    Ok((plan, Some(client)))
+    Ok(Nodes { plan, talos: Some(client), nodes })
 }
 
 /// Asks before a plan is carried out; `--yes` answers, and without a terminal it is required.
