@@ -167,9 +167,13 @@ fn free(volume: &Volume, all: &[Volume], disk: &Disk, disks: &[Disk]) -> Result<
 /// What to do about a disk that is not free: a volume of the node goes only as a volume, Talos' own disk never.
 fn way_out(volume: &Volume, all: &[Volume], disk: &Disk, disks: &[Disk]) -> String {
     let another = "nodeprep writes to empty disks only; choose another disk";
-    let Some(token) = wipe::token(disk, disks).filter(|_| !disk.system && disk.unfit().is_none()) else {
-        return another.to_owned();
-    };
+    if disk.system {
+        return "Talos itself is on it: choose another disk, with `!system_disk` in the selector, or let the volume have a \
+                part of this one: disk: {match: …, shared: true} and a maxSize"
+            .into();
+    }
+    let tells = !matches!(disk.holder, Holder::Nothing | Holder::Unknown(_)) && disk.unfit().is_none();
+    let Some(token) = wipe::token(disk, disks).filter(|_| tells) else { return another.to_owned() };
     let used = disk.uses.volumes.iter().map(|(id, _)| id);
     let held = disk.partitions.iter().map(|part| &part.label).filter(|id| !disk.uses.strays.contains(id));
     let name = |id: &'_ String| {
