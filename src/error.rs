@@ -90,6 +90,35 @@ impl std::error::Error for Error {}
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// All results, or all errors in one: with one refusal mended, the next one would only show at the next run.
+pub fn all<T>(results: impl IntoIterator<Item = Result<T>>) -> Result<Vec<T>> {
+    let (mut good, mut errors) = (Vec::new(), Vec::new());
+    for result in results {
+        match result {
+            Ok(value) => good.push(value),
+            Err(error) => errors.push(error),
+        }
+    }
+    together(errors).map_or(Ok(good), Err)
+}
+
+/// One error of several, each with its own hint; a refusal among them makes it one. None of none.
+pub fn together(mut errors: Vec<Error>) -> Option<Error> {
+    let mut seen = std::collections::BTreeSet::new();
+    errors.retain(|error| seen.insert((error.what.clone(), error.hint.clone())));
+    if errors.len() < 2 {
+        return errors.pop();
+    }
+    let kind = [Kind::Refused, Kind::Invalid].into_iter().find(|kind| errors.iter().any(|e| e.kind == *kind));
+    let kind = kind.or_else(|| errors.first().map(|error| error.kind)).unwrap_or(Kind::Failed);
+    let line = |error: &Error| match &error.hint {
+        Some(hint) => format!("\n- {}\n  hint: {hint}", error.what),
+        None => format!("\n- {}", error.what),
+    };
+    let lines: String = errors.iter().map(line).collect();
+    Some(Error::new(kind, format!("{} things stand in the way:{lines}", errors.len())))
+}
+
 /// Joins an error and its causes into one line, leaving out a cause that its parent already quotes.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = plain(error);

@@ -149,6 +149,7 @@ impl Session {
             lease: None,
             parallel: Parallel::default(),
             keep_going: false,
+            delete_emptydir_data: false,
             deadlines: Deadlines::default(),
         }
     }

@@ -1,7 +1,7 @@
 //! What may be wiped and removed: never without the disk's token, never what is in use, never what can't be told apart.
 
 use nodeprep::error::Kind;
-use nodeprep::observe::claims::LocalVolume;
+use nodeprep::observe::claims::{Attached, Claimed, KubeNode, Mounting, Pool, Users};
 use nodeprep::observe::disks::udev::Record;
 use nodeprep::observe::disks::{Facts, join};
 use nodeprep::observe::nodes::{MachineConfig, Mount, Node, Status, Version};
@@ -398,25 +398,63 @@ fn right_before_the_wipe_the_disk_is_found_again_whatever_its_name() {
     }
 }
 
-fn resident(path: &str, hosts: Option<&[&str]>) -> LocalVolume {
-    let hosts = hosts.map(|hosts| hosts.iter().map(ToString::to_string).collect());
-    LocalVolume { name: "pvc-1".into(), path: path.into(), claim: Some("db/data-0".into()), hosts }
+const HOSTNAME: &str = "kubernetes.io/hostname";
+
+/// A cluster of two nodes, of which the first is the one at 10.0.0.1.
+fn cluster() -> Users {
+    let node = |name: &str, address: &str| KubeNode {
+        name: name.into(),
+        labels: [(HOSTNAME.to_owned(), name.to_owned()), ("rack".to_owned(), name.to_owned())].into(),
+        addresses: vec![address.into()],
+    };
+    Users { nodes: vec![node("n1", "10.0.0.1"), node("n2", "10.0.0.2")], ..Users::default() }
 }
 
-fn removed(
+fn terms(key: &str, values: &[&str]) -> serde_json::Value {
+    serde_json::json!([{"matchExpressions": [{"key": key, "operator": "In", "values": values}]}])
+}
+
+fn claimed(path: &str, terms: serde_json::Value) -> Claimed {
+    let (name, claim) = ("pvc-1".into(), Some("db/data-0".into()));
+    Claimed { name, claim, paths: vec![path.into()], driver: None, terms }
+}
+
+fn resident(path: &str) -> Users {
+    Users { volumes: vec![claimed(path, serde_json::Value::Null)], ..cluster() }
+}
+
+fn pod(path: &str, node: Option<&str>) -> Mounting {
+    let node = node.map(str::to_owned);
+    Mounting {
+        name: "pod x/y".into(),
+        node,
+        selector: Default::default(),
+        paths: vec![path.into()],
+        is_there: true,
+    }
+}
+
+fn removed(node: &Node, keep: bool, users: &Users, tokens: &[String]) -> Result<Plan, (Kind, String)> {
+    unused(node, keep, users, tokens, &[])
+}
+
+fn unused(
     node: &Node,
-    keep: bool,
-    cluster: &[LocalVolume],
+    keep_data: bool,
+    users: &Users,
     tokens: &[String],
+    unused_by: &[String],
 ) -> Result<Plan, (Kind, String)> {
-    let found = remove::find(node, "openebs", keep, cluster);
-    found.and_then(|removal| remove::plan(vec![removal], tokens)).map_err(|e| (e.kind, e.what))
+    let asked = remove::Asked { volume: "openebs", keep_data, unused_by };
+    let found = remove::find(node, asked, Some(users));
+    let told = |e: nodeprep::error::Error| (e.kind, format!("{} / {}", e.what, e.hint.unwrap_or_default()));
+    found.and_then(|removal| remove::plan(vec![removal], tokens)).map_err(told)
 }
 
 #[test]
 fn a_volume_is_unmounted_then_gone_and_only_then_wiped() {
     let node = node("10.0.0.1", &with_volume());
-    let plan = removed(&node, false, &[], &named("OLD")).expect("a plan");
+    let plan = removed(&node, false, &cluster(), &named("OLD")).expect("a plan");
     let [config, gone, wipe] = &plan.steps[..] else { panic!("{:?}", plan.steps) };
     let Action::ApplyConfig(apply) = &config.action else { panic!("{config:?}") };
     assert_eq!((apply.config.expose_secret(), apply.base_version.as_str()), (CONFIG, "7"));
@@ -426,9 +464,9 @@ fn a_volume_is_unmounted_then_gone_and_only_then_wiped() {
     let Action::Wipe(wipe) = &wipe.action else { panic!("{wipe:?}") };
     assert_eq!((wipe.partition.as_deref(), wipe.token.as_str()), (Some("u-openebs"), "OLD"));
 
-    let kept = removed(&node, true, &[], &[]).expect("its data stay");
+    let kept = removed(&node, true, &cluster(), &[]).expect("its data stay");
     assert_eq!(kept.steps.len(), 2);
-    assert_eq!(removed(&node, false, &[], &[]).expect_err("no token").0, Kind::Refused);
+    assert_eq!(removed(&node, false, &cluster(), &[]).expect_err("no token").0, Kind::Refused);
 }
 
 #[test]
@@ -448,7 +486,7 @@ fn a_raw_volume_goes_as_one_with_a_file_system_does() {
     let mut own = node("10.0.0.1", &facts);
     let text = format!("{CONFIG}{}", VOLUME.replace("UserVolumeConfig", "RawVolumeConfig"));
     own.config = Ok(Some(MachineConfig { text: text.into(), version: "7".into() }));
-    let plan = removed(&own, false, &[], &named("OLD")).expect("a plan");
+    let plan = removed(&own, false, &cluster(), &named("OLD")).expect("a plan");
     let [config, gone, wipe] = &plan.steps[..] else { panic!("{:?}", plan.steps) };
     let Action::ApplyConfig(apply) = &config.action else { panic!("{config:?}") };
     assert_eq!(apply.config.expose_secret(), CONFIG);
@@ -456,8 +494,9 @@ fn a_raw_volume_goes_as_one_with_a_file_system_does() {
     assert_eq!((volume.id.as_str(), volume.mount.as_deref()), ("r-openebs", None));
     let Action::Wipe(wipe) = &wipe.action else { panic!("{wipe:?}") };
     assert_eq!(wipe.partition.as_deref(), Some("r-openebs"));
-    let block = [resident("/dev/disk/by-partlabel/r-openebs", None)];
+    let block = resident("/dev/disk/by-partlabel/r-openebs");
     assert_eq!(removed(&own, false, &block, &named("OLD")).expect_err("a claim on it").0, Kind::Refused);
+    drivers_may_have_it(&own);
     let tokens = named("OLD");
     let asked = Asked { volume: Some("openebs"), tokens: &tokens, ..Asked::default() };
     assert_eq!(planned(&[own], asked).expect_err("it is in use").0, Kind::Refused);
@@ -477,11 +516,11 @@ fn an_existing_volume_is_only_let_go_of() {
     let mut node = node("10.0.0.1", &facts());
     let text = format!("{CONFIG}{}", VOLUME.replace("UserVolumeConfig", "ExistingVolumeConfig"));
     node.config = Ok(Some(MachineConfig { text: text.into(), version: "7".into() }));
-    let plan = removed(&node, false, &[], &[]).expect("no token is needed: nothing is wiped");
+    let plan = removed(&node, false, &cluster(), &[]).expect("no token is needed: nothing is wiped");
     assert!(plan.steps.iter().all(|step| !matches!(step.action, Action::Wipe(_))), "{:?}", plan.steps);
     let both = format!("{CONFIG}{VOLUME}{}", VOLUME.replace("UserVolumeConfig", "ExistingVolumeConfig"));
     node.config = Ok(Some(MachineConfig { text: both.into(), version: "7".into() }));
-    assert_eq!(removed(&node, false, &[], &named("OLD")).expect_err("which one").0, Kind::Refused);
+    assert_eq!(removed(&node, false, &cluster(), &named("OLD")).expect_err("which one").0, Kind::Refused);
 }
 
 #[test]
@@ -489,7 +528,7 @@ fn a_removal_that_was_cut_short_goes_on_and_one_that_is_done_has_nothing_to_do()
     let without = MachineConfig { text: CONFIG.into(), version: "8".into() };
     let mut half = node("10.0.0.1", &facts());
     half.config = Ok(Some(without.clone()));
-    let plan = removed(&half, false, &[], &named("OLD")).expect("the partition is left");
+    let plan = removed(&half, false, &cluster(), &named("OLD")).expect("the partition is left");
     assert!(
         matches!(plan.steps[..], [nodeprep::plan::Step { action: Action::Wipe(_), .. }]),
         "{:?}",
@@ -500,26 +539,174 @@ fn a_removal_that_was_cut_short_goes_on_and_one_that_is_done_has_nothing_to_do()
     empty.discovered.retain(|found| found.spec.partition_label != "u-openebs");
     let mut done = node("10.0.0.1", &empty);
     done.config = Ok(Some(without));
-    let plan = removed(&done, false, &[], &[]).expect("nothing is left");
+    let plan = removed(&done, false, &cluster(), &[]).expect("nothing is left");
     assert!(plan.steps.is_empty() && plan.skipped.len() == 1);
 }
 
-#[test]
-fn a_volume_with_claims_of_the_cluster_stays() {
-    let node = node("10.0.0.1", &with_volume());
-    let here = "/var/mnt/openebs/pvc-1";
-    for (name, volume, refused) in [
-        ("on this node", resident(here, Some(&["n1"])), true),
-        ("on no node in particular", resident(here, None), true),
-        ("on another node", resident(here, Some(&["n2"])), false),
-        ("on another volume", resident("/var/mnt/data/pvc-1", Some(&["n1"])), false),
+/// A raw volume is anybody's who takes disks: a CSI driver that is here, or that has volumes here.
+fn drivers_may_have_it(node: &Node) {
+    let running = |node: &str, driver: &str| Users {
+        drivers: [(node.to_owned(), [driver.to_owned()].into())].into(),
+        ..cluster()
+    };
+    let attached = |node: &str| Attached {
+        node: node.into(),
+        driver: "local.csi.openebs.io".into(),
+        volume: "pvc-1".into(),
+    };
+    let csi = |terms| Claimed { paths: Vec::new(), driver: Some("topolvm.io".into()), ..claimed("", terms) };
+    for (name, users, driver) in [
+        ("runs here", running("n1", "zfs.csi.openebs.io"), Some("zfs.csi.openebs.io")),
+        ("runs here and is not known", running("n1", "disks.example"), Some("disks.example")),
+        ("runs elsewhere", running("n2", "zfs.csi.openebs.io"), None),
+        ("keeps its volumes elsewhere", running("n1", "nfs.csi.k8s.io"), None),
+        (
+            "has a volume here",
+            Users { volumes: vec![csi(terms(HOSTNAME, &["n1"]))], ..cluster() },
+            Some("topolvm.io"),
+        ),
+        (
+            "has a volume anywhere",
+            Users { volumes: vec![csi(serde_json::Value::Null)], ..cluster() },
+            Some("topolvm.io"),
+        ),
+        ("has a volume elsewhere", Users { volumes: vec![csi(terms(HOSTNAME, &["n2"]))], ..cluster() }, None),
+        (
+            "attached here",
+            Users { attached: vec![attached("n1")], ..cluster() },
+            Some("local.csi.openebs.io"),
+        ),
+        ("attached elsewhere", Users { attached: vec![attached("n2")], ..cluster() }, None),
     ] {
-        let result = removed(&node, false, &[volume], &named("OLD"));
-        assert_eq!(result.is_err(), refused, "{name}");
-        if let Err((kind, what)) = result {
-            assert!(kind == Kind::Refused && what.contains("db/data-0"), "{name}: {what}");
+        let result = removed(node, false, &users, &named("OLD"));
+        assert_eq!(result.is_err(), driver.is_some(), "{name}: {result:?}");
+        if let (Err((kind, what)), Some(driver)) = (result, driver) {
+            assert!(
+                kind == Kind::Refused && what.contains(&format!("--unused-by {driver}")),
+                "{name}: {what}"
+            );
+            unused(node, false, &users, &named("OLD"), &named(driver)).expect(name);
         }
     }
+}
+
+#[test]
+fn a_volume_with_data_of_the_cluster_stays() {
+    let mut facts = with_volume();
+    facts.disks[3].spec.symlinks = vec!["/dev/disk/by-id/nvme-OLD".into(), "/dev/disk/by-path/pci-3".into()];
+    facts.disks[2].spec.symlinks = vec!["/dev/disk/by-id/nvme-XFS".into()];
+    for volume in facts.volumes.iter_mut().flatten() {
+        volume.spec.partition_uuid = "0A-1".into();
+    }
+    let mut node = node("10.0.0.1", &facts);
+    let kubelet = "    kubelet:\n        extraMounts:\n            - {destination: /var/openebs/local, type: bind, source: /var/mnt/openebs/local}\n";
+    let own = "    pods:\n        - metadata: {name: own}\n          spec: {volumes: [{name: a, hostPath: {path: /var/mnt/data}}]}\n";
+    let text = format!("{CONFIG}{kubelet}{own}{VOLUME}");
+    node.config = Ok(Some(MachineConfig { text: text.clone().into(), version: "7".into() }));
+    let here = "/var/mnt/openebs/pvc-1";
+    let at = |path: &str| resident(path);
+    let with = |terms| Users { volumes: vec![claimed(here, terms)], ..cluster() };
+    let pods = |pod: Mounting| Users { pods: vec![pod], ..cluster() };
+    let idle = |path: &str| Mounting { is_there: false, ..pod(path, None) };
+    let pool = |path: &str| Users {
+        pools: vec![Pool { title: "DiskPool x/y".into(), of: vec!["n1".into()], paths: vec![path.into()] }],
+        ..cluster()
+    };
+    let mut stranger = with(terms(HOSTNAME, &["n2"]));
+    stranger.nodes.retain(|node| node.name != "n1");
+    // Sure of it, possible, or none.
+    for (name, users, expected) in [
+        ("on no node in particular", at(here), Some("db/data-0")),
+        ("the mount itself", at("/var/mnt/openebs/"), Some("db/data-0")),
+        ("by a way around", at("/var/mnt/./x/..//openebs/a"), Some("db/data-0")),
+        ("above the mount", at("/var/mnt"), Some("db/data-0")),
+        ("through the kubelet's bind", at("/var/openebs/local/pvc-1"), Some("db/data-0")),
+        ("beside the bind", at("/var/openebs/other"), None),
+        ("another volume's folder", at("/var/mnt/openebs2/pvc-1"), None),
+        ("its partition", at("/dev/nvme2n1p1"), Some("db/data-0")),
+        ("its whole disk", at("/dev/nvme2n1/"), Some("db/data-0")),
+        ("another disk", at("/dev/nvme1n1"), None),
+        ("by label", at("/dev/disk/by-partlabel/u-openebs"), Some("db/data-0")),
+        ("by another label", at("/dev/disk/by-partlabel/r-openebs"), None),
+        ("by id", at("/dev/disk/by-id/nvme-OLD"), Some("db/data-0")),
+        ("by id and part", at("/dev/disk/by-id/nvme-OLD-part1"), Some("db/data-0")),
+        ("by path and another part", at("/dev/disk/by-path/pci-3-part2"), None),
+        ("another disk's id", at("/dev/disk/by-id/nvme-XFS-part1"), None),
+        ("by the partition's uuid", at("/dev/disk/by-partuuid/0a-1"), Some("db/data-0")),
+        ("by another uuid", at("/dev/disk/by-partuuid/0a-2"), None),
+        ("by a file system that nobody tells of", at("/dev/disk/by-uuid/1"), Some("--unused-by pvc-1")),
+        ("by an id that no disk has", at("/dev/disk/by-id/nvme-GONE"), Some("--unused-by pvc-1")),
+        ("on a stack, where there is none", at("/dev/mapper/vg-lv"), None),
+        ("on this node", with(terms(HOSTNAME, &["n1"])), Some("db/data-0")),
+        ("on another node", with(terms(HOSTNAME, &["n2"])), None),
+        ("on another by its rack", with(terms("rack", &["n2"])), None),
+        ("on a node that is gone", with(terms(HOSTNAME, &["n9"])), Some("db/data-0")),
+        ("where the cluster does not know the node", stranger, Some("db/data-0")),
+        ("a pod here", pods(pod(here, Some("n1"))), Some("pod x/y")),
+        ("a pod that waits", pods(pod(here, None)), Some("pod x/y")),
+        ("a pod elsewhere", pods(pod(here, Some("n2"))), None),
+        ("a pod with all volumes", pods(pod("/var/mnt", Some("n1"))), Some("pod x/y")),
+        ("a pod that looks at the node", pods(pod("/", Some("n1"))), None),
+        ("a pod with the device", pods(pod("/dev/nvme2n1p1", Some("n1"))), Some("pod x/y")),
+        ("a pod with all devices", pods(pod("/dev", Some("n1"))), None),
+        ("a pod with no disk", pods(pod("/dev/fuse", Some("n1"))), None),
+        ("what would make a pod", pods(idle(here)), Some("--unused-by 'pod x/y'")),
+        ("a pool", pool("/dev/disk/by-id/nvme-OLD"), Some("DiskPool x/y")),
+        ("a pool elsewhere", pool("/dev/nvme1n1"), None),
+    ] {
+        for keep in [false, true] {
+            let result = removed(&node, keep, &users, &named("OLD"));
+            assert_eq!(result.is_err(), expected.is_some(), "{name}: {result:?}");
+            if let (Err((kind, what)), Some(words)) = (result, expected) {
+                assert!(kind == Kind::Refused && what.contains(words), "{name}: {what}");
+                let passed = unused(&node, keep, &users, &named("OLD"), &["pvc-1".into(), "pod x/y".into()]);
+                assert_eq!(passed.is_ok(), words.contains("--unused-by"), "{name}: {passed:?}");
+            }
+        }
+    }
+    node.config = Ok(Some(MachineConfig {
+        text: text.replace("mnt/data", "mnt/openebs/x").into(),
+        version: "7".into(),
+    }));
+    let (kind, what) = removed(&node, true, &cluster(), &[]).expect_err("a pod of the config");
+    assert!(kind == Kind::Refused && what.contains("static pod own"), "{what}");
+}
+
+#[test]
+fn a_volume_that_nobody_has_is_a_mistake() {
+    let nodes = [node("10.0.0.1", &with_volume())];
+    remove::refuse_unknown(&nodes, "openebs").expect("it is there");
+    let error = remove::refuse_unknown(&nodes, "opnebs").expect_err("a slip");
+    assert_eq!((error.kind, error.hint.as_deref()), (Kind::Invalid, Some("they have: openebs")), "{error}");
+    // What is left of one is one too.
+    let mut left = node("10.0.0.1", &facts());
+    left.config = Ok(Some(MachineConfig { text: CONFIG.into(), version: "8".into() }));
+    remove::refuse_unknown(&[left], "openebs").expect("its partition is there");
+}
+
+#[test]
+fn a_volume_that_is_still_mounted_is_waited_for_before_it_is_wiped() {
+    let mut facts = with_volume();
+    facts.volumes = Some(Vec::new());
+    let mut half = node("10.0.0.1", &facts);
+    half.config = Ok(Some(MachineConfig { text: CONFIG.into(), version: "8".into() }));
+    let plan = removed(&half, false, &cluster(), &named("OLD")).expect("a plan");
+    let [gone, wipe] = &plan.steps[..] else { panic!("{:?}", plan.steps) };
+    assert!(matches!(gone.action, Action::AwaitGone { .. }) && matches!(wipe.action, Action::Wipe(_)));
+}
+
+#[test]
+fn what_lies_on_a_raw_volume_is_told_when_planning() {
+    let mut facts = with_volume();
+    let upper =
+        BlockDevice { kind: "disk".into(), secondaries: vec!["nvme2n1p1".into()], ..Default::default() };
+    facts.devices.push(item("dm-0", upper));
+    let (kind, what) = removed(&node("10.0.0.1", &facts), false, &cluster(), &named("OLD")).expect_err("LVM");
+    assert!(kind == Kind::Refused && what.contains("dm-0 lies on it"), "{what}");
+    for volume in facts.volumes.iter_mut().flatten() {
+        volume.spec.encryption_provider = "luks2".into();
+    }
+    removed(&node("10.0.0.1", &facts), false, &cluster(), &named("OLD")).expect("its own device");
 }
 
 #[test]
@@ -544,7 +731,8 @@ fn a_volume_whose_disk_holds_another_or_is_the_systems_is_not_wiped() {
         ("the system disk", system, "Talos is installed on it"),
         ("two disks with such a partition", twice, "more than one disk holds user volume openebs"),
     ] {
-        let (kind, what) = removed(&node("10.0.0.1", &facts), false, &[], &named("OLD")).expect_err(name);
+        let (kind, what) =
+            removed(&node("10.0.0.1", &facts), false, &cluster(), &named("OLD")).expect_err(name);
         assert!(kind == Kind::Refused && what.contains(words), "{name}: {what}");
     }
 }

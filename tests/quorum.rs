@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use nodeprep::apply::World;
+use nodeprep::apply::{self, World};
 use nodeprep::error::Kind;
 use nodeprep::plan::{Action, ApplyConfig, Plan, Ready};
 use nodeprep::sandbox::fleet::Call;
@@ -113,6 +113,15 @@ fn moves(calls: &[Call]) -> Vec<String> {
 
 /// A worker with a Deployment's pod on it, and what is made of a reboot there.
 async fn reboot(faults: &str) -> (Session, Vec<String>, Result<(), nodeprep::error::Error>) {
+    reboot_with(faults, true, None).await
+}
+
+/// The same, where what is in an emptyDir may be lost or not, and with one more object of the cluster.
+async fn reboot_with(
+    faults: &str,
+    delete_emptydir_data: bool,
+    more: Option<serde_json::Value>,
+) -> (Session, Vec<String>, Result<(), nodeprep::error::Error>) {
     let machines = "{role: controlplane}, {role: worker}";
     let session = session(&format!("machines: [{machines}]\nfaults: [{faults}]")).await;
     let (mut plan, world) = session.plan().await.unwrap();
@@ -133,6 +142,9 @@ async fn reboot(faults: &str) -> (Session, Vec<String>, Result<(), nodeprep::err
     let ready =
         Ready::Workload { kind: "Deployment".into(), namespace: "default".into(), name: "web".into() };
     cluster.await_ready(&ready, &session.events, Duration::from_secs(60)).await.unwrap();
+    if let Some(more) = more {
+        cluster.apply(&more, false, false).await.unwrap();
+    }
     let node = talos.node("10.5.0.3").unwrap();
     let config = node.spec::<MachineConfig>(id::ACTIVE_CONFIG).await.unwrap().unwrap();
     let files = config.spec.0.expose_secret().replacen("machine:\n", "machine:\n    files: []\n", 1);
@@ -149,7 +161,7 @@ async fn reboot(faults: &str) -> (Session, Vec<String>, Result<(), nodeprep::err
     plan.steps[0].target = "10.5.0.3".into();
     plan.steps[0].action = Action::ApplyConfig(work);
     session.fleet.calls();
-    let done = session.carry_out(&plan, &World { mode: Mode::Auto, ..world }).await;
+    let done = session.carry_out(&plan, &World { mode: Mode::Auto, delete_emptydir_data, ..world }).await;
     let moved = moves(&session.fleet.calls());
     (session, moved, done)
 }
@@ -168,6 +180,31 @@ fn a_node_that_reboots_is_drained_before_and_uncordoned_after() {
         assert_eq!(moved, ["cordon", "evict web", "evict velero", "apply", "uncordon"]);
         assert!(!cordoned(&session) && session.fleet.look().machines["10.5.0.3"].boots == 1);
     });
+}
+
+#[test]
+fn what_a_drain_would_lose_is_refused_before_anything_is_done_to_the_node() {
+    let lone = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "lone", "namespace": "default"},
+        "spec": {"nodeName": "talos-2", "containers": [{"name": "a", "image": "registry.k8s.io/pause:3.10"}]},
+    });
+    for (given_up, more, words) in [
+        (false, None, ["(plugins, scratch)", "emptyDir"]),
+        (true, Some(lone), ["default/lone", "nothing would make anew"]),
+    ] {
+        paused(async {
+            let (session, moved, done) = reboot_with("", given_up, more).await;
+            let error = done.unwrap_err();
+            assert_eq!(error.kind, Kind::Refused, "{error}");
+            assert!(words.iter().all(|word| error.what.contains(word)), "{error}");
+            assert!(moved.is_empty() && !cordoned(&session), "{moved:?}");
+            assert_eq!(session.fleet.look().machines["10.5.0.3"].boots, 0);
+            let (cluster, talos) =
+                (session.cluster().await.unwrap(), session.plan().await.unwrap().1.talos.unwrap());
+            let told = apply::losses(&cluster, &talos, &["10.5.0.3".into()]).await.unwrap();
+            assert!(told[0].told().unwrap().contains(words[0]), "{told:?}");
+        });
+    }
 }
 
 #[test]

@@ -48,3 +48,18 @@ fn a_config_that_does_not_bring_about_what_it_asks_for_is_taken_back_by_the_node
         assert!(refused.what.contains("u-openebs"), "{refused}");
     });
 }
+
+/// The third call is the one that makes it permanent, after a dry run and the try.
+#[test]
+fn a_confirmation_that_is_lost_is_not_seen_in_a_config_that_is_only_tried() {
+    paused(async {
+        let lost = "{where: 10.5.0.2, call: ApplyConfiguration, after: 2, times: 1, reset: true}";
+        let scenario = Scenario::parse("scenario.yaml", &format!("machines: [{{}}]\nfaults: [{lost}]"));
+        let session = Session::start(&scenario.unwrap()).await;
+        let before = configs(&session);
+        let (plan, world) = session.plan().await.unwrap();
+        let error = session.carry_out(&plan, &World { mode: Mode::Try, ..world }).await.unwrap_err();
+        assert_eq!(error.kind, Kind::Unavailable, "{error}");
+        assert_eq!(configs(&session).1, before.1, "it boots with what it had");
+    });
+}

@@ -23,6 +23,8 @@ use crate::talos::{Client, Node};
 
 /// How Talos before 1.14 says that a config would need a reboot.
 const NEEDS_REBOOT: &str = "can't be applied in immediate mode";
+/// So many looks at a node that answers settle that a config did not come to it.
+const LOOKS: usize = 5;
 
 /// Applies a machine config; true when the node's config was changed.
 pub(super) async fn apply_config(
@@ -102,12 +104,13 @@ impl Turn<'_> {
         let configs = Configs::read(&self.node).await?;
         configs.refuse_pending(&self.node)?;
         configs.same_base(&self.node, self.work)?;
-        self.send(self.world.mode).await?;
+        self.send(self.world.mode, &configs).await?;
         Ok(configs)
     }
 
-    /// Sends the config. A lost reply is settled by looking whether the node has it.
-    async fn send(&self, mode: Mode) -> Result<()> {
+    /// Sends the config, over the one that was there `before`. A lost reply is settled by looking whether the node has it;
+    /// that it has not is settled by several looks, as the node may be at it still.
+    async fn send(&self, mode: Mode, before: &Configs) -> Result<()> {
         let Self { node, work, .. } = self;
         let timeout = (mode == Mode::Try).then(|| self.longest_try());
         let Err(error) = node.apply(bytes(work), mode, false, timeout).await else {
@@ -118,18 +121,26 @@ impl Turn<'_> {
         }
         let has = |configs: &Configs| match mode {
             Mode::Staged => configs.boots_with(work),
-            Mode::Auto | Mode::NoReboot | Mode::Try => configs.runs(work),
+            Mode::Try => configs.runs(work),
+            // What is only tried runs too, and is taken back.
+            Mode::Auto | Mode::NoReboot => configs.runs(work) && configs.refuse_pending(node).is_ok(),
         };
         let deadline = Instant::now() + self.within();
-        while Instant::now() < deadline {
+        let mut without = 0;
+        while Instant::now() < deadline && without < LOOKS {
             tokio::time::sleep(RECHECK).await;
             match Configs::read(node).await {
                 Ok(configs) if has(&configs) => return Ok(()),
-                Ok(_) => return Err(error),
-                Err(_) => {}
+                Ok(configs) if !configs.runs(work) && configs.active.version != before.active.version => {
+                    return Err(
+                        error.hint("the node has another config by now: run it again, to plan from it")
+                    );
+                }
+                Ok(_) => without += 1,
+                Err(_) => without = 0,
             }
         }
-        Err(error)
+        Err(error.hint("the node does not have the config; run it again"))
     }
 
     /// Waits until what the config asks for is there.
@@ -142,7 +153,7 @@ impl Turn<'_> {
     /// Makes a tried config permanent when everything that it asks for is there; else the node takes it back.
     async fn keep_or_lose(&self, before: &Configs) -> Result<()> {
         let Err(error) = self.seen().await else {
-            return self.send(Mode::NoReboot).await;
+            return self.send(Mode::NoReboot, before).await;
         };
         let deadline = Instant::now() + self.longest_try();
         while Instant::now() < deadline {

@@ -26,6 +26,8 @@ pub struct World {
     pub parallel: Parallel,
     /// A node that fails does not keep the others from their turn.
     pub keep_going: bool,
+    /// What pods keep in an emptyDir may be lost when their node is drained.
+    pub delete_emptydir_data: bool,
     pub deadlines: Deadlines,
 }
 

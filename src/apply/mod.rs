@@ -19,4 +19,5 @@ pub use engine::{World, run};
 pub use journal::{CutOff, Entry, Journal, last_run};
 pub use lease::{Held, Holder, Lease, give_up};
 pub use lock::Lock;
+pub use reboot::losses;
 pub use waves::Parallel;

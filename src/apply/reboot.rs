@@ -4,12 +4,12 @@ use std::future::Future;
 
 use super::World;
 use super::node::{Late, await_open};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Losses};
 use crate::error::{Error, Result};
 use crate::event::Events;
 use crate::plan::Ready;
-use crate::talos::Node;
 use crate::talos::resources::{MachineStatus, Nodename, id};
+use crate::talos::{Client, Node};
 
 /// What is another one after each boot (as talosctl tells that a node has rebooted).
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
@@ -22,13 +22,15 @@ pub(super) async fn around(
     write: impl Future<Output = Result<()>>,
 ) -> Result<()> {
     let boot = boot_id(node).await?;
-    let Some((cluster, name)) = member(world, node).await? else {
+    let Some((cluster, name)) = member(world.cluster.as_ref(), node).await? else {
         write.await?;
         return await_boot(world, node, &boot, events).await;
     };
+    cluster.losses(&name).await?.refuse(world.delete_emptydir_data)?;
     let ours = cluster.cordon(&name).await?;
     let done = async {
-        cluster.drain(&name, world.deadlines.drain.std(), events).await?;
+        let within = world.deadlines.drain.std();
+        cluster.drain(&name, world.delete_emptydir_data, within, events).await?;
         write.await?;
         await_boot(world, node, &boot, events).await?;
         let ready = Ready::Node { name: name.clone() };
@@ -43,9 +45,20 @@ pub(super) async fn around(
     done
 }
 
+/// What goes for ever when these nodes are drained before they reboot; nothing is changed.
+pub async fn losses(cluster: &Cluster, client: &Client, addresses: &[String]) -> Result<Vec<Losses>> {
+    let mut all = Vec::new();
+    for address in addresses {
+        if let Some((cluster, name)) = member(Some(cluster), &client.node(address)?).await? {
+            all.push(cluster.losses(&name).await?);
+        }
+    }
+    Ok(all)
+}
+
 /// The cluster's name of the node, once it is one of its nodes.
-async fn member<'a>(world: &'a World, node: &Node) -> Result<Option<(&'a Cluster, String)>> {
-    let Some(cluster) = &world.cluster else { return Ok(None) };
+async fn member<'a>(cluster: Option<&'a Cluster>, node: &Node) -> Result<Option<(&'a Cluster, String)>> {
+    let Some(cluster) = cluster else { return Ok(None) };
     let Some(found) = node.spec::<Nodename>(id::NODENAME).await? else { return Ok(None) };
     let name = found.spec.nodename;
     Ok(cluster.get("v1", "Node", None, &name).await?.map(|_| (cluster, name)))

@@ -18,6 +18,10 @@ use crate::talos::{Client, Node};
 const BUSY: &str = "device or resource busy";
 /// So often a partition is looked for before its disk is written to.
 const PATIENCE: usize = 3;
+/// For so long it is looked for where its disk may not be written to.
+const LINGERS: Duration = Duration::from_secs(30);
+/// So many looks, one after the other, settle that a call whose reply was lost was not made: the first may be of before it.
+const LOOKS: usize = 5;
 /// How it says that the table does not know the partition any more, while discovery still shows it.
 const OUT_OF_TABLE: &str = "failed to delete partition: partition";
 const UNSEEN: &str = "whether every byte was overwritten can't be seen: run it again";
@@ -29,13 +33,17 @@ pub(super) async fn wipe(client: &Client, work: &Wipe, within: Duration, events:
     // What a first call that was refused may have wiped in part.
     let mut begun: Option<Devices> = None;
     loop {
-        let Some(devices) = wiping.devices(begun.as_ref()).await? else {
+        let Some(devices) = wiping.devices(begun.as_ref(), deadline).await? else {
             if let Some(wiped) = &begun {
                 wiping.await_no_ghost(wiped).await?;
             }
             return Ok(begun.is_some());
         };
         match wiping.call(&devices, work.zeroes).await {
+            Ok(()) if work.partition.is_none() => {
+                wiping.await_no_ghost(&devices).await?;
+                return wiping.await_wiped().await.map(|()| true);
+            }
             Ok(()) => {
                 wiping.await_wiped().await?;
                 return wiping.await_no_ghost(&devices).await.map(|()| true);
@@ -72,16 +80,22 @@ struct Wiping<'a> {
 
 impl Wiping<'_> {
     /// What is to be wiped, if anything is left: the disk as the plan saw it or, once a wipe has `begun`, what is left of it.
-    async fn devices(&self, begun: Option<&Devices>) -> Result<Option<Devices>> {
+    async fn devices(&self, begun: Option<&Devices>, deadline: Instant) -> Result<Option<Devices>> {
         let work = self.work;
         let no_more_than = |left: &Devices| begun.is_some_and(|all| left.iter().all(|one| all.contains(one)));
-        match look(work, &nodes::disks(&self.node).await?)? {
-            Now::Wiped => Ok(None),
-            Now::Same(devices) => Ok(Some(devices)),
-            Now::Other(left) if no_more_than(&left) => Ok(Some(left)),
-            Now::Other(_) => {
-                let what = format!("{}: {} holds something else by now", work.address, work.what);
-                Err(Error::refused(what).hint("run it again, to plan from what is there now"))
+        loop {
+            match look(work, &nodes::disks(&self.node).await?)? {
+                Now::Wiped => return Ok(None),
+                Now::Same(devices) => return Ok(Some(devices)),
+                Now::Other(left) if left.is_empty() && Instant::now() < deadline => {
+                    self.events.waiting(format!("{} to be looked at", work.what), "the node has not done so");
+                    tokio::time::sleep(RECHECK).await;
+                }
+                Now::Other(left) if !left.is_empty() && no_more_than(&left) => return Ok(Some(left)),
+                Now::Other(_) => {
+                    let what = format!("{}: {} holds something else by now", work.address, work.what);
+                    return Err(Error::refused(what).hint("run it again, to plan from what is there now"));
+                }
             }
         }
     }
@@ -114,11 +128,13 @@ impl Wiping<'_> {
     }
 
     /// When the kernel does not let go of a partition that is taken out of its table, the node may go on showing it. The
-    /// kernel looks again when somebody has written to the disk; where nothing else is on it, the empty table is wiped for
-    /// that. That acts, so it goes by time, and not by news, which it makes itself.
+    /// kernel looks again when somebody has written to the disk. So a disk that was to be wiped as a whole is wiped again,
+    /// where nothing else is on it; the table of one that was to lose a partition is nobody's to write. That acts, so it
+    /// goes by time, and not by news, which it makes itself.
     async fn await_no_ghost(&self, wiped: &Devices) -> Result<()> {
         let Self { node, work, within, events } = self;
-        let deadline = Instant::now() + *within;
+        let whole = work.partition.is_none();
+        let deadline = Instant::now() + if whole { *within } else { LINGERS.min(*within) };
         for look in 1.. {
             let Some(ghost) = ghost(work, wiped, &nodes::disks(node).await?) else { break };
             if Instant::now() >= deadline {
@@ -127,7 +143,8 @@ impl Wiping<'_> {
             }
             let what = format!("{} to be seen without the partition", work.what);
             events.waiting(what, "the node still shows it");
-            if ghost.alone
+            if whole
+                && ghost.alone
                 && look % PATIENCE == 0
                 && let Err(error) = self.call(&[(ghost.disk, false)], false).await
             {
@@ -138,22 +155,27 @@ impl Wiping<'_> {
         Ok(())
     }
 
-    /// A lost reply is settled by looking: what is wiped was wiped, and what is as before was not.
+    /// A lost reply is settled by looking: what is wiped was wiped. What is as before was not, when it stays so: the node
+    /// may be at it still, and tells of its disks a little later than they change.
     async fn lost(&self, error: Error) -> Result<()> {
-        if self.work.zeroes {
+        if self.work.zeroes || self.work.is_blind() {
             return Err(error.hint(UNSEEN));
         }
         self.events.warn("the reply to the wipe was lost; looking at the disk");
         let deadline = Instant::now() + self.within;
-        while Instant::now() < deadline {
+        let mut same = 0;
+        while Instant::now() < deadline && same < LOOKS {
             tokio::time::sleep(RECHECK).await;
             let Ok(disks) = nodes::disks(&self.node).await else { continue };
-            match look(self.work, &disks)? {
+            same = match look(self.work, &disks)? {
                 Now::Wiped => return Ok(()),
-                Now::Same(_) => return Err(error.hint("nothing was wiped: run it again")),
-                Now::Other(_) => {}
-            }
+                Now::Same(_) => same + 1,
+                Now::Other(_) => 0,
+            };
         }
-        Err(error.hint("a part of the disk was wiped: run it again"))
+        Err(error.hint(match same {
+            0 => "a part of the disk was wiped, or all of it; it is not seen yet: run it again",
+            _ => "the disk is as it was before the call; nothing was wiped: run it again",
+        }))
     }
 }

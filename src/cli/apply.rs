@@ -9,7 +9,7 @@ use super::plan::{Part, Planned, confirm, make};
 use super::{Global, validate};
 use crate::apply::{self, CutOff, Holder, Journal, Lease, Lock, Parallel, World, give_up, last_run};
 use crate::cluster::Cluster;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, together};
 use crate::intent::Intent;
 use crate::plan::{Action, Plan, Saved, Skipped, Step};
 use crate::report;
@@ -55,6 +55,9 @@ pub(super) struct Pace {
     /// When a node fails, go on with the other nodes; the cluster's own steps still wait for all of them.
     #[arg(long)]
     keep_going: bool,
+    /// What pods keep in an emptyDir may be lost when a node is drained before it reboots.
+    #[arg(long)]
+    delete_emptydir_data: bool,
 }
 
 /// How machine configs are applied.
@@ -159,6 +162,11 @@ pub(super) async fn carry_out(
         return Err(Error::refused(format!("this would reboot {}", reboots.join(", ")))
             .hint("--mode auto lets nodes reboot; --mode staged leaves it to their next boot"));
     }
+    if pace.mode == Way::Auto {
+        let refused =
+            planned.losses.iter().filter_map(|losses| losses.refuse(pace.delete_emptydir_data).err());
+        together(refused.collect()).map_or(Ok(()), Err)?;
+    }
     confirm(&planned.plan, care.yes || reviewed.is_some(), global.verbose)?;
     let holder = Holder::this(verb, state.dir());
     if planned.plan.steps.is_empty() {
@@ -186,6 +194,7 @@ pub(super) async fn carry_out(
             lease: lease.as_ref().map(Lease::held),
             parallel: pace.parallel,
             keep_going: pace.keep_going,
+            delete_emptydir_data: pace.delete_emptydir_data,
             deadlines: intent.deadlines.clone(),
         };
         apply::run(verb, &planned.plan, &world, &events, &mut journal, interrupted).await

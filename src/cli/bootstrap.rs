@@ -143,6 +143,7 @@ impl Begin<'_> {
             lease: lease.as_ref().map(Lease::held),
             parallel: Parallel::default(),
             keep_going: false,
+            delete_emptydir_data: false,
             deadlines: intent.deadlines.clone(),
         };
         let done = apply::run(VERB, &plan, &world, &global.events(), &mut journal, interrupted).await;

@@ -8,9 +8,9 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::cluster::{self, Cluster};
 use crate::config_doc;
 use crate::dial::{self, Dial};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, all};
 use crate::event::Events;
-use crate::intent::{self, EncryptionKey, Intent};
+use crate::intent::{self, EncryptionKey, Intent, Passphrase, Volume};
 use crate::observe::identity::{self, Member};
 use crate::observe::nodes::{self, Node};
 use crate::plan::Passphrases;
@@ -22,6 +22,7 @@ use crate::secrets;
 use crate::stack::StackSecret;
 use crate::state::{Identity, State};
 use crate::talos;
+use crate::yaml::{PathPart, Stream};
 
 /// What the file is called when nothing is said.
 const FILE: &str = "nodeprep.yaml";
@@ -258,18 +259,31 @@ impl Global {
     pub fn stack_secrets(&self, intent: &Intent) -> Result<Vec<StackSecret>> {
         let Some(backup) = &intent.backup else { return Ok(Vec::new()) };
         let identities = self.identities()?;
-        let mut found = Vec::new();
-        for path in &backup.secrets {
-            found.extend(self.secrets_file(path, &identities)?);
+        let files = backup.secrets.iter().enumerate().map(|(i, path)| {
+            let read = self.secrets_file(path, &identities);
+            read.map_err(|error| self.at_line(&["backup".into(), "secrets".into(), i.into()], error))
+        });
+        Ok(all(files)?.concat())
+    }
+
+    /// The error of a file that nodeprep.yaml names, with the line that names it.
+    fn at_line(&self, path: &[PathPart<'_>], error: Error) -> Error {
+        let stream = std::fs::read_to_string(&self.file).ok().and_then(|text| Stream::parse(text).ok());
+        match stream.and_then(|stream| stream.position(0, path)) {
+            Some((line, column)) => error.at(format!("{}:{line}:{column}", self.file.display())),
+            None => error,
         }
-        Ok(found)
     }
 
     /// The decrypted passphrases that the file's volumes name.
     pub fn passphrases(&self, intent: &Intent) -> Result<Passphrases> {
-        let encryption = intent.volumes.iter().filter_map(|volume| volume.encryption.as_ref());
-        let named = encryption.flat_map(|encryption| &encryption.keys).filter_map(|key| match key {
-            EncryptionKey::Static(from) => Some(from),
+        let keys = |(i, volume): (usize, &'_ Volume)| {
+            let keys = volume.encryption.iter().flat_map(|encryption| encryption.keys.clone());
+            keys.enumerate().map(move |(j, key)| (i, j, key)).collect::<Vec<_>>()
+        };
+        let keys = intent.volumes.iter().enumerate().flat_map(keys);
+        let named = keys.filter_map(|(i, j, key)| match key {
+            EncryptionKey::Static(from) => Some((i, j, from)),
             EncryptionKey::NodeId | EncryptionKey::Tpm | EncryptionKey::Kms(_) => None,
         });
         let named: Vec<_> = named.collect();
@@ -277,23 +291,26 @@ impl Global {
             return Ok(Passphrases::new());
         }
         let identities = self.identities()?;
-        let mut found = Passphrases::new();
-        for from in named {
-            let secrets = self.secrets_file(&from.file, &identities)?;
-            let mut values = secrets.into_iter().filter_map(|mut secret| secret.data.remove(&from.key));
-            let (Some(value), None) = (values.next(), values.next()) else {
-                let (file, key) = (from.file.display(), &from.key);
-                return Err(Error::invalid(format!(
-                    "{file}: not exactly one Secret in it has the key {key}"
-                ))
+        let found = named.into_iter().map(|(i, j, from)| {
+            let path = ["volumes".into(), i.into(), "encryption".into(), "keys".into(), j.into()];
+            let value = self.passphrase(&from, &identities);
+            Ok((from, value.map_err(|error| self.at_line(&path, error))?))
+        });
+        Ok(all(found)?.into_iter().collect())
+    }
+
+    fn passphrase(&self, from: &Passphrase, identities: &secrets::Identities) -> Result<SecretString> {
+        let (file, key) = (from.file.display(), &from.key);
+        let secrets = self.secrets_file(&from.file, identities)?;
+        let mut values = secrets.into_iter().filter_map(|mut secret| secret.data.remove(key));
+        let (Some(value), None) = (values.next(), values.next()) else {
+            return Err(Error::invalid(format!("{file}: not exactly one Secret in it has the key {key}"))
                 .hint("write the passphrase below `stringData` of a Secret, and encrypt the file"));
-            };
-            if value.expose_secret().is_empty() {
-                return Err(Error::invalid(format!("{}: {} is empty", from.file.display(), from.key)));
-            }
-            found.insert(from.clone(), value);
+        };
+        if value.expose_secret().is_empty() {
+            return Err(Error::invalid(format!("{file}: {key} is empty")));
         }
-        Ok(found)
+        Ok(value)
     }
 
     /// A machine config, decrypted when it is a SOPS file; its path counts from the file's folder.

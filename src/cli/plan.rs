@@ -7,13 +7,13 @@ use std::process::ExitCode;
 use super::Global;
 use super::global::{Output, observe};
 use crate::apply;
-use crate::cluster::Cluster;
-use crate::error::{Error, Kind, Result};
-use crate::intent::Intent;
+use crate::cluster::{Cluster, Losses};
+use crate::error::{Error, Kind, Result, together};
+use crate::intent::{Intent, Provisioner};
 use crate::observe;
 use crate::observe::identity::{self, Witness};
 use crate::observe::nodes::Node;
-use crate::plan::{self, Passphrases, Plan, Saved, Skipped};
+use crate::plan::{self, Action, Passphrases, Plan, Saved, Skipped};
 use crate::report;
 use crate::stack;
 use crate::state;
@@ -46,7 +46,10 @@ pub async fn run(global: &Global, args: &Args) -> Result<ExitCode> {
             report::stdout(&format!("{:#}\n", report::plan_json(&intent.metadata.name, &planned.plan)))
         }
     }
-    let pending = args.exit_code && !planned.plan.is_empty();
+    let plan = &planned.plan;
+    // A volume that does not get ready is pending, though there is nothing to change.
+    let waits = plan.steps.iter().any(|step| matches!(step.action, Action::AwaitVolumes { .. }));
+    let pending = args.exit_code && (waits || !plan.is_empty());
     Ok(ExitCode::from(if pending { Kind::Pending.exit_code() } else { 0 }))
 }
 
@@ -62,6 +65,8 @@ pub(super) struct Planned {
     pub(super) plan: Plan,
     pub(super) talos: Option<talos::Client>,
     pub(super) cluster: Option<Cluster>,
+    /// What goes for ever when nodes are drained before they reboot.
+    pub(super) losses: Vec<Losses>,
 }
 
 /// Reads the world and plans; secrets are decrypted first, so that a wrong key stops everything early.
@@ -72,15 +77,56 @@ pub(super) async fn make(
     part: Part,
     connected: Option<Cluster>,
 ) -> Result<Planned> {
-    let secrets = global.stack_secrets(intent)?;
+    let passphrases = if part == Part::All { global.passphrases(intent) } else { Ok(Passphrases::new()) };
+    let (secrets, passphrases) = both(global.stack_secrets(intent), passphrases)?;
     // What can't be rendered is known before anything is asked.
     let items = stack::render(intent, &secrets)?;
-    let passphrases = if part == Part::All { global.passphrases(intent)? } else { Passphrases::new() };
     let what = if part == Part::All { "reading the nodes and the cluster" } else { "reading the cluster" };
     let _busy = report::busy(global.progress, what);
-    let (nodes, cluster) =
-        tokio::try_join!(read_nodes(global, intent, part), connect(global, &items, connected))?;
-    let members = match (&cluster, &nodes) {
+    let (nodes, cluster) = tokio::join!(read_nodes(global, intent, part), connect(global, &items, connected));
+    let (machines, cluster) = both(nodes, cluster)?;
+    let hosts = hosts(global, intent, machines.as_ref(), cluster.as_ref()).await?;
+    let items = stack::render_on(intent, &secrets, &hosts)?;
+    let (nodes, stack) = tokio::join!(
+        plan_nodes(intent, part, machines.as_ref(), &passphrases),
+        plan_stack(intent, &items, cluster.as_ref())
+    );
+    let (mut plan, stack) = both(nodes, stack)?;
+    let (talos, nodes) = machines.map_or((None, Vec::new()), |(talos, nodes)| (Some(talos), nodes));
+    if let Some(cluster) = &cluster {
+        refuse_selector(intent, &nodes, cluster).await?;
+    }
+    plan.simulated |= stack.simulated;
+    plan.extend(stack);
+    let losses = match (&cluster, &talos) {
+        (Some(cluster), Some(talos)) => {
+            apply::losses(cluster, talos, plan.reboots.as_deref().unwrap_or_default()).await?
+        }
+        _ => Vec::new(),
+    };
+    plan.warnings.extend(losses.iter().filter_map(Losses::told));
+    Ok(Planned { plan, talos, cluster, losses })
+}
+
+/// Both, or what stands in the way of either.
+fn both<A, B>(one: Result<A>, other: Result<B>) -> Result<(A, B)> {
+    match (one, other) {
+        (Ok(one), Ok(other)) => Ok((one, other)),
+        (one, other) => {
+            let errors = one.err().into_iter().chain(other.err()).collect();
+            Err(together(errors).unwrap_or_else(|| Error::failed("nothing was planned")))
+        }
+    }
+}
+
+/// The host names of the file's nodes, by address, once the machines and the cluster are proven to be one.
+async fn hosts(
+    global: &Global,
+    intent: &Intent,
+    machines: Option<&Machines>,
+    cluster: Option<&Cluster>,
+) -> Result<BTreeMap<String, String>> {
+    let members = match (cluster, machines) {
         (None, _) => BTreeMap::new(),
         (Some(cluster), None) => global.members(intent, cluster).await?,
         (Some(cluster), Some((client, nodes))) => {
@@ -89,16 +135,19 @@ pub(super) async fn make(
             identity::prove(client, &machines, cluster).await?.members(&addresses, &machines)
         }
     };
-    let hosts = members.into_iter().map(|(address, member)| (address, member.hostname)).collect();
-    let items = stack::render_on(intent, &secrets, &hosts)?;
-    let (planned, stack) = tokio::try_join!(
-        plan_nodes(intent, part, nodes.as_ref(), &passphrases),
-        plan_stack(intent, &items, cluster.as_ref())
-    )?;
-    let simulated = planned.simulated || stack.simulated;
-    let mut plan = Plan { simulated, ..planned };
-    plan.extend(stack);
-    Ok(Planned { plan, talos: nodes.map(|(client, _)| client), cluster })
+    Ok(members.into_iter().map(|(address, member)| (address, member.hostname)).collect())
+}
+
+/// The labels that the provisioner's pods want are on a node of the cluster, or will be.
+async fn refuse_selector(intent: &Intent, nodes: &[Node], cluster: &Cluster) -> Result<()> {
+    let Some(Provisioner::Openebs(openebs)) = &intent.provisioner else { return Ok(()) };
+    let labels: Vec<String> =
+        openebs.node_selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    if labels.is_empty() {
+        return Ok(());
+    }
+    let met = !cluster.list("v1", "Node", None, &labels.join(",")).await?.is_empty();
+    plan::foreseen::selector(intent, nodes, met).map_or(Ok(()), Err)
 }
 
 /// The machines that the file lists, and the connection that they were read through.

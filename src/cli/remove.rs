@@ -3,12 +3,12 @@
 use super::Global;
 use super::global::observe;
 use super::wipe::{Tokens, carry_out};
-use crate::error::{Error, Result};
-use crate::observe::claims::{LocalVolume, local_volumes};
+use crate::error::{Error, Result, all};
+use crate::observe::claims::{Users, users};
 use crate::observe::identity::{self, Witness};
 use crate::observe::nodes::Node;
 use crate::plan::Plan;
-use crate::plan::remove::{find, plan};
+use crate::plan::remove::{Asked, find, plan, refuse_unknown};
 use crate::talos::Client;
 
 #[derive(Debug, clap::Args)]
@@ -21,7 +21,11 @@ pub struct Args {
     /// Unmount it only; its partition and data stay, and Talos adopts them when the volume is asked for again.
     #[arg(long)]
     keep_data: bool,
-    /// Do not ask the cluster which of its volumes lie there.
+    /// This PersistentVolume, CSI driver or object is known to have no data on the volume, though it may by all that can be
+    /// seen.
+    #[arg(long, value_name = "NAME")]
+    unused_by: Vec<String>,
+    /// Do not ask the cluster what of it lies there.
     #[arg(long)]
     ignore_cluster: bool,
     /// Carry the plan out unasked; it is no token.
@@ -37,15 +41,20 @@ pub async fn run(global: &Global, args: &Args) -> Result<()> {
     }
     carry_out(global, "remove", args.yes, async |client, addresses| {
         let nodes = observe(client, addresses).await?;
-        let residents = residents(global, args, client, &nodes).await?;
-        let removals: Result<Vec<_>> =
-            nodes.iter().map(|node| find(node, &args.volume, args.keep_data, &residents)).collect();
-        let removals = removals?;
+        let users = residents(global, args, client, &nodes).await?;
+        let in_file =
+            global.file.exists() && global.intent()?.volumes.iter().any(|volume| volume.name == args.volume);
+        if !in_file {
+            refuse_unknown(&nodes, &args.volume)?;
+        }
+        let asked = Asked { volume: &args.volume, keep_data: args.keep_data, unused_by: &args.unused_by };
+        let removals = nodes.iter().map(|node| find(node, asked, users.as_ref()));
+        let removals: Vec<_> = all(removals)?;
         let wipes: Vec<_> = removals.iter().filter_map(|removal| removal.wipe.clone()).collect();
         let tokens = args.tokens.with_typed(&wipes)?;
         let simulated = nodes.iter().any(Node::simulated);
         let mut plan = Plan { simulated, ..plan(removals, &tokens)? };
-        if global.file.exists() && global.intent()?.volumes.iter().any(|volume| volume.name == args.volume) {
+        if in_file {
             let (name, file) = (&args.volume, global.file.display());
             plan.warnings
                 .push(format!("{file} still asks for volume {name}: the next apply would make it again"));
@@ -56,24 +65,19 @@ pub async fn run(global: &Global, args: &Args) -> Result<()> {
 }
 
 /// What the cluster has on its nodes. What another cluster does not know of says nothing.
-async fn residents(
-    global: &Global,
-    args: &Args,
-    client: &Client,
-    nodes: &[Node],
-) -> Result<Vec<LocalVolume>> {
+async fn residents(global: &Global, args: &Args, client: &Client, nodes: &[Node]) -> Result<Option<Users>> {
     if args.ignore_cluster {
-        return Ok(Vec::new());
+        return Ok(None);
     }
     let read = async {
         let cluster = global.cluster().await?;
         let machines: Vec<Witness> = nodes.iter().map(Witness::from).collect();
-        Ok((identity::prove(client, &machines, &cluster).await, local_volumes(&cluster).await?))
+        Ok((identity::prove(client, &machines, &cluster).await, users(&cluster).await?))
     };
     let read: Result<_> = read.await;
     let (one, found) = read.map_err(|e| {
         Error::refused(format!("the cluster could not be asked which of its volumes lie there: {}", e.what))
             .hint("--ignore-cluster removes the volume all the same, with whatever lies on it")
     })?;
-    one.map(|_| found)
+    one.map(|_| Some(found))
 }

@@ -121,6 +121,7 @@ pub(super) async fn carry_out(
         lease: None,
         parallel: Parallel::Nodes(1),
         keep_going: false,
+        delete_emptydir_data: false,
         deadlines,
     };
     apply::run(verb, &plan, &world, &global.events(), &mut journal, super::interrupted()).await

@@ -20,6 +20,7 @@ use kube::discovery::{ApiResource, Scope};
 use tokio::sync::Mutex;
 
 pub use config::{fingerprint, trusts};
+pub use drain::Losses;
 pub use error::from_kube;
 pub use object::{Applied, Outcome};
 

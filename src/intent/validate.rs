@@ -2,32 +2,35 @@
 
 mod volumes;
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use super::{API_VERSION, Intent, KIND, Provisioner};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, together};
 use crate::yaml::{PathPart, Stream};
 
-/// Finds a broken rule's line by its path in the file.
+/// Finds a broken rule's line by its path in the file, and keeps all that are broken.
 struct Rules<'a> {
     name: &'a str,
     stream: Stream,
+    faults: RefCell<Vec<Error>>,
 }
 
 pub(super) fn validate(name: &str, text: &str, intent: &Intent) -> Result<()> {
-    let rules = Rules { name, stream: Stream::parse(text)? };
+    let rules = Rules { name, stream: Stream::parse(text)?, faults: RefCell::default() };
     if rules.stream.documents().len() != 1 {
         return Err(Error::invalid(format!(
             "{name}: holds {} documents, one is wanted",
             rules.stream.documents().len()
         )));
     }
-    rules.header(intent)?;
-    rules.nodes(intent)?;
-    rules.volumes(intent)?;
-    rules.labels(intent)?;
-    rules.stack(intent)?;
-    rules.backup(intent)
+    rules.header(intent);
+    rules.nodes(intent);
+    rules.volumes(intent);
+    rules.labels(intent);
+    rules.stack(intent);
+    rules.backup(intent);
+    together(rules.faults.into_inner()).map_or(Ok(()), Err)
 }
 
 type Path<'p> = &'p [PathPart<'p>];
@@ -40,44 +43,49 @@ impl Rules<'_> {
         Error::invalid(format!("{}{place}: {what}", self.name)).hint(allowed)
     }
 
-    fn check(&self, good: bool, path: Path<'_>, what: &str, allowed: &str) -> Result<()> {
-        if good { Ok(()) } else { Err(self.broken(path, what, allowed)) }
+    /// Notes a broken rule; whether it is kept.
+    fn check(&self, good: bool, path: Path<'_>, what: &str, allowed: &str) -> bool {
+        if !good {
+            let error = self.broken(path, what, allowed);
+            self.faults.borrow_mut().push(error);
+        }
+        good
     }
 
-    fn header(&self, intent: &Intent) -> Result<()> {
+    fn header(&self, intent: &Intent) {
         let found = format!("apiVersion is `{}`", intent.api_version);
         self.check(
             intent.api_version == API_VERSION,
             &["apiVersion".into()],
             &found,
             "write `nodeprep.dev/v1alpha1`",
-        )?;
+        );
         let found = format!("kind is `{}`", intent.kind);
-        self.check(intent.kind == KIND, &["kind".into()], &found, "write `Cluster`")?;
+        self.check(intent.kind == KIND, &["kind".into()], &found, "write `Cluster`");
         let found = format!("metadata.name is `{}`", intent.metadata.name);
         let path = ["metadata".into(), "name".into()];
-        self.check(dns_label(&intent.metadata.name), &path, &found, DNS_LABEL)
+        self.check(dns_label(&intent.metadata.name), &path, &found, DNS_LABEL);
     }
 
-    fn nodes(&self, intent: &Intent) -> Result<()> {
+    fn nodes(&self, intent: &Intent) {
         let mut seen = BTreeSet::new();
         for (i, node) in intent.nodes.iter().enumerate() {
             let path = ["nodes".into(), i.into(), "address".into()];
             let host = node.address.parse::<std::net::IpAddr>().is_ok() || dns_name(&node.address);
             let found = format!("`{}` is not an address", node.address);
-            self.check(host, &path, &found, "write an IP or a host name, without scheme and port")?;
+            self.check(host, &path, &found, "write an IP or a host name, without scheme and port");
             let found = format!("{} is listed twice", node.address);
-            self.check(seen.insert(&node.address), &path, &found, "list each node once")?;
+            self.check(seen.insert(&node.address), &path, &found, "list each node once");
         }
-        Ok(())
     }
 
-    fn labels(&self, intent: &Intent) -> Result<()> {
-        let mut labels = intent.labels.iter();
-        labels.try_for_each(|(key, value)| self.label(&["labels".into(), key.as_str().into()], key, value))
+    fn labels(&self, intent: &Intent) {
+        for (key, value) in &intent.labels {
+            self.label(&["labels".into(), key.as_str().into()], key, value);
+        }
     }
 
-    fn label(&self, path: Path<'_>, key: &str, value: &str) -> Result<()> {
+    fn label(&self, path: Path<'_>, key: &str, value: &str) {
         let (prefix, name) = key.split_once('/').map_or((None, key), |(p, n)| (Some(p), n));
         let good = label_part(name) && !name.is_empty() && prefix.is_none_or(dns_name);
         let found = format!("`{key}` is not a label key");
@@ -86,18 +94,18 @@ impl Rules<'_> {
             path,
             &found,
             "write `name` or `prefix.example/name`, the name at most 63 letters, digits, - _ .",
-        )?;
+        );
         let found = format!("`{value}` is not a label value");
         let allowed = "at most 63 letters, digits, - _ . between letters or digits";
-        self.check(label_part(value), path, &found, allowed)
+        self.check(label_part(value), path, &found, allowed);
     }
 
-    fn stack(&self, intent: &Intent) -> Result<()> {
+    fn stack(&self, intent: &Intent) {
         if let Some(provisioner) = &intent.provisioner {
             let kind = if matches!(provisioner, Provisioner::Openebs(_)) { "openebs" } else { "external" };
             let path = ["provisioner".into(), kind.into(), "namespace".into()];
             let found = format!("namespace `{}` is not allowed", provisioner.namespace());
-            self.check(dns_label(provisioner.namespace()), &path, &found, DNS_LABEL)?;
+            self.check(dns_label(provisioner.namespace()), &path, &found, DNS_LABEL);
         }
         let without = "classes need a provisioner";
         self.check(
@@ -105,31 +113,30 @@ impl Rules<'_> {
             &["classes".into()],
             without,
             "add `provisioner: {openebs: {}}`, or `external` for one that somebody else installed",
-        )?;
+        );
         let (mut seen, mut default) = (BTreeSet::new(), false);
         for (i, class) in intent.classes.iter().enumerate() {
             let at = |key: &'static str| ["classes".into(), i.into(), key.into()];
             let name = &class.name;
-            self.check(dns_name(name), &at("name"), &format!("`{name}` is not a class name"), DNS_LABEL)?;
+            self.check(dns_name(name), &at("name"), &format!("`{name}` is not a class name"), DNS_LABEL);
             self.check(
                 seen.insert(name),
                 &at("name"),
                 &format!("class {name} is listed twice"),
                 "name each class once",
-            )?;
-            self.base_path(&at("basePath"), &class.base_path)?;
+            );
+            self.base_path(&at("basePath"), &class.base_path);
             self.check(
                 !(default && class.default),
                 &at("default"),
                 "two classes are the default",
                 "keep one",
-            )?;
+            );
             default |= class.default;
         }
-        Ok(())
     }
 
-    fn base_path(&self, path: Path<'_>, base: &str) -> Result<()> {
+    fn base_path(&self, path: Path<'_>, base: &str) {
         let parts: Vec<&str> = base.trim_start_matches('/').split('/').collect();
         let clean = base.starts_with('/') && parts.iter().all(|p| !p.is_empty() && *p != "." && *p != "..");
         let found = format!("`{base}` is not an absolute path");
@@ -138,22 +145,22 @@ impl Rules<'_> {
             path,
             &found,
             "write one such as /var/mnt/openebs, without `..` and a slash at the end",
-        )?;
+        );
         let found = format!("`{base}` is directly under the root directory, which OpenEBS refuses");
-        self.check(parts.len() > 1, path, &found, "use a deeper one such as /var/mnt/openebs")
+        self.check(!clean || parts.len() > 1, path, &found, "use a deeper one such as /var/mnt/openebs");
     }
 
-    fn backup(&self, intent: &Intent) -> Result<()> {
-        let Some(backup) = &intent.backup else { return Ok(()) };
+    fn backup(&self, intent: &Intent) {
+        let Some(backup) = &intent.backup else { return };
         let at = |key: &'static str| ["backup".into(), key.into()];
         let found = format!("namespace `{}` is not allowed", backup.namespace);
-        self.check(dns_label(&backup.namespace), &at("namespace"), &found, DNS_LABEL)?;
+        self.check(dns_label(&backup.namespace), &at("namespace"), &found, DNS_LABEL);
         self.check(
             !backup.secrets.is_empty(),
             &at("secrets"),
             "no secrets file is named",
             "name the SOPS files that hold the S3 credentials and the repository password",
-        )?;
+        );
         if let Some(url) = &backup.location.url {
             let path = ["backup".into(), "location".into(), "url".into()];
             let good = url.starts_with("http://") || url.starts_with("https://");
@@ -162,7 +169,7 @@ impl Rules<'_> {
                 &path,
                 &format!("`{url}` has no scheme"),
                 "write https://host or http://host:port",
-            )?;
+            );
         }
         for (i, schedule) in backup.schedules.iter().enumerate() {
             let path = ["backup".into(), "schedules".into(), i.into(), "cron".into()];
@@ -173,16 +180,15 @@ impl Rules<'_> {
                 &path,
                 &format!("`{}` is not a cron line", schedule.cron),
                 "write five fields, such as 0 2 * * *",
-            )?;
+            );
             let path = ["backup".into(), "schedules".into(), i.into(), "name".into()];
             self.check(
                 dns_label(&schedule.name),
                 &path,
                 &format!("`{}` is not allowed", schedule.name),
                 DNS_LABEL,
-            )?;
+            );
         }
-        Ok(())
     }
 }
 

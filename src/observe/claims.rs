@@ -1,69 +1,295 @@
-//! The volumes of the cluster that lie on a node's own disks.
+//! What of the cluster may have its data on a node's own disks: volumes, pods, CSI drivers.
 
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
 use crate::cluster::Cluster;
 use crate::error::Result;
 
-const HOSTNAME: &str = "kubernetes.io/hostname";
+/// Objects in which storage systems note the disks and folders that they keep their data on.
+const POOLS: [(&str, &str); 6] = [
+    ("ceph.rook.io/v1", "CephCluster"),
+    ("local.openebs.io/v1alpha1", "LVMNode"),
+    ("longhorn.io/v1beta2", "Node"),
+    ("openebs.io/v1beta2", "DiskPool"),
+    ("openebs.io/v1beta3", "DiskPool"),
+    ("piraeus.io/v1", "LinstorSatelliteConfiguration"),
+];
+/// What makes pods, and where their template lies in it.
+const MAKERS: [(&str, &str, &str); 4] = [
+    ("apps/v1", "Deployment", "/spec/template/spec"),
+    ("apps/v1", "StatefulSet", "/spec/template/spec"),
+    ("apps/v1", "DaemonSet", "/spec/template/spec"),
+    ("batch/v1", "CronJob", "/spec/jobTemplate/spec/template/spec"),
+];
 
-/// A PersistentVolume of type `local` or `hostPath`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LocalVolume {
+/// All of the cluster, whatever its phase: the data of a released volume and of a pod that has ended are still there.
+#[derive(Debug, Clone, Default)]
+pub struct Users {
+    pub nodes: Vec<KubeNode>,
+    pub volumes: Vec<Claimed>,
+    /// Pods, and what would make some and has none.
+    pub pods: Vec<Mounting>,
+    /// The CSI drivers that run on each node, by its name.
+    pub drivers: BTreeMap<String, BTreeSet<String>>,
+    pub attached: Vec<Attached>,
+    pub pools: Vec<Pool>,
+}
+
+/// A node as the cluster knows it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KubeNode {
     pub name: String,
-    pub path: String,
+    pub labels: BTreeMap<String, String>,
+    pub addresses: Vec<String>,
+}
+
+/// A PersistentVolume whose bytes may be a node's own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Claimed {
+    pub name: String,
     /// `namespace/name`.
     pub claim: Option<String>,
-    /// The hosts it can be on; nothing when it does not say so in a way that is understood.
-    pub hosts: Option<Vec<String>>,
+    /// Of type `local` or `hostPath`; or what a CSI driver noted of it.
+    pub paths: Vec<String>,
+    pub driver: Option<String>,
+    /// The terms of its node affinity; null when it has none.
+    pub terms: Value,
 }
 
-/// All of the cluster, whatever their phase: the data of a released one are still there.
-pub async fn local_volumes(cluster: &Cluster) -> Result<Vec<LocalVolume>> {
-    let found = cluster.list("v1", "PersistentVolume", None, "").await?;
-    Ok(found.iter().filter_map(LocalVolume::read).collect())
+/// A pod with folders or devices of its node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mounting {
+    /// `pod namespace/name`.
+    pub name: String,
+    /// Nothing when it has none yet.
+    pub node: Option<String>,
+    pub selector: BTreeMap<String, String>,
+    pub paths: Vec<String>,
+    /// It is there; else it is only what would make it.
+    pub is_there: bool,
 }
 
-impl LocalVolume {
+/// A volume that a CSI driver has attached to a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attached {
+    pub node: String,
+    pub driver: String,
+    pub volume: String,
+}
+
+/// An object that names disks or folders of nodes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pool {
+    pub title: String,
+    /// Its own name, and the node's that it is said to be of.
+    pub of: Vec<String>,
+    pub paths: Vec<String>,
+}
+
+/// Reads all of it; what can't be read is an error, since nothing could be said to be unused.
+pub async fn users(cluster: &Cluster) -> Result<Users> {
+    let list = async |api_version: &str, kind: &str| cluster.list(api_version, kind, None, "").await;
+    let (nodes, volumes, pods, drivers, attached) = tokio::try_join!(
+        list("v1", "Node"),
+        list("v1", "PersistentVolume"),
+        list("v1", "Pod"),
+        list("storage.k8s.io/v1", "CSINode"),
+        list("storage.k8s.io/v1", "VolumeAttachment"),
+    )?;
+    let mut users = Users {
+        nodes: nodes.iter().map(KubeNode::read).collect(),
+        volumes: volumes.iter().filter_map(Claimed::read).collect(),
+        pods: pods.iter().filter_map(pod).collect(),
+        drivers: drivers.iter().map(|node| (name(node), driver_names(node))).collect(),
+        attached: attached.iter().map(Attached::read).collect(),
+        pools: Vec::new(),
+    };
+    for (api_version, kind, template) in MAKERS {
+        let makers = list(api_version, kind).await?;
+        users.pods.extend(makers.iter().filter_map(|maker| idle(kind, maker, template)));
+    }
+    for (api_version, kind) in POOLS {
+        let pools: Vec<Pool> =
+            list(api_version, kind).await?.iter().map(|pool| Pool::read(kind, pool)).collect();
+        users.pools.extend(pools.into_iter().filter(|pool| !pool.paths.is_empty()));
+    }
+    users.pools.sort_by(|a, b| a.title.cmp(&b.title));
+    users.pools.dedup_by(|a, b| a.title == b.title);
+    Ok(users)
+}
+
+impl KubeNode {
+    fn read(node: &Value) -> Self {
+        let labels = node["metadata"]["labels"].as_object().into_iter().flatten();
+        let addresses = node["status"]["addresses"].as_array().into_iter().flatten();
+        Self {
+            name: name(node),
+            labels: labels.map(|(key, value)| (key.clone(), text(value))).collect(),
+            addresses: addresses.map(|address| text(&address["address"])).collect(),
+        }
+    }
+
+    /// Whether terms of a node affinity allow it; what is not understood allows all.
+    fn fits(&self, terms: &Value) -> bool {
+        let terms = terms.as_array().map(Vec::as_slice).unwrap_or_default();
+        let term = |term: &Value| {
+            let rules = |key: &str| term[key].as_array().into_iter().flatten();
+            let labels = rules("matchExpressions")
+                .all(|rule| meets(rule, self.labels.get(&text(&rule["key"])).map(String::as_str)));
+            let fields = rules("matchFields")
+                .all(|rule| rule["key"] != "metadata.name" || meets(rule, Some(&self.name)));
+            labels && fields
+        };
+        terms.is_empty() || terms.iter().any(term)
+    }
+}
+
+/// Whether a value is as one rule of an affinity wants it.
+fn meets(rule: &Value, found: Option<&str>) -> bool {
+    let mut values = rule["values"].as_array().into_iter().flatten();
+    let listed = found.is_some_and(|found| values.any(|value| value == found));
+    match rule["operator"].as_str() {
+        Some("In") => listed,
+        Some("NotIn") => !listed,
+        Some("Exists") => found.is_some(),
+        Some("DoesNotExist") => found.is_none(),
+        _ => true,
+    }
+}
+
+impl Claimed {
     fn read(object: &Value) -> Option<Self> {
         let spec = &object["spec"];
-        let path = spec["local"]["path"].as_str().or_else(|| spec["hostPath"]["path"].as_str())?;
+        let csi = &spec["csi"];
+        let of_node = [&spec["local"]["path"], &spec["hostPath"]["path"]];
+        let mut paths: Vec<String> =
+            of_node.iter().filter_map(|path| path.as_str().map(str::to_owned)).collect();
+        paths_in(csi, &mut paths);
+        let driver = csi["driver"].as_str().map(str::to_owned);
         let claim = &spec["claimRef"];
-        let claim = claim["name"]
-            .as_str()
-            .map(|name| format!("{}/{name}", claim["namespace"].as_str().unwrap_or_default()));
-        let terms = spec["nodeAffinity"]["required"]["nodeSelectorTerms"].as_array();
-        let hosts = terms.filter(|terms| !terms.is_empty()).and_then(|terms| {
-            let all: Option<Vec<Vec<String>>> = terms.iter().map(hosts).collect();
-            all.map(|all| all.concat())
-        });
-        Some(Self {
-            name: object["metadata"]["name"].as_str().unwrap_or_default().to_owned(),
-            path: path.to_owned(),
+        let claim = claim["name"].as_str().map(|name| format!("{}/{name}", text(&claim["namespace"])));
+        let terms = spec["nodeAffinity"]["required"]["nodeSelectorTerms"].clone();
+        (driver.is_some() || !paths.is_empty()).then(|| Self {
+            name: name(object),
             claim,
-            hosts,
+            paths,
+            driver,
+            terms,
         })
     }
 
-    /// Whether it can lie below this folder of the node with these names; a node without a name can be any.
-    pub fn is_on(&self, folder: &str, names: &[&str]) -> bool {
-        let elsewhere = self.hosts.as_ref().is_some_and(|hosts| {
-            !names.is_empty() && hosts.iter().all(|host| !names.contains(&host.as_str()))
-        });
-        Path::new(&self.path).starts_with(folder) && !elsewhere
+    /// Whether its bytes can be on one of these nodes: no other of the cluster is the one that its affinity names. A node
+    /// that the cluster does not know can be any.
+    pub fn can_be_on(&self, here: &[&KubeNode], all: &[KubeNode]) -> bool {
+        let mut fitting = all.iter().filter(|node| node.fits(&self.terms)).peekable();
+        here.is_empty() || fitting.peek().is_none() || fitting.any(|node| here.contains(&node))
     }
 }
 
-/// The hosts that one term of an affinity allows, if it names them.
-fn hosts(term: &Value) -> Option<Vec<String>> {
-    let rules = |key: &str| term[key].as_array().cloned().unwrap_or_default();
-    let of_label = rules("matchExpressions").into_iter().filter(|rule| rule["key"] == HOSTNAME);
-    let of_field = rules("matchFields").into_iter().filter(|rule| rule["key"] == "metadata.name");
-    let named = of_label.chain(of_field).find(|rule| rule["operator"] == "In")?;
-    let values = named["values"].as_array()?;
-    Some(values.iter().filter_map(|value| value.as_str().map(str::to_owned)).collect())
+impl std::fmt::Display for Claimed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "PersistentVolume {}", self.name)?;
+        self.claim.as_ref().map_or(Ok(()), |claim| write!(f, " (claim {claim})"))
+    }
+}
+
+fn pod(pod: &Value) -> Option<Mounting> {
+    let spec = &pod["spec"];
+    let node = spec["nodeName"].as_str().filter(|node| !node.is_empty()).map(str::to_owned);
+    mounting(format!("pod {}", full_name(pod)), node, spec, true)
+}
+
+/// What makes pods and has none at the moment.
+fn idle(kind: &str, maker: &Value, template: &str) -> Option<Mounting> {
+    let count = |key: &str| maker.pointer(key).and_then(Value::as_u64);
+    let has_pods = match kind {
+        "CronJob" => false,
+        "DaemonSet" => count("/status/desiredNumberScheduled") != Some(0),
+        _ => count("/spec/replicas") != Some(0),
+    };
+    let spec = maker.pointer(template).filter(|_| !has_pods)?;
+    mounting(format!("{kind} {}", full_name(maker)), None, spec, false)
+}
+
+fn mounting(name: String, node: Option<String>, spec: &Value, is_there: bool) -> Option<Mounting> {
+    let volumes = spec["volumes"].as_array().into_iter().flatten();
+    let paths = volumes.filter_map(|volume| volume["hostPath"]["path"].as_str().map(str::to_owned));
+    let paths: Vec<String> = paths.collect();
+    let selector = spec["nodeSelector"].as_object().into_iter().flatten();
+    let selector = selector.map(|(key, value)| (key.clone(), text(value))).collect();
+    (!paths.is_empty()).then_some(Mounting { name, node, selector, paths, is_there })
+}
+
+impl Mounting {
+    /// Whether it is, or can come to be, on one of these nodes; one that the cluster does not know can be any.
+    pub fn can_be_on(&self, here: &[&KubeNode]) -> bool {
+        let fits = |node: &&KubeNode| match &self.node {
+            Some(name) => *name == node.name,
+            None => self.selector.iter().all(|(key, value)| node.labels.get(key) == Some(value)),
+        };
+        here.is_empty() || here.iter().any(fits)
+    }
+}
+
+impl Attached {
+    fn read(object: &Value) -> Self {
+        let spec = &object["spec"];
+        let volume = text(&spec["source"]["persistentVolumeName"]);
+        Self { node: text(&spec["nodeName"]), driver: text(&spec["attacher"]), volume }
+    }
+}
+
+impl Pool {
+    fn read(kind: &str, object: &Value) -> Self {
+        let mut paths = Vec::new();
+        paths_in(&object["spec"], &mut paths);
+        let of = [name(object), text(&object["spec"]["node"])].into();
+        Self { title: format!("{kind} {}", full_name(object)), of, paths }
+    }
+
+    /// Whether it is not said to be of another node.
+    pub fn can_be_on(&self, here: &[&KubeNode], all: &[KubeNode]) -> bool {
+        let named = |node: &KubeNode| self.of.contains(&node.name);
+        here.is_empty() || here.iter().any(|node| named(node)) || !all.iter().any(named)
+    }
+}
+
+/// Every text below a value that can be a path, without the scheme that some write before it.
+fn paths_in(value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::String(text) => {
+            let path = text.split_once("://").map_or(text.as_str(), |(_, path)| path);
+            let path = path.split(['?', '#']).next().unwrap_or(path);
+            if path.starts_with('/') {
+                found.push(path.to_owned());
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| paths_in(item, found)),
+        Value::Object(fields) => fields.values().for_each(|field| paths_in(field, found)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+fn driver_names(node: &Value) -> BTreeSet<String> {
+    let drivers = node["spec"]["drivers"].as_array().into_iter().flatten();
+    drivers.map(|driver| text(&driver["name"])).collect()
+}
+
+fn name(object: &Value) -> String {
+    text(&object["metadata"]["name"])
+}
+
+fn full_name(object: &Value) -> String {
+    match object["metadata"]["namespace"].as_str() {
+        Some(namespace) => format!("{namespace}/{}", name(object)),
+        None => name(object),
+    }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]
@@ -72,43 +298,83 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn volume(source: Value, terms: Value) -> Option<LocalVolume> {
-        let mut spec = source;
-        spec["nodeAffinity"] = json!({"required": {"nodeSelectorTerms": terms}});
-        spec["claimRef"] = json!({"namespace": "db", "name": "data-0"});
-        LocalVolume::read(&json!({"metadata": {"name": "pvc-1"}, "spec": spec}))
+    const HOSTNAME: &str = "kubernetes.io/hostname";
+
+    fn node(name: &str, zone: &str) -> KubeNode {
+        KubeNode::read(&json!({
+            "metadata": {"name": name, "labels": {HOSTNAME: format!("{name}.lan"), "zone": zone}},
+            "status": {"addresses": [{"type": "InternalIP", "address": format!("10.0.0.{zone}")}]},
+        }))
     }
 
     #[test]
-    fn a_volume_is_on_a_node_unless_it_is_certain_that_it_is_not() {
-        let on = |hosts: &[&str]| json!([{"matchExpressions": [{"key": HOSTNAME, "operator": "In", "values": hosts}]}]);
-        let local = |path: &str| json!({"local": {"path": path}});
-        let here = "/var/mnt/openebs/pvc-1";
-        let not_in =
-            json!([{"matchExpressions": [{"key": HOSTNAME, "operator": "NotIn", "values": ["n2"]}]}]);
-        let zone = json!([{"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a"]}]}]);
-        let field = json!([{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n2"]}]}]);
-        let either = json!([on(&["n2"])[0], on(&["n1"])[0]]);
-        let table = [
-            ("local, here", local(here), on(&["n1"]), true),
-            ("hostPath, here", json!({"hostPath": {"path": here}}), on(&["n1"]), true),
-            ("local, by another name of the node", local(here), on(&["host-1"]), true),
-            ("the folder itself", local("/var/mnt/openebs/"), on(&["n1"]), true),
-            ("local, on another node", local(here), on(&["n2"]), false),
-            ("by field, on another node", local(here), field, false),
-            ("on this or another", local(here), either, true),
-            ("another volume's folder", local("/var/mnt/openebs2/pvc-1"), on(&["n1"]), false),
-            ("hostPath without affinity", json!({"hostPath": {"path": here}}), json!([]), true),
-            ("affinity by zone", local(here), zone, true),
-            ("affinity by exclusion", local(here), not_in, true),
-        ];
-        for (name, source, terms, expected) in table {
-            let volume = volume(source, terms).unwrap();
-            assert_eq!(volume.is_on("/var/mnt/openebs", &["n1", "host-1"]), expected, "{name}");
-            assert_eq!(volume.claim.as_deref(), Some("db/data-0"));
+    fn a_volume_is_on_a_node_unless_it_is_certain_that_it_is_on_another() {
+        let all = [node("n1", "1"), node("n2", "2")];
+        let rule = |key: &str, operator: &str, values: &[&str]| json!([{"matchExpressions": [{"key": key, "operator": operator, "values": values}]}]);
+        let field = |name: &str| json!([{"matchFields": [{"key": "metadata.name", "operator": "In", "values": [name]}]}]);
+        let either = json!([rule("zone", "In", &["2"])[0], rule("zone", "In", &["1"])[0]]);
+        for (name, terms, expected) in [
+            ("its hostname", rule(HOSTNAME, "In", &["n1.lan"]), true),
+            ("another's hostname", rule(HOSTNAME, "In", &["n2.lan"]), false),
+            ("a hostname that no node has any more", rule(HOSTNAME, "In", &["n1"]), true),
+            ("its zone", rule("zone", "In", &["1"]), true),
+            ("another's zone", rule("zone", "In", &["2"]), false),
+            ("not in its zone", rule("zone", "NotIn", &["1"]), false),
+            ("a label that both have", rule("zone", "Exists", &[]), true),
+            ("an operator that nobody knows", rule("zone", "Near", &["2"]), true),
+            ("another's name", field("n2"), false),
+            ("one of two", either, true),
+            ("no affinity", json!([]), true),
+            ("nothing", Value::Null, true),
+        ] {
+            let spec =
+                json!({"local": {"path": "/p"}, "nodeAffinity": {"required": {"nodeSelectorTerms": terms}}});
+            let volume = Claimed::read(&json!({"metadata": {"name": "pv"}, "spec": spec})).unwrap();
+            assert_eq!(volume.can_be_on(&[&all[0]], &all), expected, "{name}");
+            assert!(volume.can_be_on(&[], &all), "{name}: a node that the cluster does not know");
         }
-        let elsewhere = volume(local(here), on(&["n2"])).unwrap();
-        assert!(elsewhere.is_on("/var/mnt/openebs", &[]), "a node without a name can be any");
-        assert_eq!(volume(json!({"csi": {"driver": "x"}}), on(&["n1"])), None);
+    }
+
+    #[test]
+    fn what_may_have_bytes_on_a_node_is_read_with_its_paths() {
+        let spec = json!({"csi": {"driver": "d", "volumeHandle": "h", "volumeAttributes": {"pool": "aio:///dev/sdb?size=1"}},
+            "claimRef": {"namespace": "db", "name": "data-0"}});
+        let volume = Claimed::read(&json!({"metadata": {"name": "pv"}, "spec": spec})).unwrap();
+        assert_eq!((volume.paths, volume.driver.as_deref()), (vec!["/dev/sdb".to_owned()], Some("d")));
+        assert_eq!(Claimed::read(&json!({"spec": {"nfs": {"path": "/x"}}})), None);
+        let volumes = json!([{"hostPath": {"path": "/a"}}, {"emptyDir": {}}]);
+        let metadata = json!({"namespace": "x", "name": "y"});
+        let found =
+            pod(&json!({"metadata": metadata, "spec": {"nodeName": "n1", "volumes": volumes}})).unwrap();
+        assert_eq!(
+            (found.name.as_str(), found.node.as_deref(), &found.paths[..]),
+            ("pod x/y", Some("n1"), &["/a".to_owned()][..])
+        );
+        assert!(pod(&json!({"metadata": metadata, "spec": {"volumes": [{"emptyDir": {}}]}})).is_none());
+        let template = json!({"spec": {"volumes": volumes, "nodeSelector": {"zone": "1"}}});
+        let all = [node("n1", "1"), node("n2", "2")];
+        for (kind, spec, path, idles) in [
+            ("Deployment", json!({"replicas": 0, "template": template}), "/spec/template/spec", true),
+            ("Deployment", json!({"replicas": 1, "template": template}), "/spec/template/spec", false),
+            ("Deployment", json!({"template": template}), "/spec/template/spec", false),
+            (
+                "CronJob",
+                json!({"jobTemplate": {"spec": {"template": template}}}),
+                "/spec/jobTemplate/spec/template/spec",
+                true,
+            ),
+        ] {
+            let found = idle(kind, &json!({"metadata": metadata, "spec": spec}), path);
+            assert_eq!(found.is_some(), idles, "{kind}");
+            if let Some(found) = found {
+                assert!(found.can_be_on(&[&all[0]]) && !found.can_be_on(&[&all[1]]) && !found.is_there);
+            }
+        }
+        let pool = Pool::read(
+            "DiskPool",
+            &json!({"metadata": metadata, "spec": {"node": "n1", "disks": ["uring:///dev/sdb"]}}),
+        );
+        assert_eq!((pool.title.as_str(), &pool.paths[..]), ("DiskPool x/y", &["/dev/sdb".to_owned()][..]));
+        assert!(pool.can_be_on(&[&all[0]], &all) && !pool.can_be_on(&[&all[1]], &all));
     }
 }

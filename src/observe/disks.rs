@@ -134,6 +134,11 @@ impl Disk {
             || self.partitions.iter().any(|partition| partition.label == id)
     }
 
+    /// The other paths of the device, such as `/dev/disk/by-id/…`, without a slash at their end.
+    pub fn symlinks(&self) -> impl Iterator<Item = String> {
+        self.spec.symlinks.iter().map(|link| link.trim_end_matches('/').to_owned())
+    }
+
     /// Why it is no disk whose bytes could ever be changed, if so: memory, another device's face, or read-only.
     pub fn unfit(&self) -> Option<String> {
         unfit(&self.id, &self.spec)

@@ -6,7 +6,7 @@ use crate::intent::{Volume, VolumeType};
 use crate::observe::disks::{
     Disk, EXISTING_VOLUME, Holder, Partition, RAW_VOLUME, Selector, USER_VOLUME, select,
 };
-use crate::plan::ApprovedDisk;
+use crate::plan::{ApprovedDisk, wipe};
 
 /// What a partition table and the alignment of partitions take at most, in bytes.
 const TABLE: u64 = 4 << 20;
@@ -78,7 +78,11 @@ fn choose_one(volume: &Volume, all: &[Volume], disks: &[Disk]) -> Result<Choice>
             id(volume),
             describe(disk)
         ))
-        .hint("Talos takes the one that is there; select that disk, or empty it first if nothing on it is needed"));
+        .hint(format!(
+            "Talos takes the one that is there; select that disk, or, if nothing on it is needed: `nodeprep wipe --volume {} --wipe-disk {}`",
+            volume.name,
+            wipe::token(other, disks).unwrap_or_else(|| "SERIAL".into())
+        )));
     }
     let how = if volume.kind == VolumeType::Existing {
         How::Adopts
@@ -148,7 +152,7 @@ fn free(volume: &Volume, all: &[Volume], disk: &Disk, disks: &[Disk]) -> Result<
         }
         Err(why) => {
             return Err(Error::refused(format!("{} is not free: {why}", describe(disk)))
-                .hint("nodeprep writes to empty disks only; choose another disk, or empty this one yourself if nothing on it is needed"));
+                .hint(way_out(volume, all, disk, disks)));
         }
     };
     if volume.kind == VolumeType::Disk && disk.holder != Holder::Nothing {
@@ -158,6 +162,38 @@ fn free(volume: &Volume, all: &[Volume], disk: &Disk, disks: &[Disk]) -> Result<
     let space = disk.spec.size.saturating_sub(TABLE);
     fits(volume, space, &sharing(volume, all, disk, disks), disk)?;
     Ok(how)
+}
+
+/// What to do about a disk that is not free: a volume of the node goes only as a volume, Talos' own disk never.
+fn way_out(volume: &Volume, all: &[Volume], disk: &Disk, disks: &[Disk]) -> String {
+    let another = "nodeprep writes to empty disks only; choose another disk";
+    if disk.system {
+        return "Talos itself is on it: choose another disk, with `!system_disk` in the selector, or let the volume have a \
+                part of this one: disk: {match: …, shared: true} and a maxSize"
+            .into();
+    }
+    let tells = !matches!(disk.holder, Holder::Nothing | Holder::Unknown(_)) && disk.unfit().is_none();
+    let Some(token) = wipe::token(disk, disks).filter(|_| tells) else { return another.to_owned() };
+    let used = disk.uses.volumes.iter().map(|(id, _)| id);
+    let held = disk.partitions.iter().map(|part| &part.label).filter(|id| !disk.uses.strays.contains(id));
+    let name = |id: &'_ String| {
+        let name = [USER_VOLUME, RAW_VOLUME].iter().find_map(|of| id.strip_prefix(of));
+        name.map(str::to_owned)
+    };
+    let other = used.chain(held).find_map(name);
+    match other {
+        Some(old) if all.iter().any(|listed| listed.name == old) => another.to_owned(),
+        Some(old) => format!(
+            "a volume can't be renamed: keep its name, or, if its data are not needed: `nodeprep remove --volume {old} \
+             --wipe-disk {token}`, then {} is made there",
+            volume.name
+        ),
+        None if !disk.uses.mounts.is_empty() || !disk.uses.uppers.is_empty() => another.to_owned(),
+        None => format!(
+            "{another}, or, if nothing on it is needed: `nodeprep wipe --disk {} --wipe-disk {token}`",
+            disk.id
+        ),
+    }
 }
 
 /// The other volumes that share this disk with the volume.

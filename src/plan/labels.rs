@@ -22,23 +22,26 @@ const KUBELET_KEYS: [&str; 10] = [
     "topology.kubernetes.io/zone",
 ];
 
-/// Sets the labels where the config keeps them.
-pub(super) fn add(doc: &mut ConfigDoc, work: &mut Work, node: &Node, on: &OnNode) -> Result<()> {
+/// Sets the labels where the config keeps them; what is returned stands in the way.
+pub(super) fn add(doc: &mut ConfigDoc, work: &mut Work, node: &Node, on: &OnNode) -> Result<Vec<Error>> {
+    let mut faults = Vec::new();
     if on.labels.is_empty() {
-        return Ok(());
+        return Ok(faults);
     }
     let role = need("machine type", &node.machine_type)?.as_deref().unwrap_or("worker");
     let before = doc.labels();
     for (key, value) in &on.labels {
-        allowed(key, role)?;
-        unowned(key, value, node)?;
+        if let Err(error) = allowed(key, role).and_then(|()| unowned(key, value, node)) {
+            faults.push(error);
+            continue;
+        }
         if doc.set_node_label(key, value)? {
             let was = before.get(key).map_or_else(String::new, |was| format!(" (was {was})"));
             work.titles.push(format!("label {key}={value}{was}"));
         }
         work.labels.push((key.clone(), value.clone()));
     }
-    Ok(())
+    Ok(faults)
 }
 
 /// Refuses a label that somebody else set to another value: Talos would leave theirs alone, without a word.

@@ -5,55 +5,88 @@ use secrecy::{ExposeSecret, SecretString};
 use super::disks::{Choice, How, choose, id};
 use super::patches::{Asked, Document};
 use super::{
-    Action, ApplyConfig, ApprovedDisk, AwaitVolume, Passphrases, Plan, Risk, Step, ephemeral, labels,
-    versions, volume_state, volumes,
+    Action, ApplyConfig, ApprovedDisk, AwaitVolume, Passphrases, Plan, Risk, Step, ephemeral, foreseen,
+    labels, versions, volume_state, volumes, wipe,
 };
 use crate::config_doc::ConfigDoc;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, together};
 use crate::intent::{Intent, Mount, OnNode, Volume, VolumeType};
 use crate::observe::disks::{Disk, deep};
 use crate::observe::nodes::{MachineConfig, Node, Version};
 
 /// The steps for one node; a part that could not be read and is needed is an error.
 pub fn plan(intent: &Intent, node: &Node, passphrases: &Passphrases) -> Result<Plan> {
-    steps(intent.on(&node.address), node, passphrases).map_err(|e| e.at(&node.address))
+    let errors = |errors: Vec<Error>| errors.into_iter().map(|error| on_node(error, &node.address)).collect();
+    steps(intent.on(&node.address), node, passphrases).map_err(|all| in_one(errors(all)))
 }
 
 /// A thread is begun for no fewer nodes than this.
 const SHARE: usize = 50;
 
-/// The steps for several nodes, in their order; the first that can't be planned is the error.
+/// The steps for several nodes, in their order; what can't be planned is all in one error.
 pub fn plan_all(intent: &Intent, nodes: &[Node], passphrases: &Passphrases) -> Result<Plan> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let shares = nodes.chunks(nodes.len().div_ceil(cores).max(SHARE));
-    let planned: Vec<Result<Plan>> = std::thread::scope(|scope| {
+    let planned: Vec<(Plan, Vec<Error>)> = std::thread::scope(|scope| {
         let threads: Vec<_> =
-            shares.map(|nodes| scope.spawn(|| deep(|| share(intent, nodes, passphrases))?)).collect();
+            shares.map(|nodes| scope.spawn(|| deep(|| share(intent, nodes, passphrases)))).collect();
         let panicked = |_| Err(Error::failed("planning ended by a fault of nodeprep's own"));
-        threads.into_iter().map(|thread| thread.join().unwrap_or_else(panicked)).collect()
+        let ended = threads.into_iter().map(|thread| thread.join().unwrap_or_else(panicked));
+        ended.map(|share| share.unwrap_or_else(|error| (Plan::default(), vec![error]))).collect()
     });
     let mut whole = Plan { simulated: nodes.iter().any(Node::simulated), ..Plan::default() };
-    for plan in planned {
-        whole.extend(plan?);
+    let (said, mut faults) = foreseen::base_paths(intent, nodes);
+    for (plan, more) in planned {
+        whole.extend(plan);
+        faults.extend(more);
     }
-    Ok(whole)
+    whole.warnings.extend(said);
+    together(faults).map_or(Ok(whole), Err)
 }
 
-fn share(intent: &Intent, nodes: &[Node], passphrases: &Passphrases) -> Result<Plan> {
-    let mut whole = Plan::default();
+fn share(intent: &Intent, nodes: &[Node], passphrases: &Passphrases) -> (Plan, Vec<Error>) {
+    let (mut whole, mut faults) = (Plan::default(), Vec::new());
     for node in nodes {
-        whole.extend(plan(intent, node, passphrases)?);
+        match steps(intent.on(&node.address), node, passphrases) {
+            Ok(plan) => whole.extend(plan),
+            Err(errors) => faults.extend(errors.into_iter().map(|error| on_node(error, &node.address))),
+        }
     }
-    Ok(whole)
+    (whole, faults)
 }
 
-fn steps(on: OnNode, node: &Node, passphrases: &Passphrases) -> Result<Plan> {
+/// What stands in the way on one node, with that node in the commands that help.
+fn on_node(error: Error, address: &str) -> Error {
+    let hint = error.hint.as_deref().map(|hint| {
+        ["wipe", "remove"].iter().fold(hint.to_owned(), |hint, verb| {
+            let command = format!("`nodeprep {verb} ");
+            hint.replace(&command, &format!("{command}--nodes {address} "))
+        })
+    });
+    Error { hint, ..error }.at(address)
+}
+
+fn in_one(errors: Vec<Error>) -> Error {
+    together(errors).unwrap_or_else(|| Error::failed("nothing stands in the way"))
+}
+
+fn steps(on: OnNode, node: &Node, passphrases: &Passphrases) -> Result<Plan, Vec<Error>> {
     let mut plan = Plan::default();
+    let listed: Vec<String> = on.volumes.iter().map(|volume| volume.name.clone()).collect();
     let Some(Written { config, before, doc, work, warnings }) = write(on, node, passphrases)? else {
         return Ok(plan);
     };
     let address = &node.address;
     plan.warnings = warnings;
+    if work.makes {
+        let listed: Vec<&str> = listed.iter().map(String::as_str).collect();
+        plan.warnings.extend(foreseen::unlisted(&before, &listed).into_iter().map(|old| {
+            format!(
+                "{address}: volume {old} is there and not in the file: it stays, with its data. Was it renamed? \
+                 `nodeprep remove --volume {old} --nodes {address}` takes it away"
+            )
+        }));
+    }
     if doc.text() == before.text() {
         plan.warnings
             .extend(work.unready.iter().map(|(v, why)| format!("{address}: {} is not ready: {why}", v.id)));
@@ -66,12 +99,12 @@ fn steps(on: OnNode, node: &Node, passphrases: &Passphrases) -> Result<Plan> {
 
 /// All that the file asks of one node's machine config, whether it is there already or not; refused as a plan is.
 pub fn asked(intent: &Intent, node: &Node, passphrases: &Passphrases) -> Result<Asked> {
-    whole(intent.on(&node.address), node, passphrases).map_err(|e| e.at(&node.address))
+    whole(intent.on(&node.address), node, passphrases).map_err(|error| on_node(error, &node.address))
 }
 
 fn whole(on: OnNode, node: &Node, passphrases: &Passphrases) -> Result<Asked> {
     let mut asked = Asked::new(node);
-    let Some(Written { doc, work, warnings, .. }) = write(on, node, passphrases)? else {
+    let Some(Written { doc, work, warnings, .. }) = write(on, node, passphrases).map_err(in_one)? else {
         return Ok(asked);
     };
     if let Some(document) = work.documents.iter().find(|document| !document.pinned) {
@@ -97,8 +130,27 @@ struct Written<'a> {
     warnings: Vec<String>,
 }
 
-/// Writes what is asked into the node's config; nothing when nothing is asked.
-fn write<'a>(mut on: OnNode, node: &'a Node, passphrases: &Passphrases) -> Result<Option<Written<'a>>> {
+/// Writes what is asked into the node's config; nothing when nothing is asked. The error is all that stands in the way.
+fn write<'a>(
+    on: OnNode,
+    node: &'a Node,
+    passphrases: &Passphrases,
+) -> Result<Option<Written<'a>>, Vec<Error>> {
+    let mut faults = Vec::new();
+    let written = write_all(on, node, passphrases, &mut faults);
+    faults.extend(written.as_ref().err().cloned());
+    match written {
+        Ok(written) if faults.is_empty() => Ok(written),
+        _ => Err(faults),
+    }
+}
+
+fn write_all<'a>(
+    mut on: OnNode,
+    node: &'a Node,
+    passphrases: &Passphrases,
+    faults: &mut Vec<Error>,
+) -> Result<Option<Written<'a>>> {
     if on.volumes.is_empty() && on.labels.is_empty() && on.ephemeral.is_none() {
         return Ok(None);
     }
@@ -108,18 +160,24 @@ fn write<'a>(mut on: OnNode, node: &'a Node, passphrases: &Passphrases) -> Resul
         let address = &node.address;
         warnings.extend(in_container(&mut on)?.into_iter().map(|said| format!("{address}: {said}")));
     }
-    for volume in &on.volumes {
-        versions::supported(volume, version)?;
-    }
+    let mut supported = |volume: &&Volume| {
+        let lacks = versions::unsupported(volume, version);
+        let good = lacks.is_empty();
+        faults.extend(lacks);
+        good
+    };
+    let volumes: Vec<Volume> = on.volumes.iter().filter(|volume| supported(volume)).cloned().collect();
     let config = config_of(node)?;
     let before = ConfigDoc::parse(config.text.expose_secret())?;
     let mut doc = before.clone();
     let mut work = Work::default();
     if !on.volumes.is_empty() || on.ephemeral.is_some() {
         let world = World { node, version, disks: need("disks", &node.disks)?, passphrases };
-        add_volumes(&mut doc, &mut work, &world, &on)?;
+        faults.extend(add_ephemeral(&mut doc, &mut work, &world, &on).err());
+        let added = volumes.iter().map(|volume| add_volume(&mut doc, &mut work, &world, volume, &on.volumes));
+        faults.extend(added.filter_map(Result::err));
     }
-    labels::add(&mut doc, &mut work, node, &on)?;
+    faults.extend(labels::add(&mut doc, &mut work, node, &on)?);
     if doc.text() != before.text() {
         versions::writable(version)?;
     }
@@ -132,6 +190,8 @@ pub(super) struct Work {
     volumes: Vec<AwaitVolume>,
     unready: Vec<(AwaitVolume, String)>,
     taken: Vec<Taken>,
+    /// A volume that was not there before.
+    makes: bool,
     /// What will be made: the worst of it.
     risk: Option<Risk>,
     pub(super) labels: Vec<(String, String)>,
@@ -193,7 +253,7 @@ fn in_container(on: &mut OnNode) -> Result<Vec<String>> {
     Ok(said)
 }
 
-fn add_volumes(doc: &mut ConfigDoc, work: &mut Work, world: &World<'_>, on: &OnNode) -> Result<()> {
+fn add_ephemeral(doc: &mut ConfigDoc, work: &mut Work, world: &World<'_>, on: &OnNode) -> Result<()> {
     if let Some(ephemeral) = on.ephemeral {
         let most = ephemeral.max_size;
         if ephemeral::cap(doc, world.disks, world.version, most)? {
@@ -201,7 +261,7 @@ fn add_volumes(doc: &mut ConfigDoc, work: &mut Work, world: &World<'_>, on: &OnN
         }
         work.documents.push(Document::new(ephemeral::KIND, ephemeral::NAME, &ephemeral::document(most)));
     }
-    on.volumes.iter().try_for_each(|volume| add_volume(doc, work, world, volume, &on.volumes))
+    Ok(())
 }
 
 fn add_volume(
@@ -241,6 +301,7 @@ fn add_volume(
     let unready = not_ready(world.node, &wait)?;
     if doc.upsert_document(volumes::document_kind(volume), &volume.name, &text)? {
         work.changed(volume, choice.as_ref());
+        work.makes |= there.is_none();
         work.notes.extend(versions::note(volume, world.version).filter(|_| !stays));
     } else {
         work.unready.extend(unready.map(|why| (wait.clone(), why)));
@@ -302,7 +363,11 @@ fn refuse_leftover(volume: &Volume, disks: &[Disk]) -> Result<()> {
         "volume {}: {} already has a partition {id} that this node's config does not know",
         volume.name, disk.id
     ))
-    .hint("it may hold data of a former cluster, and Talos would adopt it; keep it under another name with type existing and its label as `partition`, or wipe it first"))
+    .hint(format!(
+        "it may hold data of a former cluster, and Talos would adopt it; keep it under another name with type existing and its label as `partition`, or wipe it first: `nodeprep wipe --volume {} --wipe-disk {}`",
+        volume.name,
+        wipe::token(disk, disks).unwrap_or_else(|| "SERIAL".into())
+    )))
 }
 
 /// Why a volume is not usable, or nothing when it is ready and, unless it is raw, mounted at exactly its path.
@@ -317,7 +382,9 @@ fn not_ready(node: &Node, wait: &AwaitVolume) -> Result<Option<String>> {
 
 /// The step that gives a machine its first config, with all that is asked of it, and what is to be said of it.
 pub(super) fn first_step(on: OnNode, node: &Node, passphrases: &Passphrases) -> Result<(Step, Vec<String>)> {
-    if let Some(Written { config, before, doc, work, warnings }) = write(on, node, passphrases)? {
+    if let Some(Written { config, before, doc, work, warnings }) =
+        write(on, node, passphrases).map_err(in_one)?
+    {
         return Ok((apply_step(node, config, &before, &doc, work), warnings));
     }
     let config = config_of(node)?;

@@ -6,12 +6,14 @@ pub mod bootstrap;
 pub mod disks;
 mod ephemeral;
 pub mod first;
+pub mod foreseen;
 mod labels;
 pub mod machine;
 pub mod patches;
 pub mod remove;
 mod saved;
 pub mod stack;
+mod users;
 mod versions;
 mod volumes;
 pub mod wipe;
@@ -291,8 +293,9 @@ pub fn volume_state(wait: &AwaitVolume, status: Option<(&str, &str)>, mounted: b
     match status {
         None => Err("the node knows no such volume yet".into()),
         Some((phase, "")) if !phase.eq_ignore_ascii_case("ready") => Err(format!("phase {phase}")),
+        // What a program printed that failed can be long; its first line says what failed.
         Some((phase, error)) if !phase.eq_ignore_ascii_case("ready") => {
-            Err(format!("phase {phase}: {error}"))
+            Err(format!("phase {phase}: {}", error.lines().next().unwrap_or_default()))
         }
         Some(_) => match &wait.mount {
             Some(mount) if !mounted => Err(format!("ready, but nothing is mounted at {mount}")),

@@ -1,19 +1,29 @@
 //! Removing a volume from nodes: out of the config, gone from the node, and only then its partition wiped.
 
+use std::collections::BTreeSet;
+
 use secrecy::{ExposeSecret, SecretString};
 
 use super::wipe::{self, Wipe};
-use super::{Action, ApplyConfig, AwaitVolume, Plan, Skipped, Step, volumes};
+use super::{Action, ApplyConfig, AwaitVolume, Plan, Skipped, Step, users, volumes};
 use crate::config_doc::ConfigDoc;
-use crate::error::{Error, Result};
-use crate::observe::claims::LocalVolume;
-use crate::observe::disks::{Disk, EXISTING_VOLUME, RAW_VOLUME, USER_VOLUME, volume_named};
+use crate::error::{Error, Result, together};
+use crate::observe::claims::Users;
+use crate::observe::disks::{Disk, EXISTING_VOLUME, Holder, RAW_VOLUME, USER_VOLUME, volume_named};
 use crate::observe::nodes::Node;
 
 /// What asks for volumes, and what their ids begin with.
 const KINDS: [(&str, &str); 3] =
     [(volumes::USER, USER_VOLUME), (volumes::RAW, RAW_VOLUME), (volumes::EXISTING, EXISTING_VOLUME)];
-const HOSTNAME: &str = "kubernetes.io/hostname";
+
+/// What is to be removed.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    pub volume: &'a str,
+    pub keep_data: bool,
+    /// What may have data on the volume by all that can be seen, and is known to have none.
+    pub unused_by: &'a [String],
+}
 
 /// What is left of a volume on one node.
 #[derive(Debug)]
@@ -23,16 +33,18 @@ pub struct Removal {
     /// The config without it.
     config: Option<ApplyConfig>,
     diff: String,
-    /// Talos still has it.
+    /// Talos still has it, or has it mounted.
     known: bool,
     /// Its partition or disk, unless its data are to be kept.
     pub wipe: Option<Wipe>,
 }
 
-/// Finds what is to be removed; refused while something of the cluster lives there.
-pub fn find(node: &Node, volume: &str, keep_data: bool, cluster: &[LocalVolume]) -> Result<Removal> {
-    let address = &node.address;
+/// Finds what is to be removed; refused while something of the cluster lives there, and, where the cluster was not asked,
+/// whatever lives there.
+pub fn find(node: &Node, asked: Asked<'_>, users: Option<&Users>) -> Result<Removal> {
+    let (address, volume) = (&node.address, asked.volume);
     wipe::usable(node)?;
+    wipe::disks(node)?;
     let config = node.config.as_ref().map_err(|e| Error::new(e.kind, e.what.clone()).at(address))?;
     let config =
         config.as_ref().ok_or_else(|| Error::refused(format!("{address}: has no machine config")))?;
@@ -40,9 +52,9 @@ pub fn find(node: &Node, volume: &str, keep_data: bool, cluster: &[LocalVolume])
     let mut doc = before.clone();
     let (kind, id) = identity(node, &doc, volume)?;
     let mount = (!id.starts_with(RAW_VOLUME)).then(|| format!("/var/mnt/{volume}"));
-    // A raw volume is reached by the link that udev makes for its partition.
-    let place = mount.clone().unwrap_or_else(|| format!("/dev/disk/by-partlabel/{id}"));
-    refuse_residents(node, &place, cluster)?;
+    if let Some(users) = users {
+        users::refuse(node, &doc, (&id, mount.as_deref()), users, asked.unused_by)?;
+    }
     let gone = AwaitVolume { id, mount };
     let there = doc.remove_document(kind, volume).map_err(|e| e.at(address))?;
     let apply = there.then(|| ApplyConfig {
@@ -58,8 +70,9 @@ pub fn find(node: &Node, volume: &str, keep_data: bool, cluster: &[LocalVolume])
         address: address.clone(),
         diff: if there { doc.diff_from(&before) } else { String::new() },
         config: apply,
-        known: node.volumes.iter().flatten().any(|status| status.id == gone.id),
-        wipe: if keep_data { None } else { partition(node, &gone.id)? },
+        known: node.volumes.iter().flatten().any(|status| status.id == gone.id)
+            || node.mounts.iter().flatten().any(|mounted| Some(&mounted.target) == gone.mount.as_ref()),
+        wipe: if asked.keep_data { None } else { partition(node, &gone.id)? },
         volume: gone,
     })
 }
@@ -83,7 +96,7 @@ fn identity(node: &Node, doc: &ConfigDoc, volume: &str) -> Result<(&'static str,
 
 /// The steps, in the order that loses nothing when one fails; each wipe needs its token.
 pub fn plan(removals: Vec<Removal>, tokens: &[String]) -> Result<Plan> {
-    let mut plan = Plan::default();
+    let (mut plan, mut faults) = (Plan::default(), Vec::new());
     for removal in removals {
         let before = plan.steps.len();
         let Removal { address, volume, config, diff, known, wipe } = removal;
@@ -92,15 +105,17 @@ pub fn plan(removals: Vec<Removal>, tokens: &[String]) -> Result<Plan> {
             plan.steps.push(config_step(&address, &volume, diff, config));
         }
         plan.steps.extend(gone);
-        if let Some(wipe) = wipe {
-            plan.steps.push(wipe::step(wipe, tokens)?);
-        }
+        let wiped = wipe.map(|wipe| wipe::step(wipe, tokens)).transpose();
+        plan.steps.extend(wiped.unwrap_or_else(|error| {
+            faults.push(error);
+            None
+        }));
         if plan.steps.len() == before {
             let what = format!("{address}: volume {}", volume.id);
             plan.skipped.push(Skipped { what, why: "nothing of it is there".into() });
         }
     }
-    Ok(plan)
+    together(faults).map_or(Ok(plan), Err)
 }
 
 fn config_step(address: &str, volume: &AwaitVolume, diff: String, config: ApplyConfig) -> Step {
@@ -115,37 +130,46 @@ fn gone_step(address: &str, volume: &AwaitVolume) -> Step {
     Step::new(id, address, format!("volume {} gone", volume.id), action)
 }
 
-/// A removed volume's data are lost, so nothing of the cluster may be among them.
-fn refuse_residents(node: &Node, folder: &str, cluster: &[LocalVolume]) -> Result<()> {
-    let name = node.hostname.as_ref().ok().and_then(Option::as_deref);
-    let labels = node.labels.as_ref().ok().and_then(Option::as_ref);
-    let label = labels.and_then(|labels| labels.get(HOSTNAME)).map(String::as_str);
-    let names: Vec<&str> = name.into_iter().chain(label).collect();
-    let here: Vec<String> = cluster
-        .iter()
-        .filter(|volume| volume.is_on(folder, &names))
-        .map(|volume| match &volume.claim {
-            Some(claim) => format!("{} (claim {claim})", volume.name),
-            None => volume.name.clone(),
-        })
-        .collect();
-    if here.is_empty() {
+/// The names of the volumes that a node has, or has the partitions of.
+pub fn names(node: &Node) -> BTreeSet<String> {
+    let asked = node.config.as_ref().ok().and_then(Option::as_ref);
+    let doc = asked.and_then(|config| ConfigDoc::parse(config.text.expose_secret()).ok());
+    let asked = doc.iter().flat_map(ConfigDoc::documents).filter_map(|document| {
+        KINDS
+            .iter()
+            .any(|(kind, _)| document.id.kind.as_deref() == Some(*kind))
+            .then_some(document.id.name)?
+    });
+    let partitions = node.disks.iter().flatten().flat_map(|disk| {
+        let whole = match &disk.holder {
+            Holder::Volume(id) => Some(id.clone()),
+            _ => None,
+        };
+        disk.partitions.iter().map(|part| part.label.clone()).chain(whole)
+    });
+    let ids = node.volumes.iter().flatten().map(|status| status.id.clone()).chain(partitions);
+    let named =
+        ids.filter_map(|id| KINDS.iter().find_map(|(_, prefix)| id.strip_prefix(prefix)).map(str::to_owned));
+    asked.chain(named).collect()
+}
+
+/// A name that no node knows is a mistake: nothing would be removed, and somebody thinks that it was.
+pub fn refuse_unknown(nodes: &[Node], volume: &str) -> Result<()> {
+    let all: BTreeSet<String> = nodes.iter().flat_map(names).collect();
+    if all.contains(volume) {
         return Ok(());
     }
-    Err(Error::refused(format!(
-        "{}: {folder} holds volumes of the cluster: {}",
-        node.address,
-        here.join(", ")
-    ))
-    .hint("move or delete the claims first, and PersistentVolumes that were kept"))
+    let listed = all.into_iter().collect::<Vec<_>>().join(", ");
+    let hint =
+        if listed.is_empty() { "they have no volumes".to_owned() } else { format!("they have: {listed}") };
+    let addresses: Vec<&str> = nodes.iter().map(|node| node.address.as_str()).collect();
+    Err(Error::invalid(format!("no volume {volume} on {}, and none in the file", addresses.join(", ")))
+        .hint(hint))
 }
 
 /// The partition that holds the volume: where Talos has it, or the only one when it has it no more.
 fn partition(node: &Node, id: &str) -> Result<Option<Wipe>> {
-    let disks = node
-        .disks
-        .as_deref()
-        .map_err(|e| Error::new(e.kind, format!("{}: could not read its disks: {}", node.address, e.what)))?;
+    let disks = wipe::disks(node)?;
     let holding: Vec<&Disk> = disks.iter().filter(|disk| disk.has_volume(id)).collect();
     let stray = |disk: &&&Disk| disk.uses.strays.iter().any(|stray| stray == id);
     let own: Vec<&Disk> = holding.iter().filter(|disk| !stray(disk)).copied().collect();

@@ -17,17 +17,27 @@ pub(super) fn writable(version: &Version) -> Result<()> {
         .hint("upgrade to Talos 1.10 or later first; older versions name disks by device, which is not safe"))
 }
 
-/// Refuses what this Talos does not have, with the release that has it.
-pub(super) fn supported(volume: &Volume, version: &Version) -> Result<()> {
-    let tag = &version.tag;
-    writable(version)?;
-    for (wanted, what, (major, minor)) in needs(volume) {
-        if wanted && release(version) < (major, minor) {
-            return Err(Error::refused(format!("volume {}: Talos {tag} has no {what}", volume.name))
-                .hint(format!("upgrade to Talos {major}.{minor} or later, or take it out of the file")));
-        }
+/// What this Talos does not have of a volume, each with the release that has it.
+pub(super) fn unsupported(volume: &Volume, version: &Version) -> Vec<Error> {
+    let (name, tag) = (&volume.name, &version.tag);
+    if let Err(error) = writable(version) {
+        return vec![error];
     }
-    Ok(())
+    let lacks = needs(volume).into_iter().filter(|(wanted, _, first)| *wanted && release(version) < *first);
+    let mut errors: Vec<Error> = lacks
+        .map(|(_, what, (major, minor))| {
+            Error::refused(format!("volume {name}: Talos {tag} has no {what}"))
+                .hint(format!("upgrade to Talos {major}.{minor} or later, or take it out of the file"))
+        })
+        .collect();
+    if let (VolumeType::Raw, Some(most @ MaxSize::AllBut(_)), true) =
+        (volume.kind, volume.max_size, errors.is_empty())
+    {
+        let what =
+            format!("volume {name}: Talos {tag} gives a raw volume {most} as its size, not all but that");
+        errors.push(Error::refused(what).hint("write maxSize in bytes or in percent"));
+    }
+    errors
 }
 
 fn needs(volume: &Volume) -> [(bool, &'static str, (u64, u64)); 11] {

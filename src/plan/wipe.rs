@@ -3,7 +3,7 @@
 
 use super::disks::human;
 use super::{Action, Plan, Risk, Skipped, Step};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, all};
 use crate::observe::disks::{Disk, Holder, Partition, RAW_VOLUME, USER_VOLUME, is_volume, volume_named};
 use crate::observe::nodes::Node;
 
@@ -104,11 +104,8 @@ pub fn find(nodes: &[Node], asked: Asked<'_>) -> Result<Found> {
 
 /// The steps; each disk needs its token.
 pub fn plan(found: Found, tokens: &[String]) -> Result<Plan> {
-    let mut plan = Plan { skipped: found.skipped, ..Plan::default() };
-    for wipe in found.wipes {
-        plan.steps.push(step(wipe, tokens)?);
-    }
-    Ok(plan)
+    let steps = all(found.wipes.into_iter().map(|wipe| step(wipe, tokens)))?;
+    Ok(Plan { steps, skipped: found.skipped, ..Plan::default() })
 }
 
 /// A step for a wipe that has its token.
@@ -143,8 +140,10 @@ pub fn look(wipe: &Wipe, disks: &[Disk]) -> Result<Now> {
         return Err(refused(format!("{} is not a disk to wipe any more", wipe.what)));
     }
     let partition = |label: &String| disk.partitions.iter().find(|part| part.label == *label);
+    // A disk that Talos has not looked at since it booted has no partitions yet.
+    let seen = !matches!(disk.holder, Holder::Unknown(_));
     let wiped = match &wipe.partition {
-        Some(label) => partition(label).is_none(),
+        Some(label) => partition(label).is_none() && seen,
         None => disk.holder.is_free(),
     };
     if wiped {
@@ -153,8 +152,8 @@ pub fn look(wipe: &Wipe, disks: &[Disk]) -> Result<Now> {
     if let Some(use_of) = use_of(disk, None) {
         return Err(refused(format!("{} is in use: {use_of}", wipe.what)));
     }
-    let devices = match wipe.partition.as_ref().and_then(partition) {
-        Some(part) => vec![(part.id.clone(), true)],
+    let devices = match &wipe.partition {
+        Some(label) => partition(label).map(|part| (part.id.clone(), true)).into_iter().collect(),
         None => {
             // Only Talos' own look tells the size of a partition, and it reads no table but a GPT.
             let parts = disk.partitions.iter().map(|part| (part.id.clone(), part.size > 0));
@@ -175,7 +174,9 @@ pub struct Ghost {
 
 /// What is left of partitions that were taken out of their table, by the devices that were wiped.
 pub fn ghost(wipe: &Wipe, wiped: &[(String, bool)], disks: &[Disk]) -> Option<Ghost> {
-    let is = |part: &Partition| part.label.is_empty() && wiped.iter().any(|(name, _)| *name == part.id);
+    let is = |part: &Partition| {
+        part.label.is_empty() && part.format.is_empty() && wiped.iter().any(|(name, _)| *name == part.id)
+    };
     let disk = disks.iter().find(|disk| wipe.is_of(disk) && disk.partitions.iter().any(is))?;
     Some(Ghost { disk: disk.id.clone(), alone: disk.partitions.iter().all(is) })
 }
@@ -270,12 +271,18 @@ pub(super) fn usable(node: &Node) -> Result<()> {
 
 /// Refuses what the machine uses, but for the volume of one id that was taken out of use before.
 pub(super) fn refuse_used(node: &Node, disk: &Disk, released: Option<&str>) -> Result<()> {
-    let Some(use_of) = use_of(disk, released) else { return Ok(()) };
-    let hint = match disk.uses.uppers.first() {
-        Some(_) if disk.uses.volumes.is_empty() => {
-            "LVM and RAID are to be taken apart first: `talosctl` of Talos 1.14 can; before, remove what uses them"
-        }
-        _ => "`nodeprep remove --volume NAME` takes a volume out of use and wipes its partition",
+    let encrypted = |id: &str| {
+        let status = node.volumes.iter().flatten().find(|volume| volume.id == id);
+        status.is_some_and(|volume| !volume.spec.encryption_provider.is_empty())
+    };
+    // An encrypted volume lies under a device of its own for as long as it is open.
+    let own = usize::from(released.is_some_and(encrypted));
+    let on_top = lies_on(disk.uses.uppers.get(own..).unwrap_or_default());
+    let Some(use_of) = use_of(disk, released).or_else(|| on_top.clone()) else { return Ok(()) };
+    let hint = if on_top.is_some() && (on_top.as_ref() == Some(&use_of) || disk.uses.volumes.is_empty()) {
+        "LVM and RAID are to be taken apart first: `talosctl` of Talos 1.14 can; before, remove what uses them"
+    } else {
+        "`nodeprep remove --volume NAME` takes a volume out of use and wipes its partition"
     };
     Err(Error::refused(format!("{}: {} is in use: {use_of}", node.address, describe(disk))).hint(hint))
 }
@@ -300,9 +307,11 @@ fn use_of(disk: &Disk, released: Option<&str>) -> Option<String> {
     if let Some(id) = wanted.find(|id| !uses.strays.contains(id)) {
         return Some(format!("the node's config asks for {}", volume_named(id)));
     }
-    // An encrypted volume lies under a device of its own for as long as it is open.
-    let upper = uses.uppers.first().filter(|_| released.is_none());
-    upper.map(|upper| format!("{upper} lies on it"))
+    lies_on(&uses.uppers).filter(|_| released.is_none())
+}
+
+fn lies_on(uppers: &[String]) -> Option<String> {
+    (!uppers.is_empty()).then(|| format!("{} lies on it", uppers.join(", ")))
 }
 
 /// A wipe of the disk, or of its partition that is the volume of this id.
@@ -332,8 +341,7 @@ pub(super) fn wipe(
         return Err(refused(why, "nodeprep can't tell them apart; is it one disk on two paths?"));
     }
     let (serial, wwid) = (known(&disk.spec.serial), known(&disk.spec.wwid));
-    let shared = disks.iter().any(|other| other.id != disk.id && other.spec.serial == disk.spec.serial);
-    let token = serial.as_ref().filter(|_| !shared).or(wwid.as_ref()).cloned().ok_or_else(|| {
+    let token = token(disk, disks).ok_or_else(|| {
         refused(
             "it has neither serial nor WWID".into(),
             "its name may mean another disk after a reboot, so nodeprep does not touch it",
@@ -352,7 +360,15 @@ pub(super) fn wipe(
     })
 }
 
-fn disks(node: &Node) -> Result<&[Disk]> {
+/// What has to be said for a disk to be wiped; none tells one from others that have nothing.
+pub(super) fn token(disk: &Disk, disks: &[Disk]) -> Option<String> {
+    let (serial, wwid) = (&disk.spec.serial, &disk.spec.wwid);
+    let shared = disks.iter().any(|other| other.id != disk.id && other.spec.serial == *serial);
+    let known = |text: &&String| !text.is_empty();
+    Some(serial).filter(known).filter(|_| !shared).or(Some(wwid).filter(known)).cloned()
+}
+
+pub(super) fn disks(node: &Node) -> Result<&[Disk]> {
     node.disks.as_deref().map_err(|e| {
         let error = Error::new(e.kind, format!("{}: could not read its disks: {}", node.address, e.what));
         error.hint("nothing is wiped on a node that can't be read")

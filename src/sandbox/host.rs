@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 /// Where Talos mounts user volumes.
 pub const USER_VOLUMES: &str = "/var/mnt/";
+/// What of `/var` Talos mounts into its kubelet by itself.
+const KUBELET: [&str; 5] =
+    ["/var/lib/containerd", "/var/lib/kubelet", "/var/log/containers", "/var/log/pods", "/var/mnt"];
 
 /// A machine as its containers see it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -18,6 +21,9 @@ pub struct Host {
     pub mounts: BTreeMap<String, FileSystem>,
     /// Mount points that the kubelet does not see: it sees an empty read-only directory of the file system below.
     pub hidden: BTreeSet<String>,
+    /// What the configuration mounts into the kubelet besides: destination and source.
+    #[serde(default)]
+    pub extra: BTreeMap<String, String>,
 }
 
 /// A mounted file system.
@@ -89,6 +95,13 @@ impl Host {
 
     /// Where a path lies for the kubelet and the pods that it mounts it into.
     pub fn place_for_kubelet(&self, path: &str) -> Option<Place> {
+        let extra = self.extra.iter().filter_map(|(point, source)| Some((source, below(path, point)?)));
+        if let Some((source, rest)) = extra.min_by_key(|(_, rest)| rest.len()) {
+            return self.place(&format!("{source}{rest}"));
+        }
+        if !KUBELET.iter().any(|seen| below(path, seen).is_some()) {
+            return None;
+        }
         let (mount, root) = self.within(path, |point| !self.hidden.contains(point))?;
         // Talos mounts user volumes into the kubelet; what else lies below /var/mnt is only there to read.
         let read_only = path.starts_with(USER_VOLUMES) && !mount.starts_with(USER_VOLUMES);
@@ -146,5 +159,22 @@ mod tests {
         assert_eq!(host.place_for_kubelet(volume).unwrap(), below);
         assert_eq!(host.place("/var/mnt/openebsx").unwrap().mount, "/var");
         assert!(host.place("/proc").is_none());
+    }
+
+    #[test]
+    fn the_kubelet_sees_of_var_what_talos_and_the_configuration_mount_into_it() {
+        let mut host = Host::default();
+        for point in ["/var", "/var/mnt/openebs"] {
+            host.mounts.insert(point.into(), FileSystem::default());
+        }
+        let other = "/var/openebs/local/pvc-1";
+        assert!(host.place(other).is_some() && host.place_for_kubelet(other).is_none());
+        assert!(host.place_for_kubelet("/var/lib/kubelet/pods/x").is_some());
+        for (source, root) in [("/var/openebs/local", "/openebs/local/pvc-1"), ("/var/mnt/openebs", "/pvc-1")]
+        {
+            host.extra = [("/var/openebs/local".to_owned(), source.to_owned())].into();
+            let place = host.place_for_kubelet(other).unwrap();
+            assert_eq!((place.root.as_str(), place.read_only), (root, false));
+        }
     }
 }

@@ -94,3 +94,14 @@ fn the_schema_has_what_a_node_may_have_differently() {
         assert!(kinds.contains(kind), "{kinds}");
     }
 }
+
+#[test]
+fn every_mistake_of_a_file_is_said_at_once() {
+    let text = "labels: {\"a b\": x}\nvolumes:\n- {name: a_b, disk: {match: disk.rotational}, minSize: 1GiB}\n\
+                - {name: c, disk: {match: disk.nothing}, minSize: 2GiB, maxSize: 1GiB}\n";
+    let refusal = refused(text);
+    for place in [":4:17", ":6:10", ":7:27", ":7:66"] {
+        assert!(refusal.contains(&format!("nodeprep.yaml{place}")), "{place}: {refusal}");
+    }
+    assert!(!refused("ephemeral: {maxSize: 0}\n").contains("things"), "one mistake is one error");
+}

@@ -3,6 +3,7 @@
 pub mod bench;
 mod documents;
 mod file;
+mod foreseen;
 mod golden;
 mod labels;
 mod laws;

@@ -85,6 +85,7 @@ async fn carried_out(plan: &Plan, machine: Machine) -> Ran {
         lease: None,
         parallel: Parallel::default(),
         keep_going: false,
+        delete_emptydir_data: false,
         deadlines: Deadlines::default(),
     };
     let seen = Arc::new(Mutex::new(Vec::new()));
@@ -147,26 +148,50 @@ async fn a_partition_that_the_kernel_does_not_let_go_of_is_looked_at_and_wiped_a
 
 /// Three looks, which are seconds apart, and then the write; the node here goes on showing it.
 #[tokio::test]
-async fn a_partition_that_only_the_kernel_still_shows_has_its_empty_table_wiped_and_never_the_disk_overwritten()
+async fn a_partition_that_only_the_kernel_still_shows_has_the_table_written_anew_of_a_disk_that_goes_as_a_whole_alone()
  {
     let discovered = "DiscoveredVolumes.block.talos.dev";
     let part = "type: partition\nparent: nvme0n1\nsize: 9\npartition_index: 1\n";
     let (old, ghost) = (format!("{part}name: xfs\npartition_label: u-old"), format!("{part}name: ''"));
+    let other = format!("{part}name: ext4");
     let shown =
         |part: &str| machine().with(discovered, &[("nvme0n1", "type: disk\nname: gpt"), ("nvme0n1p1", part)]);
-    let after = shown(&ghost).resources[discovered].clone();
-    let with =
-        || Machine { after_wipe: BTreeMap::from([(discovered.to_owned(), after.clone())]), ..shown(&old) };
+    let whole = "nvme0n1p1-drop nvme0n1";
+    let cases = [
+        ("a partition", Some("old"), &ghost, &["nvme0n1p1-drop"][..]),
+        ("the disk", None, &ghost, &[whole, "nvme0n1"]),
+        ("the disk, on which somebody made another since", None, &other, &[whole]),
+    ];
+    let tried = cases.map(async |(name, volume, after, wiped)| {
+        let after = shown(after).resources[discovered].clone();
+        let with = || Machine {
+            after_wipe: BTreeMap::from([(discovered.to_owned(), after.clone())]),
+            ..shown(&old)
+        };
+        let tokens = ["S1".to_owned()];
+        let nodes = observe_all(&client(with()).await, &["10.0.0.7".into()], now()).await.unwrap();
+        let asked = Asked { volume, tokens: &tokens, ..Asked::default() };
+        let plan = plan(find(&nodes, asked).unwrap(), &tokens).unwrap();
+        let then = with();
+        let wipes = then.wipes.clone();
+        let ended = tokio::time::timeout(std::time::Duration::from_secs(11), carried_out(&plan, then)).await;
+        assert!(ended.is_err(), "{name}: it waits on");
+        assert_eq!(wipes.lock().unwrap()[..], *wiped, "{name}");
+    });
+    futures::future::join_all(tried).await;
+}
 
+#[tokio::test]
+async fn a_disk_that_was_not_looked_at_yet_is_not_taken_for_wiped() {
+    let unseen = machine().with("DiscoveredVolumes.block.talos.dev", &[("vda", "type: disk\nname: gpt")]);
     let tokens = ["S1".to_owned()];
-    let nodes = observe_all(&client(with()).await, &["10.0.0.7".into()], now()).await.unwrap();
-    let asked = Asked { volume: Some("old"), tokens: &tokens, zeroes: true, ..Asked::default() };
+    let nodes = observe_all(&client(machine()).await, &["10.0.0.7".into()], now()).await.unwrap();
+    let asked = Asked { volume: Some("old"), tokens: &tokens, ..Asked::default() };
     let plan = plan(find(&nodes, asked).unwrap(), &tokens).unwrap();
-    let then = with();
-    let wipes = then.wipes.clone();
-    let ended = tokio::time::timeout(std::time::Duration::from_secs(11), carried_out(&plan, then)).await;
-    assert!(ended.is_err(), "it waits on");
-    assert_eq!(wipes.lock().unwrap()[..], ["nvme0n1p1-drop-zeroes", "nvme0n1"]);
+    let wipes = unseen.wipes.clone();
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(4), carried_out(&plan, unseen)).await;
+    assert!(ended.is_err(), "it waits: {:?}", ended.map(|ran| ran.result));
+    assert!(wipes.lock().unwrap().is_empty());
 }
 
 #[tokio::test]

@@ -108,6 +108,15 @@ const IMMEDIATE: [&str; 18] = [
     "time",
 ];
 
+impl Config {
+    /// What is mounted into the kubelet besides what Talos does: destination and source.
+    pub fn extra_mounts(&self) -> BTreeMap<String, String> {
+        let mounts = self.main["machine"]["kubelet"]["extraMounts"].as_array().into_iter().flatten();
+        let path = |mount: &Value, key: &str| Some(mount[key].as_str()?.trim_end_matches('/').to_owned());
+        mounts.filter_map(|mount| Some((path(mount, "destination")?, path(mount, "source")?))).collect()
+    }
+}
+
 /// Major and minor of a version such as `v1.11.5`.
 pub fn release(tag: &str) -> (u64, u64) {
     let mut numbers = tag.trim_start_matches('v').split('.').map(|part| part.parse().unwrap_or_default());

@@ -374,6 +374,7 @@ impl Machine {
         self.settle_etcd(timers, now);
         let config = self.config();
         if !self.rebooting {
+            self.host.extra = config.extra_mounts();
             volumes::settle(self, &config.volumes, timers, now);
         }
         self.wanted_labels = self.labels(config.labels);
