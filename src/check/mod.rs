@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use futures::future::LocalBoxFuture;
 use jiff::Timestamp;
+use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::cluster::{Cluster, from_kube};
@@ -108,6 +109,8 @@ const CLUSTER: &str = "cluster";
 pub struct Subject<'a> {
     class: Option<&'a Class>,
     node: Option<StorageNode>,
+    /// The taints that its pods put up with.
+    tolerations: Vec<Value>,
     /// The events of this check on this subject.
     events: Events,
 }

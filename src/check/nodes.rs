@@ -1,6 +1,9 @@
 //! The nodes that volumes are asked of: those that carry the file's labels, or are named in it.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::core::v1::Node;
+use serde_json::{Value, json};
 
 use super::pod::HOSTNAME;
 use crate::intent::{Class, Intent};
@@ -13,7 +16,12 @@ pub struct StorageNode {
     pub hostname: String,
     /// By which the file lists it, if it does.
     address: Option<String>,
+    /// Its taints that somebody set: key and effect. Those of Kubernetes itself say that it is not well.
+    taints: Vec<(String, String)>,
 }
+
+/// Before the keys of taints that Kubernetes sets by itself.
+const OF_KUBERNETES: &str = "node.kubernetes.io/";
 
 impl StorageNode {
     /// Whether the file gives it the volume that the class is on.
@@ -43,6 +51,14 @@ pub fn storage_nodes(nodes: &[Node], intent: &Intent) -> Vec<StorageNode> {
     found
 }
 
+/// What lets a pod run on any of these nodes although they are kept for others.
+pub fn tolerations(nodes: &[StorageNode]) -> Vec<Value> {
+    let taints: BTreeSet<_> = nodes.iter().flat_map(|node| &node.taints).collect();
+    let toleration =
+        |(key, effect): &(String, String)| json!({ "key": key, "operator": "Exists", "effect": effect });
+    taints.into_iter().map(toleration).collect()
+}
+
 fn storage_node(node: &Node, intent: &Intent) -> Option<StorageNode> {
     let name = node.metadata.name.clone()?;
     let hostname = node.metadata.labels.as_ref().and_then(|l| l.get(HOSTNAME)).unwrap_or(&name).clone();
@@ -50,14 +66,15 @@ fn storage_node(node: &Node, intent: &Intent) -> Option<StorageNode> {
     let mut known = addresses.map(|a| a.address.as_str()).chain(node.metadata.name.as_deref());
     let address = known.find(|known| intent.nodes.iter().any(|wanted| wanted.address == **known));
     let address = address.map(str::to_owned);
-    Some(StorageNode { name, hostname, address })
+    let taints = node.spec.iter().filter_map(|spec| spec.taints.as_ref()).flatten();
+    let taints = taints.filter(|taint| !taint.key.starts_with(OF_KUBERNETES));
+    let taints = taints.map(|taint| (taint.key.clone(), taint.effect.clone())).collect();
+    Some(StorageNode { name, hostname, address, taints })
 }
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn intent(labels: &str, nodes: &str) -> Intent {
@@ -97,6 +114,23 @@ mod tests {
     }
 
     #[test]
+    fn pods_tolerate_what_keeps_a_storage_node_for_others_and_not_that_it_is_unwell() {
+        let taint = |key: &str, effect: &str| json!({ "key": key, "value": "x", "effect": effect });
+        let taints = [
+            taint("storage", "NoSchedule"),
+            taint("node.kubernetes.io/not-ready", "NoExecute"),
+            taint("node.kubernetes.io/unschedulable", "NoSchedule"),
+        ];
+        let node = json!({ "metadata": { "name": "n1" }, "spec": { "taints": taints } });
+        let node = serde_json::from_value(node).unwrap();
+        let found = storage_nodes(&[node], &intent("{}", r#"[{"address":"n1"}]"#));
+        assert_eq!(
+            tolerations(&found),
+            [json!({ "key": "storage", "operator": "Exists", "effect": "NoSchedule" })]
+        );
+    }
+
+    #[test]
     fn a_class_is_judged_only_on_nodes_that_have_its_volume() {
         let mut intent =
             intent("{}", r#"[{"address":"10.0.0.1","volumes":{"fast":null}},{"address":"10.0.0.2"}]"#);
@@ -106,6 +140,7 @@ mod tests {
             name: "n".into(),
             hostname: "n".into(),
             address: address.map(str::to_owned),
+            taints: Vec::new(),
         };
         for (address, path, has) in [
             (Some("10.0.0.1"), "/var/mnt/fast/deeper", false),

@@ -29,6 +29,8 @@ pub struct Probe<'a> {
     /// The value of the node's label `kubernetes.io/hostname`. Never `spec.nodeName`: that bypasses the
     /// scheduler, and a claim that waits for its first consumer would wait for ever.
     pub pin: Option<&'a str>,
+    /// Beside those of control planes.
+    pub tolerations: &'a [Value],
 }
 
 impl Probe<'_> {
@@ -51,6 +53,14 @@ impl Probe<'_> {
         }))
     }
 
+    /// Talos' control planes, and what keeps the storage nodes for others.
+    fn tolerations(&self) -> Vec<Value> {
+        let roles = ["control-plane", "master"];
+        let roles = roles
+            .map(|role| json!({ "key": format!("node-role.kubernetes.io/{role}"), "operator": "Exists" }));
+        roles.into_iter().chain(self.tolerations.iter().cloned()).collect()
+    }
+
     fn spec(&self) -> Value {
         let mut spec = json!({
             "restartPolicy": "Never",
@@ -61,10 +71,7 @@ impl Probe<'_> {
                 "runAsNonRoot": true, "runAsUser": NOBODY, "runAsGroup": NOBODY, "fsGroup": NOBODY,
                 "seccompProfile": { "type": "RuntimeDefault" },
             },
-            "tolerations": [
-                { "key": "node-role.kubernetes.io/control-plane", "operator": "Exists" },
-                { "key": "node-role.kubernetes.io/master", "operator": "Exists" },
-            ],
+            "tolerations": self.tolerations(),
             "containers": [{
                 "name": CONTAINER,
                 "image": self.image,
@@ -105,8 +112,14 @@ mod tests {
 
     use super::*;
 
-    const PROBE_OF_N1: Probe<'_> =
-        Probe { name: "pvc-1", image: "busybox:1.36", work: "true", claim: "pvc-1", pin: Some("n1") };
+    const PROBE_OF_N1: Probe<'_> = Probe {
+        name: "pvc-1",
+        image: "busybox:1.36",
+        work: "true",
+        claim: "pvc-1",
+        pin: Some("n1"),
+        tolerations: &[],
+    };
 
     /// Every rule of the `restricted` level (Pod Security Standards, v1.34), and of `baseline` below it.
     fn assert_restricted(spec: &PodSpec) {

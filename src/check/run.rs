@@ -7,7 +7,7 @@ use kube::api::ListParams;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::nodes::{StorageNode, storage_nodes};
+use super::nodes::{StorageNode, storage_nodes, tolerations};
 use super::scratch::Scratch;
 use super::{CHECKS, CLUSTER, Check, Context, Per, Run, Stop, Subject, broken};
 use crate::error::{Error, Kind, Result};
@@ -142,8 +142,10 @@ async fn labels(run: &Run<'_>) -> Result<Vec<String>> {
 
 /// The subjects of a check, in groups: those of one group are on different nodes and are judged together.
 fn subjects<'a>(ctx: &'a Context, check: &Check, nodes: &[StorageNode]) -> Vec<Vec<Subject<'a>>> {
-    let subject = |class, node| {
-        let mut subject = Subject { class, node, events: ctx.events.clone() };
+    let subject = |class, node: Option<StorageNode>| {
+        // Without a node, the scheduler may choose any of them.
+        let tolerations = tolerations(node.as_ref().map_or(nodes, std::slice::from_ref));
+        let mut subject = Subject { class, node, tolerations, events: ctx.events.clone() };
         subject.events = ctx.events.of(subject.name(), check.id);
         subject
     };

@@ -8,6 +8,7 @@ mod logs;
 mod object;
 mod ready;
 mod reason;
+mod steady;
 pub mod store;
 
 use std::collections::HashMap;
@@ -21,6 +22,8 @@ use tokio::sync::Mutex;
 pub use config::trusts;
 pub use error::from_kube;
 pub use object::{Applied, Outcome};
+pub use ready::Standing;
+pub use steady::Steady;
 
 use crate::dial::Dial;
 use crate::error::{Error, Result};
