@@ -103,8 +103,6 @@ fn redacted(text: &str, folder: &Path) -> String {
             (r"127\.0\.0\.1:\d+", "<address>"),
             (r"the connection broke: .*", "the connection broke: <how>"),
             (r"\b[0-9a-f]{8}-[0-9a-f]{1,6}\b", "<run>"),
-            // Longer each time.
-            (r"back-off \S+ restarting failed container=(\S+) pod=\S+", "back-off restarting $1"),
             (r"\d+(\.\d+)? ?s\b", "<seconds>"),
             (r"\d+(\.\d+)? (IOPS|MB/s|µs)", "<n> $2"),
             (r"-[0-9a-z]{8,10}-[0-9a-z]{5}\b", "-<pod>"),

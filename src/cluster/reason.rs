@@ -214,13 +214,13 @@ fn trouble(pod: &Value) -> Option<Trouble> {
             }
             reason => {
                 let before = &container["lastState"]["terminated"];
-                let last = if before.is_null() {
-                    String::new()
+                // How it ended says more than for how long it is left alone.
+                let message = if before.is_null() {
+                    text(waiting, "message").to_owned()
                 } else {
-                    format!("; {}", exit(name, container, before))
+                    exit(name, container, before)
                 };
-                let message = format!("pod {name}: {reason}: {}{last}", text(waiting, "message"));
-                return Some(Trouble::Serious(short(&message)));
+                return Some(Trouble::Serious(short(&format!("pod {name}: {reason}: {message}"))));
             }
         }
     }
@@ -291,7 +291,7 @@ fn newest_warning(events: &[Value], about: impl Fn(&Value) -> bool) -> Option<St
 }
 
 /// Part of a reason, and what helps.
-const HINTS: [(&str, &str); 11] = [
+const HINTS: [(&str, &str); 12] = [
     (
         "violates PodSecurity",
         "the namespace needs the label pod-security.kubernetes.io/enforce=privileged; nodeprep sets it, so something \
@@ -313,6 +313,7 @@ const HINTS: [(&str, &str); 11] = [
     ("untolerated taint", "the nodes are tainted: remove the taint, or use other nodes"),
     ("Insufficient", "the nodes have no room for the pod's requests"),
     ("CrashLoopBackOff", "read why it ends: kubectl logs --previous"),
+    ("it was started again", "read why it ended: kubectl logs --previous"),
 ];
 
 /// What helps against a reason why a workload isn't ready.
@@ -397,7 +398,7 @@ mod tests {
         };
         let quoted =
             stuck(&[pod("CrashLoopBackOff", "I am well\nlog: cannot create log")]).unwrap_or_default();
-        let words = "pod p: CrashLoopBackOff: back-off 5m0s; container c of pod p ended with code 2: I am well log: cannot create log";
+        let words = "pod p: CrashLoopBackOff: container c of pod p ended with code 2: I am well log: cannot create log";
         assert_eq!(quoted, words);
         assert_eq!(stuck(&[pod("ContainerCreating", "")]), None);
         assert_eq!(silent(&[pod("CrashLoopBackOff", "")]), Some(("p", "c")));
