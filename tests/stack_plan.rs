@@ -173,3 +173,82 @@ fn a_wait_comes_when_something_changes_or_is_not_ready() {
     assert_eq!(steps("v2", Some("0 of 1 pods ready")), [(wait.clone(), "0 of 1 pods ready".into())]);
     assert_eq!(steps("v1", None)[1].0, wait);
 }
+
+#[test]
+fn a_workload_that_no_node_can_run_is_refused_with_what_keeps_it_from_each() {
+    let node = |name: &str, rest: Value| {
+        let mut node = json!({"metadata": {"name": name, "labels": {"disk": "nvme"}}, "status": {
+            "conditions": [{"type": "Ready", "status": "True"}], "addresses": [{"type": "InternalIP", "address": name}],
+        }});
+        for (key, value) in rest.as_object().unwrap() {
+            for (inner, value) in value.as_object().unwrap() {
+                node[key][inner] = value.clone();
+            }
+        }
+        node
+    };
+    let taint = |key: &str, effect: &str| json!({"spec": {"taints": [{"key": key, "effect": effect}]}});
+    let (plane, key) = ("node-role.kubernetes.io/control-plane", "operator");
+    let tolerated = json!([{"key": plane, key: "Exists", "effect": "NoSchedule"}]);
+    let planned = |nodes: Vec<Value>, spec: Value| {
+        let mut wanted = deployment("v2");
+        for (key, value) in spec.as_object().unwrap() {
+            wanted["spec"]["template"]["spec"][key] = value.clone();
+        }
+        let (items, mut observed) = one(object(wanted.clone()), None, DryRun::Would(kept(wanted, 1)));
+        observed.nodes = nodes;
+        let file = "apiVersion: nodeprep.dev/v1alpha1\nkind: Cluster\nmetadata: {name: lab}\nnodes: [{address: n9}]\n\
+                    labels: {role: storage}\n";
+        stack::plan(&intent::parse("nodeprep.yaml", file.as_bytes()).unwrap(), &items, &observed)
+    };
+    let free = || node("n1", json!({}));
+    for (nodes, spec, says) in [
+        (vec![free()], json!({}), None),
+        (vec![], json!({}), None),
+        (
+            vec![node("n1", taint(plane, "NoSchedule"))],
+            json!({}),
+            Some("n1 (taint node-role.kubernetes.io/control-plane:NoSchedule)"),
+        ),
+        (vec![node("n1", taint(plane, "NoSchedule"))], json!({"tolerations": tolerated}), None),
+        (vec![node("n1", taint(plane, "PreferNoSchedule"))], json!({}), None),
+        (vec![node("n1", taint("a", "NoExecute")), free()], json!({}), None),
+        (vec![node("n1", json!({"spec": {"unschedulable": true}}))], json!({}), Some("n1 (cordoned)")),
+        (
+            vec![node(
+                "n1",
+                json!({"spec": {"unschedulable": true}, "metadata": {"annotations": {"nodeprep.dev/cordoned": "nodeprep"}}}),
+            )],
+            json!({}),
+            None,
+        ),
+        (
+            vec![
+                node("n1", json!({"status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}})),
+                node("n2", taint("a", "NoExecute")),
+            ],
+            json!({}),
+            Some("n1 (not Ready); n2 (taint a:NoExecute)"),
+        ),
+        (
+            vec![free(), node("n2", json!({}))],
+            json!({"nodeSelector": {"disk": "ssd"}}),
+            Some("n1, n2 (no label disk=ssd)"),
+        ),
+        (vec![free()], json!({"nodeSelector": {"disk": "nvme"}}), None),
+        // The file will label n9 so.
+        (vec![node("n9", json!({}))], json!({"nodeSelector": {"role": "storage"}}), None),
+        (vec![free()], json!({"nodeSelector": {"role": "storage"}}), Some("n1 (no label role=storage)")),
+    ] {
+        let planned = planned(nodes, spec.clone());
+        match (planned, says) {
+            (Ok(_), None) => {}
+            (Err(error), Some(says)) => {
+                assert_eq!(error.kind, Kind::Refused, "{spec}");
+                assert!(error.what.contains(says), "{}", error.what);
+                assert!(error.hint.unwrap().contains("backup.server.tolerations"));
+            }
+            (planned, says) => panic!("{spec}: {says:?} {:?}", planned.map(|plan| plan.steps.len())),
+        }
+    }
+}

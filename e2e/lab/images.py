@@ -33,8 +33,9 @@ def program(name):
     return read(f"{BIN}/{name}")
 
 
-def layer(files):
-    """A tar of {path: content}: bytes are a program, text is a file, "-> x" a symbolic link, None a directory."""
+def layer(files, owner=(0, 0)):
+    """A tar of {path: content}: bytes are a program, text is a file, "-> x" a symbolic link, None a directory. What is named
+    belongs to the owner, what is above it to root."""
     out, made = io.BytesIO(), set()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
         def directory(path):
@@ -43,6 +44,8 @@ def layer(files):
                 made.add(path)
                 info = tarfile.TarInfo(path)
                 info.type, info.mode = tarfile.DIRTYPE, 0o1777 if path == "tmp" else 0o755
+                if path in files:
+                    info.uid, info.gid = owner
                 tar.addfile(info)
 
         for path, content in sorted(files.items()):
@@ -51,6 +54,7 @@ def layer(files):
                 continue
             directory(os.path.dirname(path))
             info = tarfile.TarInfo(path)
+            info.uid, info.gid = owner
             if isinstance(content, str) and content.startswith("-> "):
                 info.type, info.linkname, content = tarfile.SYMTYPE, content[3:], b""
             elif isinstance(content, str):
@@ -108,13 +112,15 @@ for part in parts[:3]:
 image([f"siderolabs/kubelet:{KUBE}"], [kubelab, node_tools], Entrypoint=["/usr/local/bin/kubelet"])
 image(["library/busybox:1.36", "library/busybox:1"], [base], Cmd=["sh"])
 image(["nodeprep/fio:3.33"], [base, with_libraries("usr/local/bin/fio", "/usr/bin/fio")], Cmd=["fio"])
-image(["openebs/linux-utils:4.0.0"], [base, with_libraries("usr/local/bin/xfs_quota", "/usr/sbin/xfs_quota")], Cmd=["sh"])
-image(["nodeprep/openebs-standin:4.0.0"], [base, layer({"usr/local/bin/openebs-standin": program("openebs-standin")})],
+image(["openebs/linux-utils:4.6.0"], [base, with_libraries("usr/local/bin/xfs_quota", "/usr/sbin/xfs_quota")], Cmd=["sh"])
+image(["nodeprep/openebs-standin:4.6.0"], [base, layer({"usr/local/bin/openebs-standin": program("openebs-standin")})],
       Entrypoint=["/usr/local/bin/openebs-standin"])
 image(["rancher/local-path-provisioner:v0.0.30"], [base, layer({"usr/bin/local-path-provisioner": program("local-path-provisioner")})],
       Entrypoint=["/usr/bin/local-path-provisioner"])
 velero = {name: program(name) for name in ("velero", "velero-helper", "velero-restore-helper")}
-image(["velero/velero:v1.18.3"], [base, layer(velero)], User="1002:1000", Entrypoint=["/velero"], Env=[*ENV, "HOME=/home/cnb"])
+# the server keeps its repositories' connections in its home, which is its own in the real image
+home = layer({"home/cnb": None}, owner=(1002, 1000))
+image(["velero/velero:v1.18.3"], [base, home, layer(velero)], User="1002:1000", Entrypoint=["/velero"], Env=[*ENV, "HOME=/home/cnb"])
 plugin = "velero-plugin-for-aws"
 image([f"velero/{plugin}:v1.14.3"], [base, layer({f"plugins/{plugin}": program(plugin)})], User="1002:1000",
       Entrypoint=["/bin/cp", f"/plugins/{plugin}", f"/target/{plugin}"])

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"net/http/httptest"
+	"sync/atomic"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -44,8 +46,10 @@ func TestWhatAHostpathVolumeCannotBeIsRefusedInTheOriginalsWords(t *testing.T) {
 	for want, spec := range map[string]corev1.PersistentVolumeClaimSpec{
 		"Only support ReadWriteOnce access mode":             {AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce, corev1.ReadWriteMany}},
 		"claim.Spec.Selector is not supported":               {Selector: &metav1.LabelSelector{}},
-		"snapshot feature not supported by this provisioner": {DataSource: &corev1.TypedLocalObjectReference{Kind: "VolumeSnapshot"}},
-		"clone feature not supported by this provisioner":    {DataSource: &corev1.TypedLocalObjectReference{Kind: "PersistentVolumeClaim"}},
+		"snapshot feature not supported by this provisioner": {DataSource: &corev1.TypedLocalObjectReference{Kind: "VolumeSnapshot", Name: "s"}},
+		"clone feature not supported by this provisioner":    {DataSource: &corev1.TypedLocalObjectReference{Kind: "PersistentVolumeClaim", Name: "c"}},
+		"datasource `VolumeSnapshot` of group `snapshot.storage.k8s.io` is not handled by the provisioner": {
+			DataSource: &corev1.TypedLocalObjectReference{APIGroup: ptr("snapshot.storage.k8s.io"), Kind: "VolumeSnapshot", Name: "s"}},
 	} {
 		if err := refuse(&corev1.PersistentVolumeClaim{Spec: spec}); err == nil || err.Error() != want {
 			t.Errorf("wanted %q, got %v", want, err)
@@ -53,5 +57,24 @@ func TestWhatAHostpathVolumeCannotBeIsRefusedInTheOriginalsWords(t *testing.T) {
 	}
 	if err := refuse(&corev1.PersistentVolumeClaim{Spec: corev1.PersistentVolumeClaimSpec{AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce}}}); err != nil {
 		t.Error(err)
+	}
+}
+
+func ptr(text string) *string { return &text }
+
+func TestReadyIsSaidOnceTheClaimsAreKnown(t *testing.T) {
+	var synced atomic.Bool
+	handler := health(synced.Load)
+	said := func(path string) int {
+		answer := httptest.NewRecorder()
+		handler.ServeHTTP(answer, httptest.NewRequest("GET", path, nil))
+		return answer.Code
+	}
+	if live, ready := said("/healthz"), said("/readyz"); live != 200 || ready != 503 {
+		t.Errorf("before: %d, %d", live, ready)
+	}
+	synced.Store(true)
+	if ready := said("/readyz"); ready != 200 {
+		t.Errorf("after: %d", ready)
 	}
 }

@@ -12,9 +12,6 @@ import (
 
 type quantity = resource.Quantity
 
-// helperTimeout is how long a helper pod may take; the original's is the same.
-const helperTimeout = 120 * time.Second
-
 // quotaScript gives the directory $1 an XFS project of its own with a hard limit of $2 bytes.
 const quotaScript = `set -eu
 id=$(xfs_quota -x -c 'report -p -N' /data | awk '/^#/ { i = substr($1, 2) + 0; if (i > m) m = i } END { print m + 1 }')
@@ -57,14 +54,14 @@ func (p *provisioner) run(ctx context.Context, h helper, prefix, what string, co
 		return err
 	}
 	defer func() { _ = p.pods.Delete(context.WithoutCancel(ctx), name, metav1.DeleteOptions{}) }()
-	for end := time.Now().Add(helperTimeout); time.Now().Before(end); time.Sleep(time.Second) {
+	for end := time.Now().Add(p.timeout); time.Now().Before(end); time.Sleep(time.Second) {
 		if pod, err := p.pods.Get(ctx, name, metav1.GetOptions{}); err != nil {
 			return err
 		} else if pod.Status.Phase == corev1.PodSucceeded {
 			return nil
 		}
 	}
-	return fmt.Errorf("%s timeout after %d seconds", what, int(helperTimeout.Seconds()))
+	return fmt.Errorf("%s timeout after %d seconds", what, int(p.timeout.Seconds()))
 }
 
 func hostPath(name, path string) corev1.Volume {

@@ -5,20 +5,31 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/klog/v2"
 	"sigs.k8s.io/sig-storage-lib-external-provisioner/v13/controller"
 )
 
 type provisioner struct {
-	pods     typedcorev1.PodInterface
-	nodes    typedcorev1.NodeInterface
-	account  string // the helper pods' service account
-	image    string // the helper pods' image
-	basePath string // for classes that name none
+	pods       typedcorev1.PodInterface
+	nodes      typedcorev1.NodeInterface
+	namespaces typedcorev1.NamespaceInterface
+	account    string // the helper pods' service account
+	image      string // the helper pods' image
+	basePath   string // for classes that name none
+	timeout    time.Duration
+}
+
+// name looks up what the original calls the cluster by, for each volume, also when its analytics are off. It goes on without.
+func (p *provisioner) name(ctx context.Context) {
+	if _, err := p.namespaces.Get(ctx, metav1.NamespaceDefault, metav1.GetOptions{}); err != nil {
+		klog.Error(err)
+	}
 }
 
 // SupportsBlock says yes so that a block claim gets the provisioner's own refusal.
@@ -47,6 +58,7 @@ func (p *provisioner) provision(ctx context.Context, o controller.ProvisionOptio
 	if err != nil {
 		return nil, err
 	}
+	p.name(ctx)
 	kind := config["StorageType"].Value
 	if mode := o.PVC.Spec.VolumeMode; mode != nil && *mode == corev1.PersistentVolumeBlock {
 		return nil, fmt.Errorf("PV with BlockMode is not supported with StorageType %s", kind)
@@ -78,13 +90,19 @@ func (p *provisioner) provision(ctx context.Context, o controller.ProvisionOptio
 // refuse names what a hostpath volume cannot be, in the order and the words of the original.
 func refuse(claim *corev1.PersistentVolumeClaim) error {
 	if s := claim.Spec.DataSource; s != nil {
-		switch s.Kind {
-		case "VolumeSnapshot":
+		group := ""
+		if s.APIGroup != nil {
+			group = *s.APIGroup
+		}
+		switch {
+		case s.Name == "":
+			return fmt.Errorf("dataSource name not found for PVC `%s`", claim.Name)
+		case s.Kind == "VolumeSnapshot" && group != "snapshot.storage.k8s.io":
 			return errors.New("snapshot feature not supported by this provisioner")
-		case "PersistentVolumeClaim":
+		case s.Kind == "PersistentVolumeClaim":
 			return errors.New("clone feature not supported by this provisioner")
 		}
-		return fmt.Errorf("%s is not supported as a data source by this provisioner", s.Kind)
+		return fmt.Errorf("datasource `%s` of group `%s` is not handled by the provisioner", s.Kind, group)
 	}
 	if claim.Spec.Selector != nil {
 		return errors.New("claim.Spec.Selector is not supported")
@@ -135,6 +153,7 @@ func (p *provisioner) Delete(ctx context.Context, pv *corev1.PersistentVolume) e
 }
 
 func (p *provisioner) remove(ctx context.Context, pv *corev1.PersistentVolume) error {
+	p.name(ctx)
 	if pv.Spec.Local == nil || pv.Spec.NodeAffinity == nil || len(pv.Spec.NodeAffinity.Required.NodeSelectorTerms) == 0 {
 		return errors.New("not a local volume with node affinity")
 	}

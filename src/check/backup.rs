@@ -1,16 +1,14 @@
 //! Backups have somewhere to go: Velero runs, its location answers, and its repository has a password of its own.
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
-use kube::ResourceExt;
-use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams};
+use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
 
-use super::provisioner::{daemon_set, deployment};
+use super::provisioner::{Workload, standing, workloads_of};
 use super::wait::{Look, until};
 use super::{Check, Per, Run, Stop, Subject, broken};
-use crate::cluster::store;
+use crate::cluster::{Standing, Steady, store};
 use crate::event::Verdict;
 
 pub const CHECK: Check = Check {
@@ -36,8 +34,10 @@ async fn judge(run: &Run<'_>, subject: &Subject<'_>) -> Result<Verdict, Stop> {
     };
     let namespace = backup.namespace.as_str();
     let limit = run.ctx.intent.validation.timeout.std();
-    let ready =
-        until(&subject.events, "Velero to be ready", limit, || async { running(run, namespace).await });
+    let steady = tokio::sync::Mutex::new(Steady::default());
+    let ready = until(&subject.events, "Velero to be ready", limit, || async {
+        running(run, namespace, &mut *steady.lock().await).await
+    });
     if let Err(last) = ready.await? {
         let hint = format!(
             "`kubectl -n {namespace} describe pods` says more; node-agent needs the namespace's label \
@@ -57,24 +57,22 @@ async fn judge(run: &Run<'_>, subject: &Subject<'_>) -> Result<Verdict, Stop> {
     })
 }
 
-/// Whether the server and the agents are ready.
-async fn running(run: &Run<'_>, namespace: &str) -> Result<Look<()>, Stop> {
-    let client = run.ctx.cluster.client();
-    let servers = Api::<Deployment>::namespaced(client.clone(), namespace).list(&ListParams::default()).await;
-    let servers = servers.map_err(broken(format!("can't list deployments of {namespace}")))?;
-    let server = servers.iter().find(|d| {
-        let labels = d.labels();
-        d.name_any() == "velero"
-            || ["app.kubernetes.io/name", "component"]
-                .iter()
-                .any(|key| labels.get(*key).is_some_and(|v| v == "velero"))
+/// Whether the server and the agents are ready, and stay so.
+async fn running(run: &Run<'_>, namespace: &str, steady: &mut Steady) -> Result<Look<()>, Stop> {
+    let all = workloads_of(run, namespace).await?;
+    let name =
+        |workload: &Workload| workload.object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    let (servers, agents): (Vec<Workload>, Vec<Workload>) =
+        all.into_iter().partition(|workload| workload.kind == "Deployment");
+    let server = servers.into_iter().find(|server| {
+        let labels = &server.object["metadata"]["labels"];
+        name(server) == "velero"
+            || ["app.kubernetes.io/name", "component"].iter().any(|key| labels[*key] == "velero")
     });
     let Some(server) = server else {
         return Err(Stop::fail(format!("Velero's server is not in namespace {namespace}"), INSTALL));
     };
-    let agents = Api::<DaemonSet>::namespaced(client, namespace).get_opt(NODE_AGENT).await;
-    let Some(agents) = agents.map_err(broken(format!("can't read DaemonSet {NODE_AGENT} of {namespace}")))?
-    else {
+    let Some(agents) = agents.into_iter().find(|agents| name(agents) == NODE_AGENT) else {
         return Err(Stop::fail(
             format!(
                 "there is no DaemonSet {NODE_AGENT} in namespace {namespace}: local volumes can't be backed up"
@@ -82,8 +80,10 @@ async fn running(run: &Run<'_>, namespace: &str) -> Result<Look<()>, Stop> {
             "install it with `nodeprep apply` (Helm: `deployNodeAgent: true`)",
         ));
     };
-    let behind = deployment(server).behind.or(daemon_set(&agents).behind);
-    Ok(behind.map_or(Look::Done(()), Look::NotYet))
+    Ok(match standing(run, &[server, agents], steady).await? {
+        Standing::Ready => Look::Done(()),
+        Standing::NotYet(why) | Standing::Stuck(why) => Look::NotYet(why),
+    })
 }
 
 const INSTALL: &str = "install Velero with `nodeprep apply`, or correct `backup.namespace`";

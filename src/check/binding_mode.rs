@@ -26,7 +26,14 @@ async fn judge(run: &Run<'_>, subject: &Subject<'_>) -> Result<Verdict, Stop> {
     stays_pending(&watch).await?;
     let wanted = Instant::now();
     let image = &run.ctx.intent.images.shell;
-    let probe = Probe { name: &claim, image, work: "true", claim: &claim, hosts: subject.pin()? };
+    let probe = Probe {
+        name: &claim,
+        image,
+        work: "true",
+        claim: &claim,
+        hosts: subject.pin()?,
+        tolerations: &subject.tolerations,
+    };
     run.scratch.make(probe.pod()?).await?;
     watch.bound().await?;
     let measurement = Measurement { value: wanted.elapsed().as_secs_f64(), unit: "s".into() };

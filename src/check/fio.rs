@@ -27,7 +27,14 @@ async fn judge(run: &Run<'_>, subject: &Subject<'_>) -> Result<Verdict, Stop> {
     let claim = run.scratch.name("fio");
     let work = work(&validation.fio);
     let image = &run.ctx.intent.images.fio;
-    let probe = Probe { name: &claim, image, work: &work, claim: &claim, hosts: subject.pin()? };
+    let probe = Probe {
+        name: &claim,
+        image,
+        work: &work,
+        claim: &claim,
+        hosts: subject.pin()?,
+        tolerations: &subject.tolerations,
+    };
     run.scratch.claim(&claim, &class.name, claim_size(validation.claim_size, validation.fio.size)).await?;
     let seconds = validation.fio.runtime.0 + validation.timeout.0;
     run.scratch.make(probe.job(seconds)?).await?;

@@ -9,6 +9,7 @@ use std::sync::Mutex;
 
 use futures::future::LocalBoxFuture;
 use jiff::Timestamp;
+use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::cluster::{Cluster, from_kube};
@@ -123,6 +124,8 @@ pub struct Subject<'a> {
     node: Option<StorageNode>,
     /// The hosts that a class's own probes may run on; the first is the one that they are sent to.
     hosts: Vec<String>,
+    /// The taints that its pods put up with.
+    tolerations: Vec<Value>,
     /// The events of this check on this subject.
     events: Events,
 }

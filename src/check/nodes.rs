@@ -1,9 +1,10 @@
 //! The nodes that a class is judged on: those that the file gives its volume, and any other that the class allows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::core::v1::{Node, NodeCondition};
+use k8s_openapi::api::core::v1::{Node, NodeCondition, Taint};
 use k8s_openapi::api::storage::v1::StorageClass;
+use serde_json::{Value, json};
 
 use super::pod::HOSTNAME;
 use crate::intent::{Class, Intent};
@@ -19,7 +20,12 @@ pub struct StorageNode {
     pub beyond: bool,
     /// Why no probe can run here.
     pub unfit: Option<Unfit>,
+    /// Its taints that somebody set: key and effect. Those of Kubernetes itself say that it is not well.
+    taints: Vec<(String, String)>,
 }
+
+/// Before the keys of taints that Kubernetes sets by itself.
+const OF_KUBERNETES: &str = "node.kubernetes.io/";
 
 /// Why a node can hold no volume of a class now.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -107,7 +113,8 @@ impl Nodes<'_> {
     ) -> StorageNode {
         let name = name(node).to_owned();
         let hostname = labels_of(node).and_then(|l| l.get(HOSTNAME)).unwrap_or(&name).clone();
-        StorageNode { unfit: unfit(node, class, live, labels), hostname, name, beyond: false }
+        let taints = set_taints(node).map(|taint| (taint.key.clone(), taint.effect.clone())).collect();
+        StorageNode { unfit: unfit(node, class, live, labels), hostname, name, beyond: false, taints }
     }
 }
 
@@ -125,7 +132,8 @@ fn absent(address: &str) -> StorageNode {
                 the file"
         .to_owned();
     let unfit = Some(Unfit { why, hint });
-    StorageNode { name: address.to_owned(), hostname: address.to_owned(), beyond: false, unfit }
+    let (name, taints) = (address.to_owned(), Vec::new());
+    StorageNode { hostname: name.clone(), name, beyond: false, unfit, taints }
 }
 
 /// Why no volume of the class can be used on the node now.
@@ -172,10 +180,20 @@ fn lacking(node: &Node, labels: &BTreeMap<String, String>) -> Vec<String> {
 
 /// Whether pods that tolerate nothing may be sent there, once it is Ready and not cordoned.
 fn is_schedulable(node: &Node) -> bool {
-    let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_ref()).into_iter().flatten();
-    // How a node is, Kubernetes tells by taints too.
-    let mut kept = taints.filter(|taint| !taint.key.starts_with("node.kubernetes.io/"));
-    kept.all(|taint| !["NoSchedule", "NoExecute"].contains(&taint.effect.as_str()))
+    set_taints(node).all(|taint| !["NoSchedule", "NoExecute"].contains(&taint.effect.as_str()))
+}
+
+fn set_taints(node: &Node) -> impl Iterator<Item = &Taint> {
+    let taints = node.spec.iter().filter_map(|spec| spec.taints.as_ref()).flatten();
+    taints.filter(|taint| !taint.key.starts_with(OF_KUBERNETES))
+}
+
+/// What lets a pod run on any of these nodes although they are kept for others.
+pub fn tolerations<'a>(nodes: impl IntoIterator<Item = &'a StorageNode>) -> Vec<Value> {
+    let taints: BTreeSet<_> = nodes.into_iter().flat_map(|node| &node.taints).collect();
+    let toleration =
+        |(key, effect): &(String, String)| json!({ "key": key, "operator": "Exists", "effect": effect });
+    taints.into_iter().map(toleration).collect()
 }
 
 /// Whether the class lets its volumes be made on the node: any of its terms holds, or it has none
@@ -194,8 +212,6 @@ fn is_allowed(node: &Node, live: Option<&StorageClass>) -> bool {
 #[cfg(test)]
 #[expect(clippy::unwrap_used)]
 mod tests {
-    use serde_json::{Value, json};
-
     use super::*;
 
     fn intent(labels: Value, nodes: Value) -> Intent {
@@ -305,6 +321,23 @@ mod tests {
         ] {
             assert_eq!(told(&nodes, &intent, live, &scope), expected, "{what}");
         }
+    }
+
+    #[test]
+    fn pods_tolerate_what_keeps_a_storage_node_for_others_and_not_that_it_is_unwell() {
+        let taint = |key: &str, effect: &str| json!({ "key": key, "value": "x", "effect": effect });
+        let taints = [
+            taint("storage", "NoSchedule"),
+            taint("node.kubernetes.io/not-ready", "NoExecute"),
+            taint("node.kubernetes.io/unschedulable", "NoSchedule"),
+        ];
+        let nodes = [node(1, |node| node["spec"] = json!({"taints": taints}))];
+        let (intent, names) = (intent(json!({}), json!([{"address": "n1"}])), BTreeMap::new());
+        let nodes = Nodes { listed: &nodes, intent: &intent, names: &names, scope: &[] };
+        assert_eq!(
+            tolerations(&nodes.of(&class(), None)),
+            [json!({ "key": "storage", "operator": "Exists", "effect": "NoSchedule" })]
+        );
     }
 
     #[test]

@@ -20,7 +20,8 @@ async fn judge(run: &Run<'_>, subject: &Subject<'_>) -> Result<Verdict, Stop> {
     let (writer, reader) = (run.scratch.name("writer"), run.scratch.name("reader"));
     let image = &run.ctx.intent.images.shell;
     let claim = writer.as_str();
-    let write = Probe { name: &writer, image, work: WRITE, claim, hosts: subject.pin()? };
+    let (hosts, tolerations) = (subject.pin()?, subject.tolerations.as_slice());
+    let write = Probe { name: &writer, image, work: WRITE, claim, hosts, tolerations };
     run.scratch.claim(claim, &class.name, run.ctx.intent.validation.claim_size).await?;
     run.scratch.make(write.pod()?).await?;
     let wrote = Watch { run, subject, claim, pod: &writer }.finished().await?;

@@ -29,6 +29,8 @@ pub struct Probe<'a> {
     /// The values of the label `kubernetes.io/hostname` that its node may have; any node when empty. Never
     /// `spec.nodeName`: that bypasses the scheduler, and a claim that waits for its first consumer would wait for ever.
     pub hosts: &'a [String],
+    /// Beside those of control planes.
+    pub tolerations: &'a [Value],
 }
 
 impl Probe<'_> {
@@ -51,6 +53,14 @@ impl Probe<'_> {
         }))
     }
 
+    /// Talos' control planes, and what keeps the storage nodes for others.
+    fn tolerations(&self) -> Vec<Value> {
+        let roles = ["control-plane", "master"];
+        let roles = roles
+            .map(|role| json!({ "key": format!("node-role.kubernetes.io/{role}"), "operator": "Exists" }));
+        roles.into_iter().chain(self.tolerations.iter().cloned()).collect()
+    }
+
     fn spec(&self) -> Value {
         let mut spec = json!({
             "restartPolicy": "Never",
@@ -61,10 +71,7 @@ impl Probe<'_> {
                 "runAsNonRoot": true, "runAsUser": NOBODY, "runAsGroup": NOBODY, "fsGroup": NOBODY,
                 "seccompProfile": { "type": "RuntimeDefault" },
             },
-            "tolerations": [
-                { "key": "node-role.kubernetes.io/control-plane", "operator": "Exists" },
-                { "key": "node-role.kubernetes.io/master", "operator": "Exists" },
-            ],
+            "tolerations": self.tolerations(),
             "containers": [{
                 "name": CONTAINER,
                 "image": self.image,
@@ -113,7 +120,8 @@ mod tests {
     use super::*;
 
     fn probe(hosts: &[String]) -> Probe<'_> {
-        Probe { name: "pvc-1", image: "busybox:1.36", work: "true", claim: "pvc-1", hosts }
+        let (image, work) = ("busybox:1.36", "true");
+        Probe { name: "pvc-1", image, work, claim: "pvc-1", hosts, tolerations: &[] }
     }
 
     /// Every rule of the `restricted` level (Pod Security Standards, v1.34), and of `baseline` below it.

@@ -72,7 +72,14 @@ async fn probe(run: &Run<'_>, subject: &Subject<'_>) -> Result<Probed, Stop> {
     let (class, started) = (subject.class()?, Instant::now());
     let claim = run.scratch.name("pvc");
     let (image, work) = (&run.ctx.intent.images.shell, [WRITE, READ, FREE, MOUNTS].concat());
-    let probe = Probe { name: &claim, image, work: &work, claim: &claim, hosts: subject.pin()? };
+    let probe = Probe {
+        name: &claim,
+        image,
+        work: &work,
+        claim: &claim,
+        hosts: subject.pin()?,
+        tolerations: &subject.tolerations,
+    };
     run.scratch.claim(&claim, &class.name, run.ctx.intent.validation.claim_size).await?;
     run.scratch.make(probe.pod()?).await?;
     let watch = Watch { run, subject, claim: &claim, pod: &claim };

@@ -10,7 +10,7 @@ use kube::api::ListParams;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::nodes::{Nodes, StorageNode};
+use super::nodes::{Nodes, StorageNode, tolerations};
 use super::scratch::Scratch;
 use super::{CHECKS, CLUSTER, Check, Context, Per, Run, Stop, Subject, broken, placement};
 use crate::error::{Error, Kind, Result};
@@ -175,29 +175,29 @@ async fn sites(ctx: &Context) -> Result<Vec<Vec<StorageNode>>> {
 
 /// The subjects of a check, in groups: those of one group are on different nodes and are judged together.
 fn subjects<'a>(ctx: &'a Context, check: &Check, sites: &[Vec<StorageNode>]) -> Vec<Vec<Subject<'a>>> {
-    let subject = |class, node: Option<&StorageNode>, hosts| {
-        let mut subject = Subject { class, node: node.cloned(), hosts, events: ctx.events.clone() };
+    let subject = |class, node: Option<&StorageNode>, nodes: &[StorageNode]| {
+        let fit = || nodes.iter().filter(|node| node.unfit.is_none() && !node.beyond);
+        let hosts = match node {
+            Some(node) => vec![node.hostname.clone()],
+            None => fit().map(|node| node.hostname.clone()).collect(),
+        };
+        let tolerations = node.map_or_else(|| tolerations(fit()), |node| tolerations([node]));
+        let mut subject =
+            Subject { class, node: node.cloned(), hosts, tolerations, events: ctx.events.clone() };
         subject.events = ctx.events.of(subject.name(), check.id);
         subject
     };
     let classes = ctx.intent.classes.iter().zip(sites);
     let on_nodes = |class, nodes: &[StorageNode]| {
-        let nodes = nodes.iter().filter(|node| check.per == Per::Allowed || !node.beyond);
-        let on = nodes.map(|node| subject(Some(class), Some(node), vec![node.hostname.clone()]));
-        let on: Vec<_> = on.collect();
-        if on.is_empty() { vec![subject(Some(class), None, Vec::new())] } else { on }
+        let judged = nodes.iter().filter(|node| check.per == Per::Allowed || !node.beyond);
+        let on: Vec<_> = judged.map(|node| subject(Some(class), Some(node), nodes)).collect();
+        if on.is_empty() { vec![subject(Some(class), None, nodes)] } else { on }
     };
     match check.per {
-        Per::Cluster => vec![vec![subject(None, None, Vec::new())]],
+        Per::Cluster => vec![vec![subject(None, None, &[])]],
         Per::Node | Per::Allowed => classes.map(|(class, nodes)| on_nodes(class, nodes)).collect(),
-        Per::Class => classes.map(|(class, nodes)| vec![subject(Some(class), None, hosts(nodes))]).collect(),
+        Per::Class => classes.map(|(class, nodes)| vec![subject(Some(class), None, nodes)]).collect(),
     }
-}
-
-/// The hosts that a class's own probes may run on.
-fn hosts(nodes: &[StorageNode]) -> Vec<String> {
-    let fit = nodes.iter().filter(|node| node.unfit.is_none() && !node.beyond);
-    fit.map(|node| node.hostname.clone()).collect()
 }
 
 /// Why a check is not made on a subject: its node can't hold volumes now, which is told once, or another check failed.

@@ -22,4 +22,16 @@ impl Cluster {
         let what = format!("log of {namespace}/{pod} ({container})");
         pods.logs(pod, &params).await.map_err(|e| from_kube(&what, e))
     }
+
+    /// The last lines of what a container wrote before it ended; nothing when they can't be had.
+    pub(super) async fn last_lines(&self, namespace: &str, pod: &str, container: &str) -> String {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+        let params = LogParams {
+            container: Some(container.to_owned()),
+            previous: true,
+            tail_lines: Some(5),
+            ..LogParams::default()
+        };
+        pods.logs(pod, &params).await.unwrap_or_default()
+    }
 }

@@ -9,6 +9,7 @@ mod object;
 mod proxy;
 mod ready;
 mod reason;
+mod steady;
 pub mod store;
 
 use std::collections::HashMap;
@@ -23,6 +24,8 @@ pub use config::{fingerprint, trusts};
 pub use drain::Losses;
 pub use error::from_kube;
 pub use object::{Applied, Outcome};
+pub use ready::Standing;
+pub use steady::Steady;
 
 use crate::dial::Dial;
 use crate::error::{Error, Result};

@@ -10,6 +10,7 @@ use kube::runtime::watcher::{self, watch_object};
 use serde_json::Value;
 use tokio::time::Instant;
 
+use super::steady::{self, Clocks, Steady};
 use super::{Cluster, from_kube, reason, store};
 use crate::error::{Error, Kind, Result, chain};
 use crate::event::Events;
@@ -28,6 +29,16 @@ fn subject(ready: &Ready) -> (&'static str, &str, Option<&str>, &str) {
         Ready::Node { name } => ("v1", "Node", None, name),
         Ready::BackupLocation { namespace, name } => (VELERO, "BackupStorageLocation", Some(namespace), name),
     }
+}
+
+/// How a workload stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// All its pods are ready in its newest form, and are known to stay so.
+    Ready,
+    NotYet(String),
+    /// A container is in a state that waiting seldom heals.
+    Stuck(String),
 }
 
 fn title(ready: &Ready) -> String {
@@ -51,7 +62,7 @@ impl Cluster {
         let mut seen: Option<Value> = None;
         // An API server that is away says nothing of what is there.
         let mut away: Option<Error> = None;
-        let mut last = String::new();
+        let (mut last, mut steady) = (String::new(), Steady::default());
         loop {
             let why = tokio::select! {
                 change = changes.next() => {
@@ -63,7 +74,7 @@ impl Cluster {
                     if away.is_some() {
                         continue;
                     }
-                    match self.lacks(ready, seen.as_ref()).await? {
+                    match self.lacks(ready, seen.as_ref(), &mut steady).await? {
                         None => return Ok(()),
                         // The first word comes at once; later ones with their reasons.
                         Some(why) if last.is_empty() => why,
@@ -72,7 +83,7 @@ impl Cluster {
                 }
                 _ = reasons.tick() => match &away {
                     Some(error) => error.what.clone(),
-                    None => match self.why_not(ready, seen.as_ref()).await {
+                    None => match self.why_not(ready, seen.as_ref(), &mut steady).await {
                         Ok(None) => return Ok(()),
                         Ok(Some(why)) => why,
                         Err(error) if error.kind == Kind::Unavailable => error.what,
@@ -97,35 +108,92 @@ impl Cluster {
     pub async fn not_ready(&self, ready: &Ready) -> Result<Option<String>> {
         let (api_version, kind, namespace, name) = subject(ready);
         let object = self.get(api_version, kind, namespace, name).await?;
-        self.why_not(ready, object.as_ref()).await
+        self.why_not(ready, object.as_ref(), &mut Steady::default()).await
     }
 
-    async fn why_not(&self, ready: &Ready, object: Option<&Value>) -> Result<Option<String>> {
-        let Some(lacks) = self.lacks(ready, object).await? else { return Ok(None) };
+    /// How a Deployment or DaemonSet stands; `steady` is of the looks at it before this one.
+    pub async fn standing(&self, kind: &str, object: &Value, steady: &mut Steady) -> Result<Standing> {
+        let text = |key: &str| object["metadata"][key].as_str().unwrap_or_default().to_owned();
+        let ready = Ready::Workload { kind: kind.into(), namespace: text("namespace"), name: text("name") };
+        let Some(why) = self.why_not(&ready, Some(object), steady).await? else { return Ok(Standing::Ready) };
+        let pods = self.pods_of(&text("namespace"), object).await?;
+        let title = format!("{kind} {}", text("name"));
+        Ok(match reason::stuck(&pods) {
+            Some(stuck) => Standing::Stuck(self.with_last_words(&text("namespace"), &pods, stuck).await),
+            None => Standing::NotYet(format!("{title}: {why}")),
+        })
+    }
+
+    async fn pods_of(&self, namespace: &str, workload: &Value) -> Result<Vec<Value>> {
+        self.list("v1", "Pod", Some(namespace), &reason::selector(workload)).await
+    }
+
+    async fn why_not(
+        &self,
+        ready: &Ready,
+        object: Option<&Value>,
+        steady: &mut Steady,
+    ) -> Result<Option<String>> {
+        let Some(lacks) = self.lacks(ready, object, steady).await? else { return Ok(None) };
         let (Ready::Workload { kind, namespace, name }, Some(object)) = (ready, object) else {
             return Ok(Some(lacks));
         };
-        let selector = reason::selector(object);
         // Reasons are a help: who may not list pods or events still gets the counts.
-        let pods = self.list("v1", "Pod", Some(namespace), &selector).await.unwrap_or_default();
+        let pods = self.pods_of(namespace, object).await.unwrap_or_default();
         let events = self.list("v1", "Event", Some(namespace), "").await.unwrap_or_default();
-        let reason = reason::of_workload(kind, name, object, &pods, &events);
-        Ok(Some(reason.map_or_else(|| lacks.clone(), |reason| format!("{lacks}; {reason}"))))
+        let Some(reason) = reason::of_workload(kind, name, object, &pods, &events) else {
+            return Ok(Some(lacks));
+        };
+        Ok(Some(self.with_last_words(namespace, &pods, format!("{lacks}; {reason}")).await))
     }
 
-    /// What the object's own status lacks; for a CRD also that discovery serves it.
-    async fn lacks(&self, ready: &Ready, object: Option<&Value>) -> Result<Option<String>> {
+    /// What a container wrote last, where its pod's status does not hold it.
+    async fn with_last_words(&self, namespace: &str, pods: &[Value], why: String) -> String {
+        let Some((pod, container)) = reason::silent(pods) else { return why };
+        let words = self.last_lines(namespace, pod, container).await;
+        if words.trim().is_empty() { why } else { format!("{why}; it wrote: {}", reason::last_words(&words)) }
+    }
+
+    /// What the object's own status lacks; for a CRD also that discovery serves it, for a workload that its pods stay ready.
+    async fn lacks(
+        &self,
+        ready: &Ready,
+        object: Option<&Value>,
+        steady: &mut Steady,
+    ) -> Result<Option<String>> {
         let Some(object) = object else { return Ok(Some("it does not exist".into())) };
         Ok(match ready {
             Ready::Crd { .. } => match reason::crd_lacks(object) {
                 Some(lack) => Some(lack),
                 None => self.unserved(object).await?,
             },
-            Ready::Workload { kind, .. } if kind == "DaemonSet" => reason::daemon_set_lacks(object),
-            Ready::Workload { .. } => reason::deployment_lacks(object),
+            Ready::Workload { kind, namespace, .. } => {
+                let lacks = reason::workload_lacks(kind, object);
+                // Looked at in either case: a container that is started again between two looks is remembered.
+                let doubt = self.doubt(namespace, object, steady).await;
+                match lacks {
+                    Some(lacks) => Some(lacks),
+                    None => doubt?,
+                }
+            }
             Ready::Node { .. } => reason::node_lacks(object),
             Ready::BackupLocation { .. } => reason::location_lacks(object),
         })
+    }
+
+    /// Why the workload's pods are not known to stay ready.
+    async fn doubt(&self, namespace: &str, object: &Value, steady: &mut Steady) -> Result<Option<String>> {
+        let pods = self.pods_of(namespace, object).await?;
+        let ready_for = Duration::from_secs(object["spec"]["minReadySeconds"].as_u64().unwrap_or_default());
+        let mut clocks = Clocks::new();
+        for node in steady::nodes(&pods, ready_for) {
+            // Where it can't be read, the containers are watched for the whole time.
+            let lease = self.get("coordination.k8s.io/v1", "Lease", Some("kube-node-lease"), node).await;
+            let time =
+                lease.ok().flatten().and_then(|lease| lease["spec"]["renewTime"].as_str()?.parse().ok());
+            clocks.extend(time.map(|time| (node.to_owned(), time)));
+        }
+        Ok(steady.doubt(&pods, ready_for, &clocks))
     }
 
     async fn unserved(&self, crd: &Value) -> Result<Option<String>> {

@@ -7,16 +7,28 @@ use crate::config_doc;
 
 /// Longer texts of the cluster are cut.
 const LONGEST: usize = 500;
+/// So much of a program's last words is shown.
+const WORDS: usize = 300;
+/// States of a container that waiting seldom heals.
+const STUCK: [&str; 7] = [
+    "CrashLoopBackOff",
+    "ImagePullBackOff",
+    "ErrImagePull",
+    "ErrImageNeverPull",
+    "InvalidImageName",
+    "CreateContainerConfigError",
+    "CreateContainerError",
+];
 
-fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+pub(super) fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value[key].as_str().unwrap_or_default()
 }
 
-fn count(value: &Value, key: &str) -> i64 {
+pub(super) fn count(value: &Value, key: &str) -> i64 {
     value[key].as_i64().unwrap_or_default()
 }
 
-fn items<'a>(value: &'a Value, key: &str) -> &'a [Value] {
+pub(super) fn items<'a>(value: &'a Value, key: &str) -> &'a [Value] {
     value[key].as_array().map_or(&[], Vec::as_slice)
 }
 
@@ -25,7 +37,7 @@ fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
 }
 
 /// One line, of bounded length.
-fn short(message: &str) -> String {
+pub(super) fn short(message: &str) -> String {
     let line = config_doc::words(message).split_whitespace().collect::<Vec<_>>().join(" ");
     match line.char_indices().nth(LONGEST) {
         Some((end, _)) => format!("{}…", &line[..end]),
@@ -58,11 +70,19 @@ fn unobserved(object: &Value) -> Option<String> {
     behind.then(|| "its controller has not seen the change yet".into())
 }
 
-pub(super) fn deployment_lacks(object: &Value) -> Option<String> {
+/// What the counts of a Deployment or DaemonSet lack.
+pub(super) fn workload_lacks(kind: &str, object: &Value) -> Option<String> {
+    if kind == "DaemonSet" { daemon_set_lacks(object) } else { deployment_lacks(object) }
+}
+
+fn deployment_lacks(object: &Value) -> Option<String> {
     if let Some(lack) = unobserved(object) {
         return Some(lack);
     }
     let wanted = object["spec"]["replicas"].as_i64().unwrap_or(1);
+    if wanted == 0 {
+        return Some("it is to run no pods: its replicas are 0".into());
+    }
     let status = &object["status"];
     let updated = count(status, "updatedReplicas");
     if updated < wanted {
@@ -71,11 +91,18 @@ pub(super) fn deployment_lacks(object: &Value) -> Option<String> {
     if count(status, "replicas") > updated {
         return Some(format!("{} old pods still there", count(status, "replicas") - updated));
     }
-    let available = count(status, "availableReplicas");
-    (available < wanted).then(|| format!("{available} of {wanted} pods ready"))
+    of_ready(wanted, count(status, "readyReplicas"), count(status, "availableReplicas"))
 }
 
-pub(super) fn daemon_set_lacks(object: &Value) -> Option<String> {
+/// Available is what was ready for as long as `minReadySeconds` asks.
+fn of_ready(wanted: i64, ready: i64, available: i64) -> Option<String> {
+    if available < wanted && ready >= wanted {
+        return Some(format!("{available} of {wanted} pods ready for long enough"));
+    }
+    (available < wanted || ready < wanted).then(|| format!("{} of {wanted} pods ready", ready.min(available)))
+}
+
+fn daemon_set_lacks(object: &Value) -> Option<String> {
     if let Some(lack) = unobserved(object) {
         return Some(lack);
     }
@@ -88,8 +115,7 @@ pub(super) fn daemon_set_lacks(object: &Value) -> Option<String> {
     if updated < wanted {
         return Some(format!("{updated} of {wanted} pods made in the newest form"));
     }
-    let ready = count(status, "numberReady");
-    (ready < wanted).then(|| format!("{ready} of {wanted} pods ready"))
+    of_ready(wanted, count(status, "numberReady"), count(status, "numberAvailable"))
 }
 
 /// A node is ready when its kubelet says so.
@@ -189,13 +215,13 @@ fn trouble(pod: &Value) -> Option<Trouble> {
             }
             reason => {
                 let before = &container["lastState"]["terminated"];
-                let last = if before.is_null() {
-                    String::new()
+                // How it ended says more than for how long it is left alone.
+                let message = if before.is_null() {
+                    text(waiting, "message").to_owned()
                 } else {
-                    format!("; {}", exit(name, container, before))
+                    exit(name, container, before)
                 };
-                let message = format!("pod {name}: {reason}: {}{last}", text(waiting, "message"));
-                return Some(Trouble::Serious(short(&message)));
+                return Some(Trouble::Serious(short(&format!("pod {name}: {reason}: {message}"))));
             }
         }
     }
@@ -208,13 +234,46 @@ fn trouble(pod: &Value) -> Option<Trouble> {
     ))
 }
 
-fn exit(pod: &str, container: &Value, ended: &Value) -> String {
+pub(super) fn exit(pod: &str, container: &Value, ended: &Value) -> String {
     let (name, code) = (text(container, "name"), count(ended, "exitCode"));
     let message = [text(ended, "message"), text(ended, "reason")].into_iter().find(|m| !m.is_empty());
     short(&format!(
         "container {name} of pod {pod} ended with code {code}: {}",
-        message.unwrap_or("no message")
+        last_words(message.unwrap_or("no message"))
     ))
+}
+
+/// The end of what a program wrote: it says there why it ends.
+pub(super) fn last_words(text: &str) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().rev().nth(WORDS) {
+        Some((from, _)) => format!("…{}", &line[from..]),
+        None => line,
+    }
+}
+
+/// The pods' container that ended without a word of its own in the pod's status, as pod and container.
+pub(super) fn silent(pods: &[Value]) -> Option<(&str, &str)> {
+    pods.iter().find_map(|pod| {
+        let silent = |one: &&Value| {
+            let ended = [&one["state"]["terminated"], &one["lastState"]["terminated"]];
+            let ended = ended.into_iter().find(|ended| count(ended, "exitCode") != 0);
+            ended.is_some_and(|ended| text(ended, "message").is_empty())
+        };
+        let container = items(&pod["status"], "containerStatuses").iter().find(silent)?;
+        Some((text(&pod["metadata"], "name"), text(container, "name")))
+    })
+}
+
+/// A container's state that waiting seldom heals, quoted.
+pub(super) fn stuck(pods: &[Value]) -> Option<String> {
+    pods.iter().filter(|pod| pod["metadata"]["deletionTimestamp"].is_null()).find_map(|pod| {
+        let reason = |one: &Value| STUCK.contains(&text(&one["state"]["waiting"], "reason"));
+        if !items(&pod["status"], "containerStatuses").iter().any(reason) {
+            return None;
+        }
+        trouble(pod).map(Trouble::text)
+    })
 }
 
 fn newest_warning(events: &[Value], about: impl Fn(&Value) -> bool) -> Option<String> {
@@ -233,7 +292,7 @@ fn newest_warning(events: &[Value], about: impl Fn(&Value) -> bool) -> Option<St
 }
 
 /// Part of a reason, and what helps.
-const HINTS: [(&str, &str); 11] = [
+const HINTS: [(&str, &str); 12] = [
     (
         "violates PodSecurity",
         "the namespace needs the label pod-security.kubernetes.io/enforce=privileged; nodeprep sets it, so something \
@@ -255,6 +314,7 @@ const HINTS: [(&str, &str); 11] = [
     ("untolerated taint", "the nodes are tainted: remove the taint, or use other nodes"),
     ("Insufficient", "the nodes have no room for the pod's requests"),
     ("CrashLoopBackOff", "read why it ends: kubectl logs --previous"),
+    ("it was started again", "read why it ended: kubectl logs --previous"),
 ];
 
 /// What helps against a reason why a workload isn't ready.
@@ -277,55 +337,75 @@ mod tests {
     }
 
     #[test]
-    fn a_workload_is_ready_only_in_its_newest_form() {
-        let deployment =
-            |status: Value| json!({"metadata": {"generation": 2}, "spec": {"replicas": 1}, "status": status});
-        for (status, lack) in [
-            (
-                json!({"observedGeneration": 1, "updatedReplicas": 1, "replicas": 1, "availableReplicas": 1}),
-                Some("controller"),
-            ),
-            (
-                json!({"observedGeneration": 2, "replicas": 1, "availableReplicas": 1}),
-                Some("0 of 1 pods made"),
-            ),
-            (
-                json!({"observedGeneration": 2, "updatedReplicas": 1, "replicas": 2, "availableReplicas": 1}),
-                Some("1 old pods"),
-            ),
-            (
-                json!({"observedGeneration": 2, "updatedReplicas": 1, "replicas": 1}),
-                Some("0 of 1 pods ready"),
-            ),
-            (
-                json!({"observedGeneration": 2, "updatedReplicas": 1, "replicas": 1, "availableReplicas": 1}),
-                None,
-            ),
+    fn a_workload_is_ready_only_when_all_pods_of_the_newest_form_were_ready_for_long_enough() {
+        let status = |pairs: &[(&str, i64)]| -> Value {
+            pairs
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), json!(value)))
+                .collect::<serde_json::Map<_, _>>()
+                .into()
+        };
+        let deployment = |seen: i64, all: i64, updated: i64, ready: i64, available: i64| {
+            status(&[
+                ("observedGeneration", seen),
+                ("replicas", all),
+                ("updatedReplicas", updated),
+                ("readyReplicas", ready),
+                ("availableReplicas", available),
+            ])
+        };
+        let set = |seen: i64, wanted: i64, updated: i64, ready: i64, available: i64| {
+            status(&[
+                ("observedGeneration", seen),
+                ("desiredNumberScheduled", wanted),
+                ("updatedNumberScheduled", updated),
+                ("numberReady", ready),
+                ("numberAvailable", available),
+            ])
+        };
+        for (kind, replicas, status, lack) in [
+            ("Deployment", json!(2), deployment(2, 2, 2, 2, 2), None),
+            ("Deployment", json!(2), deployment(1, 2, 2, 2, 2), Some("controller")),
+            ("Deployment", Value::Null, deployment(2, 0, 0, 0, 0), Some("0 of 1 pods made")),
+            ("Deployment", json!(0), deployment(2, 0, 0, 0, 0), Some("no pods")),
+            ("Deployment", json!(1), deployment(2, 2, 1, 2, 1), Some("1 old pods")),
+            ("Deployment", json!(1), deployment(2, 1, 1, 0, 0), Some("0 of 1 pods ready")),
+            ("Deployment", json!(1), deployment(2, 1, 1, 1, 0), Some("0 of 1 pods ready for long enough")),
+            ("Deployment", json!(1), Value::Null, Some("controller")),
+            ("DaemonSet", Value::Null, set(2, 3, 3, 3, 3), None),
+            ("DaemonSet", Value::Null, set(2, 3, 3, 2, 2), Some("2 of 3 pods ready")),
+            ("DaemonSet", Value::Null, set(2, 3, 3, 3, 2), Some("2 of 3 pods ready for long enough")),
+            ("DaemonSet", Value::Null, set(2, 3, 1, 3, 3), Some("1 of 3 pods made")),
+            ("DaemonSet", Value::Null, set(2, 0, 0, 0, 0), Some("no node matches")),
+            ("DaemonSet", Value::Null, Value::Null, Some("controller")),
         ] {
-            let found = deployment_lacks(&deployment(status.clone()));
-            assert_eq!(found.is_some(), lack.is_some(), "{status}: {found:?}");
-            assert!(found.unwrap_or_default().contains(lack.unwrap_or_default()), "{status}");
+            let object =
+                json!({"metadata": {"generation": 2}, "spec": {"replicas": replicas}, "status": status});
+            let found = workload_lacks(kind, &object);
+            assert_eq!(found.is_some(), lack.is_some(), "{object}: {found:?}");
+            assert!(
+                found.as_deref().unwrap_or_default().contains(lack.unwrap_or_default()),
+                "{object}: {found:?}"
+            );
         }
-        let daemon_set = |status: Value| json!({"metadata": {"generation": 1}, "status": status});
-        for (status, lack) in [
-            (json!({"observedGeneration": 1, "desiredNumberScheduled": 0}), Some("no node matches")),
-            (
-                json!({"observedGeneration": 1, "desiredNumberScheduled": 2, "updatedNumberScheduled": 1}),
-                Some("1 of 2 pods made"),
-            ),
-            (
-                json!({"observedGeneration": 1, "desiredNumberScheduled": 2, "updatedNumberScheduled": 2, "numberReady": 1}),
-                Some("1 of 2 pods ready"),
-            ),
-            (
-                json!({"observedGeneration": 1, "desiredNumberScheduled": 2, "updatedNumberScheduled": 2, "numberReady": 2}),
-                None,
-            ),
-        ] {
-            let found = daemon_set_lacks(&daemon_set(status.clone()));
-            assert_eq!(found.is_some(), lack.is_some(), "{status}: {found:?}");
-            assert!(found.unwrap_or_default().contains(lack.unwrap_or_default()), "{status}");
-        }
+    }
+
+    #[test]
+    fn a_stuck_pod_is_quoted_with_its_containers_last_words() {
+        let pod = |reason: &str, message: &str| {
+            json!({"metadata": {"name": "p"}, "status": {"containerStatuses": [{"name": "c",
+                "state": {"waiting": {"reason": reason, "message": "back-off 5m0s"}},
+                "lastState": {"terminated": {"exitCode": 2, "message": message}}}]}})
+        };
+        let quoted =
+            stuck(&[pod("CrashLoopBackOff", "I am well\nlog: cannot create log")]).unwrap_or_default();
+        let words = "pod p: CrashLoopBackOff: container c of pod p ended with code 2: I am well log: cannot create log";
+        assert_eq!(quoted, words);
+        assert_eq!(stuck(&[pod("ContainerCreating", "")]), None);
+        assert_eq!(silent(&[pod("CrashLoopBackOff", "")]), Some(("p", "c")));
+        assert_eq!(silent(&[pod("CrashLoopBackOff", "words")]), None);
+        let long = format!("{} the end", "x".repeat(900));
+        assert!(last_words(&long).starts_with('…') && last_words(&long).ends_with("x the end"));
     }
 
     #[test]

@@ -4,6 +4,7 @@ pub mod import;
 pub mod init;
 mod node;
 mod parse;
+mod pods;
 mod size;
 mod types;
 mod validate;
@@ -11,6 +12,7 @@ mod volume;
 
 pub use node::OnNode;
 pub use parse::{parse, schema};
+pub use pods::*;
 pub use size::{Duration, MaxSize, Size};
 pub use types::*;
 pub use volume::*;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Duration, Ephemeral, Size, Volume, VolumeOverride};
+use super::{Duration, Ephemeral, Resources, Size, Toleration, Volume, VolumeOverride};
 
 pub const API_VERSION: &str = "nodeprep.dev/v1alpha1";
 pub const KIND: &str = "Cluster";
@@ -117,6 +117,18 @@ pub struct Openebs {
     /// Only nodes with these labels run the provisioner's pods.
     #[serde(default)]
     pub node_selector: BTreeMap<String, String>,
+    /// How many pods a Deployment has: one leads, the others stand by. One unless said otherwise.
+    #[serde(default)]
+    pub replicas: Option<u32>,
+    /// The taints that the provisioner's pods put up with: Talos' control planes, unless others are named.
+    #[serde(default = "Toleration::control_planes")]
+    pub tolerations: Vec<Toleration>,
+    #[serde(default = "provisioner_resources")]
+    pub resources: Resources,
+}
+
+fn provisioner_resources() -> Resources {
+    Resources::asked(50, 64).limited(100, 128)
 }
 
 fn default_openebs_namespace() -> String {
@@ -181,6 +193,43 @@ pub struct Backup {
     pub secrets: Vec<PathBuf>,
     #[serde(default)]
     pub schedules: Vec<Schedule>,
+    #[serde(default)]
+    pub server: Server,
+    #[serde(default)]
+    pub node_agent: NodeAgent,
+}
+
+/// Velero's server. It is always one pod: two would work on the same backups.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct Server {
+    /// Only nodes with these labels run it.
+    pub node_selector: BTreeMap<String, String>,
+    /// The taints that it puts up with: Talos' control planes, unless others are named.
+    pub tolerations: Vec<Toleration>,
+    pub resources: Resources,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        let tolerations = Toleration::control_planes();
+        Self { node_selector: BTreeMap::new(), tolerations, resources: Resources::asked(50, 64) }
+    }
+}
+
+/// Velero's pod on every node, which reads and writes the volumes there.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct NodeAgent {
+    /// The taints that it puts up with: all of them, unless some are named. A node without it backs up nothing.
+    pub tolerations: Vec<Toleration>,
+    pub resources: Resources,
+}
+
+impl Default for NodeAgent {
+    fn default() -> Self {
+        Self { tolerations: Toleration::all(), resources: Resources::asked(50, 64) }
+    }
 }
 
 fn default_velero_namespace() -> String {
@@ -241,12 +290,12 @@ pub struct Images {
 impl Default for Images {
     fn default() -> Self {
         Self {
-            provisioner: "docker.io/openebs/provisioner-localpv:4.3.0".into(),
-            helper: "docker.io/openebs/linux-utils:4.2.0".into(),
+            provisioner: "docker.io/openebs/provisioner-localpv:4.6.0".into(),
+            helper: "docker.io/openebs/linux-utils:4.6.0".into(),
             velero: "docker.io/velero/velero:v1.18.3".into(),
             velero_plugin: "docker.io/velero/velero-plugin-for-aws:v1.14.3".into(),
             shell: "docker.io/library/busybox:1.36".into(),
-            fio: "docker.io/dmonakhov/alpine-fio:latest".into(),
+            fio: "ghcr.io/kastenhq/kubestr:v0.4.49".into(),
         }
     }
 }

@@ -20,6 +20,8 @@ pub struct Cluster {
     pub waits: Vec<Wait>,
     /// Every StorageClass that is marked as the default one.
     pub default_classes: Vec<String>,
+    /// The Node objects; none when they may not be listed.
+    pub nodes: Vec<Value>,
 }
 
 /// One wanted object beside the one that is there.
@@ -90,6 +92,10 @@ pub async fn observe(cluster: &Connection, items: &[Item]) -> Result<Cluster> {
         Item::Object(_) => None,
     });
     let classes = cluster.list("storage.k8s.io/v1", "StorageClass", None, "").await?;
+    let nodes = match cluster.list("v1", "Node", None, "").await {
+        Err(error) if error.kind == Kind::Invalid => Vec::new(),
+        nodes => nodes?,
+    };
     // Boxed: the compiler can't follow the borrow through the stream otherwise.
     let objects: Vec<_> = objects.map(futures::FutureExt::boxed).collect();
     let waits: Vec<_> = waits.map(futures::FutureExt::boxed).collect();
@@ -97,6 +103,7 @@ pub async fn observe(cluster: &Connection, items: &[Item]) -> Result<Cluster> {
         objects: futures::stream::iter(objects).buffered(AT_ONCE).try_collect().await?,
         waits: futures::stream::iter(waits).buffered(AT_ONCE).try_collect().await?,
         default_classes: classes.iter().filter(|class| is_default(class)).filter_map(name).collect(),
+        nodes,
     })
 }
 

@@ -9,6 +9,7 @@ use crate::observe::cluster::{Cluster, DryRun, ObjectState};
 use crate::stack::Item;
 
 mod diff;
+mod placement;
 
 /// The fields of a StorageClass that the API server never changes.
 /// Source: k8s.io/kubernetes, pkg/apis/storage/validation, ValidateStorageClassUpdate.
@@ -17,8 +18,8 @@ const FIXED: [&str; 4] = ["provisioner", "parameters", "reclaimPolicy", "volumeB
 /// What must change in the cluster for the items to be there, in their order. `observed` is of the same items.
 ///
 /// # Errors
-/// `Refused` when an object that would change belongs to Helm, Flux or Argo CD, when another manager holds a field, or
-/// when a StorageClass would have to be replaced; `Failed` when the API server does not take an object.
+/// `Refused` when an object that would change belongs to Helm, Flux or Argo CD, when another manager holds a field, when
+/// a StorageClass would have to be replaced, or when no node can run a workload's pods; `Failed` when the API server does not take an object.
 pub fn plan(intent: &Intent, items: &[Item], observed: &Cluster) -> Result<Plan> {
     let mut plan = Plan { skipped: skipped(intent), warnings: warnings(intent, observed), ..Plan::default() };
     let mut foreign = Vec::new();
@@ -36,7 +37,25 @@ pub fn plan(intent: &Intent, items: &[Item], observed: &Cluster) -> Result<Plan>
         };
         plan.steps.extend(step);
     }
+    placed(intent, items, observed, &plan.steps)?;
     if foreign.is_empty() { Ok(plan) } else { Err(owned(&foreign)) }
+}
+
+/// What is made or changed, or is not ready, must have a node to run on.
+fn placed(intent: &Intent, items: &[Item], observed: &Cluster, steps: &[Step]) -> Result<()> {
+    let of = |object: &Object| {
+        let ids = ["object", "ready"].map(|what| id(what, object.namespace(), object.kind(), object.name()));
+        steps.iter().any(|step| ids.contains(&step.id))
+    };
+    for item in items {
+        if let Item::Object(object) = item
+            && of(object)
+            && let Some(refusal) = placement::refusal(intent, object, &observed.nodes)
+        {
+            return Err(refusal);
+        }
+    }
+    Ok(())
 }
 
 fn skipped(intent: &Intent) -> Vec<Skipped> {

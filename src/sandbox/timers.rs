@@ -40,6 +40,17 @@ impl Timers {
         true
     }
 
+    /// Whether so long has passed since a time that is known otherwise; until then, the clock stops when it has.
+    pub fn passed(&mut self, key: &str, since: Timestamp, takes: Duration, now: Timestamp) -> bool {
+        let takes = takes.div_f64(self.speed.max(0.001));
+        let takes = SignedDuration::try_from(takes).unwrap_or(SignedDuration::MAX);
+        let end = since.checked_add(takes).unwrap_or(Timestamp::MAX);
+        if end > now {
+            self.wake(key, end);
+        }
+        end <= now
+    }
+
     /// Something is due at this time of the calendar, however fast things go.
     pub fn wake(&mut self, key: &str, at: Timestamp) {
         self.due.insert(key.to_owned(), at);

@@ -31,8 +31,12 @@ pub(super) fn render(
     let values = json!({
         "namespace": namespace,
         "workload": workload,
+        "replicas": openebs.replicas.unwrap_or(1),
         "node_selector": openebs.node_selector,
+        "tolerations": openebs.tolerations,
+        "resources": openebs.resources,
         "image": intent.images.provisioner,
+        "probes": probes(&intent.images.provisioner),
         "helper_image": intent.images.helper,
         "base_path": intent.classes.first().map_or(DEFAULT_BASE_PATH, |class| &class.base_path),
     });
@@ -58,6 +62,24 @@ pub(super) fn render(
     Ok(items)
 }
 
+/// How a release says whether it is well: from 4.6 on over HTTP; before that its chart looked for the process. Nothing is
+/// asked of an image whose tag is no release: what it does not serve would end it again and again.
+fn probes(image: &str) -> &'static str {
+    match release(image) {
+        Some(release) if release >= (4, 6) => "http",
+        Some(_) => "exec",
+        None => "none",
+    }
+}
+
+/// The first two numbers of a tag such as `4.6.0`, `v4.6.0-rc1` or `4.6`; a digest may follow.
+fn release(image: &str) -> Option<(u32, u32)> {
+    let name = image.split('@').next()?.rsplit('/').next()?;
+    let (_, tag) = name.split_once(':')?;
+    let mut numbers = tag.strip_prefix('v').unwrap_or(tag).split(['.', '-', '+']);
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
 /// The setting that limits each volume to its request, when the class lies on a volume with project quota.
 fn quota(intent: &Intent, class: &Class) -> Option<&'static str> {
     let volume = intent.volume_of(&class.base_path)?;
@@ -65,4 +87,25 @@ fn quota(intent: &Intent, class: &Class) -> Option<&'static str> {
         FilesystemType::Xfs => "XFSQuota",
         FilesystemType::Ext4 => "EXT4Quota",
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn probes_are_those_that_the_release_has() {
+        for (image, wanted) in [
+            ("docker.io/openebs/provisioner-localpv:4.6.0", "http"),
+            ("mirror.lab:5000/openebs/provisioner-localpv:v5.0.1-rc1@sha256:aa", "http"),
+            ("x/provisioner-localpv:10.0", "http"),
+            ("openebs/provisioner-localpv:4.5.1", "exec"),
+            ("openebs/provisioner-localpv:3.5.0", "exec"),
+            ("mirror.lab:5000/openebs/provisioner-localpv", "none"),
+            ("openebs/provisioner-localpv:ci", "none"),
+            ("openebs/provisioner-localpv@sha256:4.6", "none"),
+        ] {
+            assert_eq!(probes(image), wanted, "{image}");
+        }
+    }
 }

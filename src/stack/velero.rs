@@ -41,6 +41,8 @@ pub(super) fn render(intent: &Intent, backup: &Backup, secrets: &[StackSecret]) 
         "image": intent.images.velero,
         "plugin_image": intent.images.velero_plugin,
         "credentials": credentials,
+        "server": backup.server,
+        "agent": backup.node_agent,
     });
     let source = include_str!("../../manifests/velero/server.yaml.j2");
     items.extend(objects(COMPONENT, template::fill("velero/server.yaml.j2", source, &values)?));

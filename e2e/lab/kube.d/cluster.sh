@@ -1,7 +1,8 @@
 # Sourced by the scripts of the Kubernetes lab, after env.sh: its addresses, its processes and its control groups.
 # shellcheck shell=bash
+# `up` starts NODES; the others of ALL are there to be started by hand
 RUN=$LAB/kube PKI=$LAB/kube/pki KC=$LAB/kube/kubeconfig
-NODES="n1 n2 n3" CPIP=10.88.0.1 SVC_CIDR=10.96.0.0/16 KSVC=10.96.0.1
+NODES="n1 n2 n3" ALL="n1 n2 n3 n4" CPIP=10.88.0.1 SVC_CIDR=10.96.0.0/16 KSVC=10.96.0.1
 S3_KEY=labaccess S3_SECRET=labsecretlabsecret   # the S3 server is reachable from the namespaces of the lab only
 SERVICES="registry s3 etcd kube-apiserver kube-controller-manager kube-scheduler"
 node_ip() { echo "10.88.0.1${1#n}"; }

@@ -34,5 +34,5 @@ kc admin /O=system:masters/CN=admin
 kc kcm /CN=system:kube-controller-manager
 kc scheduler /CN=system:kube-scheduler
 kc proxy /CN=system:kube-proxy
-for n in $NODES; do kc "kubelet-$n" "/O=system:nodes/CN=system:node:$n" "IP:$(node_ip "$n"),DNS:$n"; done
+for n in $ALL; do kc "kubelet-$n" "/O=system:nodes/CN=system:node:$n" "IP:$(node_ip "$n"),DNS:$n"; done
 mv "$PKI.new" "$PKI"   # the directory exists only when it is complete

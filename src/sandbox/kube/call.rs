@@ -10,6 +10,7 @@ use super::fields::{Fields, written};
 use super::kinds::Served;
 use super::manage::Writer;
 use super::merge;
+use super::object::list;
 use super::route::Target;
 use super::selector::Selector;
 use super::status::{self, Cause, Refusal, Subject};
@@ -79,7 +80,14 @@ impl Call<'_> {
     }
 
     pub(super) fn log(&self) -> Result<Reply, Refusal> {
-        self.found()?;
+        let pod = self.found()?;
+        let ended = |one: &Value| !one["lastState"]["terminated"].is_null();
+        if self.parameter("previous") == "true" && !list(&pod, "/status/containerStatuses").iter().any(ended)
+        {
+            let (name, container) = (self.name(), self.parameter("container"));
+            let why = format!("previous terminated container {container:?} in pod {name:?} not found");
+            return Err(status::bad_request(why));
+        }
         let key = (self.target.namespace.clone(), self.name());
         Ok(Reply::Text(200, self.api.logs.get(&key).cloned().unwrap_or_default()))
     }

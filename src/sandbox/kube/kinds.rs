@@ -28,8 +28,15 @@ pub struct Served {
 impl Served {
     /// Whether a change of its spec counts up `metadata.generation`.
     pub fn counts_generations(&self) -> bool {
-        let counted =
-            ["CustomResourceDefinition", "DaemonSet", "Deployment", "Job", "ReplicaSet", "StatefulSet"];
+        let counted = [
+            "CustomResourceDefinition",
+            "DaemonSet",
+            "Deployment",
+            "Job",
+            "PodDisruptionBudget",
+            "ReplicaSet",
+            "StatefulSet",
+        ];
         self.custom || counted.contains(&self.kind.as_str())
     }
 }
@@ -44,7 +51,7 @@ pub struct Kinds {
 
 impl Kinds {
     pub fn recorded() -> Self {
-        const WITH_STATUS: [&str; 9] = [
+        const WITH_STATUS: [&str; 10] = [
             "CustomResourceDefinition",
             "DaemonSet",
             "Deployment",
@@ -54,6 +61,7 @@ impl Kinds {
             "PersistentVolume",
             "PersistentVolumeClaim",
             "Pod",
+            "PodDisruptionBudget",
         ];
         let mut kinds = Self::default();
         for (api_version, list) in DISCOVERY["resources"].as_object().into_iter().flatten() {

@@ -2,6 +2,7 @@
 
 pub mod actors;
 pub mod api;
+mod budget;
 mod call;
 pub mod control;
 pub mod fields;

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::api::{Reply, held};
+use super::budget;
 use super::call::Call;
 use super::fields::written;
 use super::manage;
@@ -248,8 +249,14 @@ impl Call<'_> {
         )))
     }
 
-    /// As a delete: there are no disruption budgets here.
+    /// As a delete, unless a disruption budget is used up.
     pub(super) fn evict(&mut self) -> Result<Reply, Refusal> {
+        let pod = self.found()?;
+        let budgets = self.api.store.list("policy/poddisruptionbudgets", &self.target.namespace);
+        let pods = || self.api.store.list("/pods", &self.target.namespace).map(|(_, pod)| pod);
+        if budgets.map(|(_, budget)| budget).any(|budget| budget::forbids(budget, &pod, pods())) {
+            return Err(status::staged(429, budget::REFUSAL));
+        }
         self.delete()?;
         let done =
             json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});

@@ -14,6 +14,9 @@ use crate::sandbox::timers::Timers;
 
 /// From the configuration to the Node object's label.
 const LABEL: Duration = Duration::from_millis(300);
+/// Of a control plane, unless its configuration lets all pods run there (siderolabs/talos, NodeTaintSpecController). Set when
+/// the node registers; a configuration that changes this later changes no taint here.
+const CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane:NoSchedule";
 /// Which labels Talos set is kept there, so that it leaves others alone (siderolabs/talos, constants).
 const OWNED_LABELS: &str = "talos.dev/owned-labels";
 
@@ -35,7 +38,7 @@ pub(super) fn register(api: &mut Api, machine: &Machine, ready: bool, now: Times
     let node = json!({
         "apiVersion": "v1", "kind": "Node",
         "metadata": {"name": name, "labels": labels, "annotations": {OWNED_LABELS: json!(owned).to_string()}},
-        "spec": {"taints": machine.taint.as_deref().map(|text| json!([taint_of(text)]))},
+        "spec": {"taints": taints(machine)},
     });
     let now = time(now);
     api.make_as("kubelet", "POST", "/api/v1/nodes", &node, &now);
@@ -102,9 +105,33 @@ pub(super) fn label(api: &mut Api, machine: &Machine, timers: &mut Timers, now: 
     false
 }
 
+/// Those of its configuration, and what the scenario adds; null when there are none.
+fn taints(machine: &Machine) -> Value {
+    let config = machine.config().main;
+    let open = ["allowSchedulingOnControlPlanes", "allowSchedulingOnMasters"];
+    let open = open.iter().any(|key| config["cluster"][*key] == true);
+    let control_plane = (machine.controlplane && !open).then(|| CONTROL_PLANE.to_owned());
+    let asked = config["machine"]["nodeTaints"].as_object().into_iter().flatten();
+    let asked = asked.map(|(key, value)| match value.as_str().unwrap_or_default() {
+        effect if !effect.contains(':') => format!("{key}:{effect}"),
+        value => format!("{key}={value}"),
+    });
+    let all: Vec<Value> = control_plane
+        .into_iter()
+        .chain(asked)
+        .chain(machine.taint.clone())
+        .map(|text| taint_of(&text))
+        .collect();
+    if all.is_empty() { Value::Null } else { json!(all) }
+}
+
 /// `key=value:Effect` or `key:Effect`.
 fn taint_of(text: &str) -> Value {
     let (key, effect) = text.split_once(':').unwrap_or((text, "NoSchedule"));
     let (key, value) = key.split_once('=').unwrap_or((key, ""));
-    json!({"key": key, "value": value, "effect": effect})
+    let mut taint = json!({"key": key, "effect": effect});
+    if !value.is_empty() {
+        taint["value"] = json!(value);
+    }
+    taint
 }

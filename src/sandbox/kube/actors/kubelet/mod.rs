@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::objects::{holds, list, path, set_status};
+use super::programs::crash::{self, Crash};
 use super::{Stage, ending, names, programs, text, velero};
 use crate::sandbox::kube::store::Place;
 
@@ -71,7 +72,7 @@ fn is_due(stage: &Stage<'_>, pod: &Value) -> bool {
     let Some(host) = stage.hosts.get(text(pod, "/spec/nodeName")) else { return false };
     let ready = holds(pod, "Ready");
     let going = matches!(text(pod, "/status/phase"), "Pending" | "Running") && !ending(pod);
-    going && if host.down { ready } else { !ready || programs::of(pod).is_some() }
+    going && if host.down { ready } else { !ready || programs::of(pod).is_some() || crash::of(pod).is_some() }
 }
 
 /// One step on the way to a running pod: for the first time, or after its machine was down.
@@ -85,6 +86,9 @@ fn start(stage: &mut Stage<'_>, pod: &Value) {
         return set_status(stage, WHO, pod, status::waiting(pod, None, &now));
     }
     let uid = text(pod, "/metadata/uid");
+    if rests(stage, pod) {
+        return;
+    }
     if let Err(why) = volumes::mounts(stage, pod) {
         if !stage.api.told(pod, "FailedMount", &why) || stage.done(&format!("pod/{uid}/mount"), MOUNT_AGAIN) {
             stage.event(WHO, "Warning", pod, "FailedMount", &why);
@@ -160,8 +164,37 @@ fn refuse(stage: &mut Stage<'_>, pod: &Value, why: &str) {
     set_status(stage, WHO, pod, status);
 }
 
+/// Whether a container that ended is not started again yet.
+fn rests(stage: &mut Stage<'_>, pod: &Value) -> bool {
+    let Some(crash) =
+        crash::of(pod).filter(|crash| status::waits_for(pod, &crash.container) == "CrashLoopBackOff")
+    else {
+        return false;
+    };
+    let wait = crash::back_off(status::restarts(pod, &crash.container));
+    !stage.done(&format!("pod/{}/back-off", text(pod, "/metadata/uid")), wait)
+}
+
+/// A container ends by itself, and is started again later and later.
+fn crashes(stage: &mut Stage<'_>, pod: &Value, crash: &Crash) {
+    if !stage.done(&format!("pod/{}/crash", text(pod, "/metadata/uid")), crash.after) {
+        return;
+    }
+    let (namespace, name) = names(pod);
+    stage.api.logs.insert((namespace.to_owned(), name.to_owned()), format!("{}\n", crash.words));
+    let uid = text(pod, "/metadata/uid");
+    let said =
+        format!("Back-off restarting failed container {} in pod {name}_{namespace}({uid})", crash.container);
+    stage.event(WHO, "Warning", pod, "BackOff", &said);
+    let status = status::crashed(pod, crash, &stage.time());
+    set_status(stage, WHO, pod, status);
+}
+
 /// A program that is known to end, ends when its time is over.
 fn run(stage: &mut Stage<'_>, pod: &Value) {
+    if let Some(ends) = crash::of(pod) {
+        return crashes(stage, pod, &ends);
+    }
     let Some(program) = programs::of(pod) else { return };
     let uid = text(pod, "/metadata/uid");
     if !stage.done(&format!("pod/{uid}/run"), program.takes()) {

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::sandbox::kube::actors::objects::{condition, condition_of, digest, hash, list, with_condition};
+use crate::sandbox::kube::actors::programs::crash::{Crash, message};
 use crate::sandbox::kube::actors::text;
 
 /// A container that does not run: its name, the reason and a message.
@@ -18,7 +19,13 @@ pub(super) fn waiting(pod: &Value, stuck: Option<Stuck<'_>>, now: &str) -> Value
         }
         _ => json!({"waiting": {"reason": before}}),
     };
-    let containers = each(pod, "containers", |container| told(pod, container, state(container), false));
+    let containers = each(pod, "containers", |container| {
+        let mut told = told(pod, container, state(container), false);
+        if let Some(last) = lost_with_machine(pod, text(container, "/name"), now) {
+            told["lastState"] = last;
+        }
+        told
+    });
     let init = each(pod, "initContainers", |container| told(pod, container, state(container), false));
     let initialized = if with_init {
         ("False", "ContainersNotInitialized", "containers with incomplete status")
@@ -50,6 +57,28 @@ pub(super) fn initializes(pod: &Value) -> bool {
     list(pod, "/status/initContainerStatuses").iter().any(|one| !one["state"]["running"].is_null())
 }
 
+/// A container ended by itself, and is not started again at once.
+pub(super) fn crashed(pod: &Value, crash: &Crash, now: &str) -> Value {
+    let containers = each(pod, "containers", |container| {
+        let name = text(container, "/name");
+        let mut ended = json!({
+            "exitCode": crash.code, "reason": "Error", "finishedAt": now, "containerID": id(pod, container),
+            "startedAt": state_of(pod, name).map_or(now, |one| text(one, "/state/running/startedAt")),
+        });
+        if container["terminationMessagePolicy"] == "FallbackToLogsOnError" {
+            ended["message"] = json!(format!("{}\n", crash.words));
+        }
+        let message = message(pod, name, restarts(pod, name));
+        let state = json!({"waiting": {"reason": "CrashLoopBackOff", "message": message}});
+        let mut told = told(pod, container, state, false);
+        told["lastState"] = json!({"terminated": ended});
+        told
+    });
+    let init = pod["status"]["initContainerStatuses"].clone();
+    let unready = ("False", "ContainersNotReady", "containers with unready status");
+    status(pod, "Running", ("True", "", ""), unready, (init, containers), now)
+}
+
 /// Whether the containers wait, and for what may be looked at.
 pub(super) fn is_waiting(pod: &Value) -> bool {
     let states = list(pod, "/status/containerStatuses");
@@ -69,7 +98,7 @@ pub(super) fn running(pod: &Value, now: &str) -> Value {
     let containers = each(pod, "containers", |container| {
         let mut told = told(pod, container, json!({"running": {"startedAt": now}}), true);
         if text(pod, "/status/phase") == "Running" {
-            told["restartCount"] = json!(restarts(pod, container) + 1);
+            told["restartCount"] = json!(restarts(pod, text(container, "/name")) + 1);
         }
         told
     });
@@ -163,13 +192,28 @@ fn each(pod: &Value, which: &str, told: impl Fn(&Value) -> Value) -> Value {
     if containers.is_empty() { Value::Null } else { containers.iter().map(told).collect() }
 }
 
+fn state_of<'a>(pod: &'a Value, container: &str) -> Option<&'a Value> {
+    list(pod, "/status/containerStatuses").iter().find(|one| one["name"] == container)
+}
+
+/// How a container ended that ran until its machine went down.
+fn lost_with_machine(pod: &Value, container: &str, now: &str) -> Option<Value> {
+    let before = state_of(pod, container).filter(|one| !one["state"]["running"].is_null())?;
+    Some(json!({"terminated": {
+        "exitCode": 255, "reason": "Unknown", "startedAt": before["state"]["running"]["startedAt"], "finishedAt": now,
+        "containerID": before["containerID"],
+    }}))
+}
+
 fn told(pod: &Value, container: &Value, state: Value, ready: bool) -> Value {
     let image = text(container, "/image");
     let waits = !state["waiting"].is_null();
+    let name = text(container, "/name");
+    let last = state_of(pod, name).map(|one| one["lastState"].clone()).filter(Value::is_object);
     let mut told = json!({
         "name": container["name"], "image": image, "ready": ready, "started": ready,
         "imageID": if waits { String::new() } else { format!("{image}@sha256:{}", digest(image)) },
-        "restartCount": restarts(pod, container), "state": state, "lastState": {},
+        "restartCount": restarts(pod, name), "state": state, "lastState": last.unwrap_or_else(|| json!({})),
     });
     if !waits {
         told["containerID"] = json!(id(pod, container));
@@ -177,14 +221,12 @@ fn told(pod: &Value, container: &Value, state: Value, ready: bool) -> Value {
     told
 }
 
-fn restarts(pod: &Value, container: &Value) -> u64 {
-    let mut states = list(pod, "/status/containerStatuses").iter();
-    let state = states.find(|one| one["name"] == container["name"]);
-    state.and_then(|one| one["restartCount"].as_u64()).unwrap_or(0)
+pub(super) fn restarts(pod: &Value, container: &str) -> u64 {
+    state_of(pod, container).and_then(|one| one["restartCount"].as_u64()).unwrap_or(0)
 }
 
 fn id(pod: &Value, container: &Value) -> String {
-    let seed =
-        format!("{}/{}/{}", text(pod, "/metadata/uid"), text(container, "/name"), restarts(pod, container));
+    let name = text(container, "/name");
+    let seed = format!("{}/{name}/{}", text(pod, "/metadata/uid"), restarts(pod, name));
     format!("containerd://{}", digest(&seed))
 }

@@ -1,6 +1,7 @@
 //! The programs in pods that come to an end: nodeprep's probes, and what a provisioner's helper pods do. Anything else
 //! runs for ever.
 
+pub(super) mod crash;
 mod fio;
 mod shell;
 

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::{BURST, MANAGER, Member, Members, make_pod, may_make, pods_of, remove_pod, template_hash};
+use super::{
+    BURST, MANAGER, Member, Members, available, make_pod, may_make, pods_of, remove_pod, template_hash,
+};
 use crate::sandbox::kube::actors::objects::{counts, list, set_status};
 use crate::sandbox::kube::actors::scheduler::{chooses, untolerated};
 use crate::sandbox::kube::actors::{Stage, ending};
@@ -49,10 +51,12 @@ fn sync(stage: &mut Stage<'_>, set: &Value, pods: &[Member]) {
         let mut missing = missing.iter().take(BURST);
         let _ = missing.try_for_each(|node| make_pod(stage, WHO, set, &pod_on(&spec, node, &hash)));
     }
-    for pod in leaving(set, pods, &spots, &by_node, &hash) {
+    let up: BTreeSet<&str> =
+        pods.iter().filter(|pod| available(stage, set, pod)).map(|pod| pod.name.as_str()).collect();
+    for pod in leaving(set, pods, &spots, &by_node, (&hash, &up)) {
         remove_pod(stage, WHO, set, pod);
     }
-    set_status(stage, MANAGER, set, status(set, &spots, &by_node, &hash));
+    set_status(stage, MANAGER, set, status(set, &spots, &by_node, (&hash, &up)));
 }
 
 /// What the controller adds to its pods: they outlive what drives others from a node.
@@ -101,7 +105,7 @@ fn leaving<'a>(
     pods: &'a [Member],
     spots: &Spots,
     by_node: &ByNode<'_>,
-    hash: &str,
+    (hash, available): (&str, &BTreeSet<&str>),
 ) -> Vec<&'a Member> {
     let stays = |pod: &Member| {
         by_node.get(pod.node.as_str()).is_some_and(|first| first.name == pod.name)
@@ -113,9 +117,10 @@ fn leaving<'a>(
         return leaving;
     }
     let (current, old): (Vec<&Member>, Vec<&Member>) = stay.into_iter().partition(|pod| pod.revision == hash);
-    let (ready, unready): (Vec<&Member>, Vec<&Member>) = old.into_iter().partition(|pod| pod.ready);
+    let is_up = |pod: &&Member| available.contains(pod.name.as_str());
+    let (ready, unready): (Vec<&Member>, Vec<&Member>) = old.into_iter().partition(is_up);
     let wanted = spots.values().filter(|spot| spot.wanted).count();
-    let up = ready.len() + current.iter().filter(|pod| pod.ready).count();
+    let up = ready.len() + current.iter().filter(|pod| is_up(pod)).count();
     leaving.extend(unready);
     if up >= wanted {
         leaving.extend(ready.first());
@@ -123,17 +128,18 @@ fn leaving<'a>(
     leaving
 }
 
-fn status(set: &Value, spots: &Spots, by_node: &ByNode<'_>, hash: &str) -> Value {
+fn status(set: &Value, spots: &Spots, by_node: &ByNode<'_>, (hash, up): (&str, &BTreeSet<&str>)) -> Value {
     let with = |wanted: bool, fits: &dyn Fn(&Member) -> bool| {
         let nodes = spots.iter().filter(|(_, spot)| spot.wanted == wanted).map(|(node, _)| node);
         nodes.filter(|node| by_node.get(node.as_str()).is_some_and(|pod| fits(pod))).count()
     };
     let desired = spots.values().filter(|spot| spot.wanted).count();
     let ready = with(true, &|pod| pod.ready);
+    let available = with(true, &|pod| up.contains(pod.name.as_str()));
     let mut status = counts(&[
         ("updatedNumberScheduled", with(true, &|pod| pod.revision == hash)),
-        ("numberAvailable", ready),
-        ("numberUnavailable", desired - ready),
+        ("numberAvailable", available),
+        ("numberUnavailable", desired - available),
     ]);
     for (field, number) in [
         ("currentNumberScheduled", with(true, &|_| true)),

@@ -41,8 +41,8 @@ fn roll(stage: &mut Stage<'_>, deployment: &Value, new: Option<&Value>, old: &[V
     };
     let namespace = names(deployment).0;
     let waits = recreate && stage.api.store.list("/pods", namespace).any(|(_, pod)| of_old(pod));
-    let ready = new.and_then(|set| number(set, "/status/readyReplicas")).unwrap_or(0);
-    if recreate || ready >= wanted {
+    let available = new.and_then(|set| number(set, "/status/availableReplicas")).unwrap_or(0);
+    if recreate || available >= wanted {
         for set in old {
             scale(stage, deployment, set, 0);
         }
@@ -79,6 +79,9 @@ fn make(stage: &mut Stage<'_>, deployment: &Value, before: usize, hash: &str, wa
         },
         "spec": {"replicas": wanted, "selector": spec["selector"], "template": spec["template"]},
     });
+    if !spec["minReadySeconds"].is_null() {
+        set["spec"]["minReadySeconds"] = spec["minReadySeconds"].clone();
+    }
     let hashed = json!({HASH: hash});
     json_patch::merge(
         &mut set,
@@ -175,6 +178,7 @@ pub(super) mod tests {
         let sets = scene.all("apps/replicasets", "default");
         assert_eq!((sets.len(), owner_uid(&sets[0])), (1, text(&made, "/metadata/uid")));
         let hash = &sets[0]["metadata"]["labels"][HASH];
+        assert!(sets[0]["spec"]["minReadySeconds"].is_null());
         for pod in scene.all("/pods", "default") {
             assert_eq!(pod["metadata"]["labels"][HASH], *hash);
             assert!(names(&pod).1.starts_with(&format!("web-{}-", hash.as_str().unwrap_or("?"))), "{pod}");
@@ -182,6 +186,31 @@ pub(super) mod tests {
         assert!(
             scene.events("default").iter().any(|event| event.starts_with("ScalingReplicaSet: Scaled up"))
         );
+    }
+
+    #[test]
+    fn a_pod_is_available_when_it_was_ready_for_long_enough() {
+        let mut scene = Scene::new(&["n1"]);
+        let mut web = deployment("web", 1);
+        web["spec"]["minReadySeconds"] = json!(10);
+        scene.apply(web);
+        scene.run(8);
+        assert_eq!(numbers(&scene), [1, 1, 1, 0]);
+        scene.run(4);
+        assert_eq!(numbers(&scene), [1; 4]);
+        // What always ends again is ready in between, and never available.
+        let spec = json!({"containers": [{"name": "main", "image": "x:exits-soon"}]});
+        scene.patch(PATH, &json!({"spec": {"template": {"spec": spec}}}));
+        let mut ready = 0;
+        for _ in 0..60 {
+            scene.run(1);
+            let [.., up, _] = numbers(&scene);
+            ready += u64::from(up == 2);
+            let set = scene.all("apps/replicasets", "default");
+            let available = set.iter().filter(|set| set["status"]["availableReplicas"] == 1).count();
+            assert_eq!(available, 1, "only the old one: {set:?}");
+        }
+        assert!(ready > 0);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{BURST, MANAGER, Member, Members, make_pod, may_make, pods_of, remove_pod};
+use super::{BURST, MANAGER, Member, Members, available, make_pod, may_make, pods_of, remove_pod};
 use crate::sandbox::kube::actors::objects::{condition, condition_of, counts, number, set_status};
 use crate::sandbox::kube::actors::{Stage, ending};
 
@@ -33,10 +33,11 @@ fn sync(stage: &mut Stage<'_>, set: &Value, pods: &[Member]) {
         remove_pod(stage, WHO, set, pod);
     }
     let ready = active.iter().filter(|pod| pod.ready).count();
+    let available = active.iter().filter(|pod| available(stage, set, pod)).count();
     let mut status = counts(&[
         ("fullyLabeledReplicas", active.len()),
         ("readyReplicas", ready),
-        ("availableReplicas", ready),
+        ("availableReplicas", available),
     ]);
     status.insert("replicas".into(), json!(active.len()));
     status.insert("observedGeneration".into(), set["metadata"]["generation"].clone());
