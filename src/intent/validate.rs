@@ -108,7 +108,7 @@ impl Rules<'_> {
             let found = format!("namespace `{}` is not allowed", provisioner.namespace());
             self.check(dns_label(provisioner.namespace()), &path, &found, DNS_LABEL);
         }
-        self.pods(intent)?;
+        self.pods(intent);
         let without = "classes need a provisioner";
         self.check(
             intent.classes.is_empty() || intent.provisioner.is_some(),
