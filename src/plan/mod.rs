@@ -12,6 +12,7 @@ pub mod patches;
 pub mod remove;
 mod saved;
 pub mod stack;
+mod target;
 mod versions;
 mod volumes;
 pub mod wipe;

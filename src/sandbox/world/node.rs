@@ -37,6 +37,8 @@ pub(super) fn register(api: &mut Api, machine: &Machine, ready: bool, now: Times
         "metadata": {"name": name, "labels": labels, "annotations": {OWNED_LABELS: json!(owned).to_string()}},
         "spec": {"taints": machine.taint.as_deref().map(|text| json!([taint_of(text)]))},
     });
+    // In a container the kernel is the host's.
+    let kernel = if machine.container { SIMULATED.to_owned() } else { format!("{SIMULATED}-talos") };
     let now = time(now);
     api.make_as("kubelet", "POST", "/api/v1/nodes", &node, &now);
     let condition = |kind: &str, status: &str, reason: &str, message: &str| {
@@ -61,7 +63,7 @@ pub(super) fn register(api: &mut Api, machine: &Machine, ready: bool, now: Times
             condition("Ready", status, reason, message),
         ],
         "nodeInfo": {
-            "architecture": "amd64", "operatingSystem": "linux", "kernelVersion": "simulated",
+            "architecture": "amd64", "operatingSystem": "linux", "kernelVersion": kernel,
             "osImage": format!("Talos ({}) {SIMULATED}", machine.version), "kubeletVersion": "v1.34.4",
             "containerRuntimeVersion": "containerd://simulated", "machineID": name, "systemUUID": name,
             "bootID": name, "kubeProxyVersion": "",
