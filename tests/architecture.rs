@@ -17,7 +17,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("packed", &[]),
     ("plan", &["config_doc", "intent", "observe", "stack", "yaml"]),
     ("report", &["check", "config_doc", "intent", "plan", "state"]),
-    ("sandbox", &["dial", "intent", "observe", "packed", "secrets", "talos"]),
+    ("sandbox", &["config_doc", "dial", "intent", "observe", "packed", "secrets", "talos"]),
     ("secrets", &["yaml"]),
     ("stack", &["intent", "packed", "plan"]),
     ("state", &[]),

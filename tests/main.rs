@@ -25,6 +25,7 @@ mod plan_disks;
 mod plan_node;
 mod plan_wipe;
 mod quorum;
+mod rehearsal;
 mod repeatable;
 mod sandbox;
 mod scenarios;

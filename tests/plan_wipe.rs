@@ -102,7 +102,6 @@ fn node(address: &str, facts: &Facts) -> Node {
         source: mount.spec.source.clone(),
         target: mount.spec.target.clone(),
         filesystem: "xfs".into(),
-        options: Vec::new(),
         size: None,
         available: None,
     });

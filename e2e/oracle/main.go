@@ -7,6 +7,8 @@
 //	oracle lines                       JSON lines {config, patches, result} from stdin, answered line by line
 //	oracle cel CASES DISKS             disk selectors: accepted, and which disks they match
 //	oracle fields KIND...              how each field of a document kind is merged
+//	oracle kinds KIND...               those of the kinds that this Talos registers
+//	oracle generate DIR VERSION KUBERNETES ENDPOINT   what talosctl gen config writes
 package main
 
 import (
@@ -35,7 +37,7 @@ func main() {
 
 func run(args []string) (any, error) {
 	if len(args) == 0 {
-		return nil, fmt.Errorf("usage: oracle load|validate|patch|cases|lines|cel|fields ARGUMENT...")
+		return nil, fmt.Errorf("usage: oracle load|validate|patch|cases|lines|cel|fields|kinds|generate ARGUMENT...")
 	}
 	verb, args := args[0], args[1:]
 	switch {
@@ -53,6 +55,10 @@ func run(args []string) (any, error) {
 		return selectors(args[0], args[1])
 	case verb == "fields":
 		return fields(args), nil
+	case verb == "kinds":
+		return registered(args), nil
+	case verb == "generate" && len(args) == 4:
+		return nil, generated(args[0], args[1], args[2], args[3])
 	}
 	return nil, fmt.Errorf("unknown verb or wrong number of arguments: %s", verb)
 }

@@ -26,7 +26,11 @@ async fn judge(run: &Run<'_>, subject: &Subject<'_>) -> Result<Verdict, Stop> {
         let named = !intent.nodes.is_empty() || !intent.labels.is_empty();
         return Ok(if named { Verdict::fail(why, hint) } else { Verdict::warn(why, hint) });
     }
-    let place = match probed(run, subject).await.and_then(|probed| probed.place(class, intent)) {
+    let place = async {
+        let probed = probed(run, subject).await?;
+        probed.place(&probed.node(run).await?, class, intent)
+    };
+    let place = match place.await {
         Err(Stop::Fault { why, hint }) if node.beyond => {
             return Ok(Verdict::fail(
                 format!(

@@ -13,7 +13,7 @@ use super::probe::{Finished, Watch};
 use super::{Check, Per, Run, Stop, Subject, broken};
 use crate::error::Error;
 use crate::event::{Measurement, Verdict};
-use crate::intent::{Class, Intent, Size};
+use crate::intent::{Class, Intent, Size, VolumeType};
 
 pub const CHECK: Check = Check {
     id: "pvc",
@@ -90,10 +90,15 @@ async fn probe(run: &Run<'_>, subject: &Subject<'_>) -> Result<Probed, Stop> {
 }
 
 impl Probed {
-    /// Where the volume lies.
-    pub fn place(&self, class: &Class, intent: &Intent) -> Result<Place, Stop> {
-        let node = &self.finished.node;
-        placed(&self.volume, &self.mount()?, class, intent, node)
+    /// The node that its pod ran on.
+    pub async fn node(&self, run: &Run<'_>) -> Result<Node, Stop> {
+        run.node(&self.finished.node).await
+    }
+
+    /// Where the volume lies; `node` is the one that its pod ran on.
+    pub fn place(&self, node: &Node, class: &Class, intent: &Intent) -> Result<Place, Stop> {
+        let at = At { node: &self.finished.node, container: in_container(node) };
+        placed(&self.volume, &self.mount()?, class, intent, at)
     }
 
     fn mount(&self) -> Result<Mount, Stop> {
@@ -107,10 +112,10 @@ async fn judge(run: &Run<'_>, subject: &Subject<'_>) -> Result<Verdict, Stop> {
     let probed = probed(run, subject).await?;
     let Probed { volume, finished, bound, done } = &probed;
     data_kept(finished, class)?;
-    let node = run.node(&finished.node).await?;
+    let node = probed.node(run).await?;
     on_node(volume, &node)?;
     let mount = probed.mount()?;
-    let place = probed.place(class, &run.ctx.intent)?;
+    let place = probed.place(&node, class, &run.ctx.intent)?;
     if let Some(doubt) = too_large(finished, run.ctx.intent.validation.claim_size, class) {
         return Ok(doubt);
     }
@@ -249,14 +254,29 @@ pub enum Place {
     },
 }
 
+/// The node of a volume's pod.
+#[derive(Clone, Copy)]
+struct At<'a> {
+    node: &'a str,
+    /// Talos runs in a container there, and has no disks.
+    container: bool,
+}
+
+/// Whether Talos runs in a container: then the kernel is another system's, and is not called Talos'.
+fn in_container(node: &Node) -> bool {
+    let info = node.status.as_ref().and_then(|status| status.node_info.as_ref());
+    info.is_some_and(|info| info.os_image.starts_with("Talos") && !info.kernel_version.ends_with("-talos"))
+}
+
 /// Whether the volume lies under the class's base path, on a file system of its own.
 fn placed(
     volume: &PersistentVolume,
     mount: &Mount,
     class: &Class,
     intent: &Intent,
-    node: &str,
+    at: At<'_>,
 ) -> Result<Place, Stop> {
+    let node = at.node;
     let spec = volume.spec.as_ref();
     let local = spec.and_then(|s| s.local.as_ref()).map(|l| l.path.as_str());
     let host_path = spec.and_then(|s| s.host_path.as_ref()).map(|h| h.path.as_str());
@@ -279,6 +299,9 @@ fn placed(
         ));
     }
     if let Some(stray) = astray(path, mount, base, node) {
+        if let Some(place) = directory(path, mount, base, intent, at) {
+            return Ok(place);
+        }
         let promised = base.starts_with(USER_VOLUMES) || !intent.volumes.is_empty();
         let hint = mount_hint(base);
         return if promised {
@@ -299,6 +322,30 @@ fn placed(
     }
     let Mount { kind, source, .. } = mount;
     Ok(Place::Own(format!("on {node}, {kind} on {source}, a mount of its own")))
+}
+
+/// Where a volume lies for which the file wants no disk: in a directory of Talos' own data partition, which is mounted at
+/// `/var`.
+fn directory(path: &str, mount: &Mount, base: &str, intent: &Intent, at: At<'_>) -> Option<Place> {
+    let name = base.strip_prefix(USER_VOLUMES)?.split('/').next()?;
+    let volume = intent.volumes.iter().find(|volume| volume.name == name)?;
+    let here = path.strip_prefix("/var").is_some_and(|within| mount.root.ends_with(within));
+    if !here || mount.kind == "tmpfs" || mount.kind == "ramfs" {
+        return None;
+    }
+    let (node, Mount { kind, source, .. }) = (at.node, mount);
+    match volume.kind {
+        VolumeType::Directory => Some(Place::Own(format!(
+            "on {node}, {kind} on {source}: a directory of Talos' own, as volume {name} asks"
+        ))),
+        VolumeType::Partition | VolumeType::Disk if at.container => Some(Place::Doubtful {
+            why: format!(
+                "volume {name} is a directory on {node}, where Talos runs in a container: it has no size, file system or quota of its own"
+            ),
+            hint: format!("say so in the file if that is meant: {{name: {name}, type: directory}}"),
+        }),
+        _ => None,
+    }
 }
 
 /// What is wrong with where the volume's file system is mounted.
@@ -366,8 +413,10 @@ mod tests {
     }
 
     fn place(volume: &PersistentVolume, line: &str, base: &str) -> Result<Place, Stop> {
-        placed(volume, &mount::find(line, DATA).unwrap(), &class(base), &intent(), "n1")
+        placed(volume, &mount::find(line, DATA).unwrap(), &class(base), &intent(), METAL)
     }
+
+    const METAL: At<'static> = At { node: "n1", container: false };
 
     fn fault<T: std::fmt::Debug>(result: Result<T, Stop>) -> (String, String) {
         match result {
@@ -417,6 +466,43 @@ mod tests {
     }
 
     #[test]
+    fn a_directory_is_where_it_is_asked_for_and_a_partition_is_one_in_a_container_only() {
+        let metal = "90 80 259:6 /mnt/data/pvc-1 /data rw - xfs /dev/sda4 rw";
+        let container = "90 80 8:1 /docker/volumes/x/_data/mnt/data/pvc-1 /data rw - ext4 /dev/sda1 rw";
+        let memory = "90 80 0:9 /mnt/data/pvc-1 /data rw - tmpfs tmpfs rw";
+        let (in_container, other) =
+            (At { container: true, ..METAL }, "90 80 8:1 /pvc-2 /data rw - ext4 /dev/sda1 rw");
+        let judged = |kind: &str, line: &str, at: At<'_>| {
+            let mut asked = intent();
+            asked.volumes.push(serde_json::from_value(json!({ "name": "data", "type": kind })).unwrap());
+            let mount = mount::find(line, DATA).unwrap();
+            match placed(&local("/var/mnt/data/pvc-1"), &mount, &class("/var/mnt/data"), &asked, at) {
+                Ok(Place::Own(said)) => format!("own: {said}"),
+                Ok(Place::Doubtful { why, .. }) => format!("warn: {why}"),
+                Err(Stop::Fault { why, .. }) => format!("fault: {why}"),
+                Err(_) => panic!("{line}"),
+            }
+        };
+        for (kind, line, at, said) in [
+            (
+                "directory",
+                metal,
+                METAL,
+                "own: on n1, xfs on /dev/sda4: a directory of Talos' own, as volume data asks",
+            ),
+            ("directory", container, in_container, "own: on n1, ext4"),
+            ("directory", memory, METAL, "fault: /var/mnt/data on n1 is in memory"),
+            ("directory", other, METAL, "fault: "),
+            ("partition", container, in_container, "warn: volume data is a directory on n1"),
+            ("partition", metal, METAL, "fault: no disk is mounted"),
+            ("raw", container, in_container, "fault: "),
+        ] {
+            let judged = judged(kind, line, at);
+            assert!(judged.starts_with(said), "{kind} {line}: {judged}");
+        }
+    }
+
+    #[test]
     fn where_no_disk_was_promised_the_system_disk_only_warns() {
         let line = "90 80 8:1 /openebs/local/pvc-1 /data rw - ext4 /dev/sda1 rw";
         let base = "/var/openebs/local";
@@ -429,7 +515,7 @@ mod tests {
         let volume = json!({ "name": "data", "disk": { "match": "!system_disk" }, "minSize": "1GiB" });
         promised.volumes.push(serde_json::from_value(volume).unwrap());
         let mount = mount::find(line, DATA).unwrap();
-        fault(placed(&local("/var/openebs/local/pvc-1"), &mount, &class(base), &promised, "n1"));
+        fault(placed(&local("/var/openebs/local/pvc-1"), &mount, &class(base), &promised, METAL));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret, SecretString};
 
+use super::rehearsal::Configs;
 use crate::cluster::{self, Cluster};
 use crate::config_doc;
 use crate::dial::{self, Dial};
@@ -63,6 +64,9 @@ pub struct Global {
     /// Where the journal is kept and which age key is tried first, in a sandbox.
     #[arg(skip)]
     pub simulated: Option<Simulated>,
+    /// The verb begins a cluster: in a sandbox without a scenario the machines wait for their configs.
+    #[arg(skip)]
+    pub begins: bool,
     /// Only these of the file's nodes, by address.
     #[arg(long, global = true, value_delimiter = ',', value_name = "ADDRESS")]
     pub nodes: Vec<String>,
@@ -81,6 +85,8 @@ pub struct Simulated {
     pub age_key: PathBuf,
     /// Leads to the simulated machines in maintenance mode too.
     pub dial: Dial,
+    /// The file's configs are of a cluster whose authorities the sandbox does not have.
+    pub foreign: bool,
 }
 
 impl std::fmt::Debug for Simulated {
@@ -104,21 +110,31 @@ impl Global {
         if self.sandbox.is_none() && self.sandbox_nodes.is_none() && self.sandbox_state.is_none() {
             return Ok(None);
         }
-        let sandbox = self.start_sandbox().await?;
+        let configs = Configs::of(self);
+        let sandbox = self.start(&configs).await?;
+        let foreign = !configs.is_empty() && !sandbox.has_given();
         self.talosconfig = Some(sandbox.talosconfig());
         self.kubeconfig = Some(sandbox.kubeconfig());
         if self.file.as_os_str() == FILE && !self.file.exists() {
             self.file = sandbox.file();
         }
         let (state, age_key, dial) = (sandbox.state(), sandbox.age_key(), sandbox.dial());
-        self.simulated = Some(Simulated { state, age_key, dial });
+        self.simulated = Some(Simulated { state, age_key, dial, foreign });
         Ok(Some(sandbox))
     }
 
     /// Serves the sandbox on this machine.
     pub async fn start_sandbox(&self) -> Result<Sandbox> {
-        let (scenario, folder) = (self.scenario()?, self.sandbox_state.as_deref());
-        Sandbox::start(&scenario, folder, Network::Loopback, jiff::Timestamp::now()).await
+        self.start(&Configs::of(self)).await
+    }
+
+    async fn start(&self, configs: &Configs) -> Result<Sandbox> {
+        let (mut scenario, folder) = (self.scenario()?, self.sandbox_state.as_deref());
+        if self.begins && self.sandbox.as_ref().is_none_or(Option::is_none) && self.sandbox_nodes.is_none() {
+            configs.wait_for(&mut scenario);
+        }
+        let now = jiff::Timestamp::now();
+        Sandbox::start_as(&scenario, folder, Network::Loopback, now, &configs.authorities()).await
     }
 
     /// The scenario of the file, or of so many machines, or with a machine for each node of nodeprep.yaml.

@@ -10,6 +10,7 @@ mod init;
 mod install;
 mod patches;
 mod plan;
+mod rehearsal;
 mod remove;
 mod sandbox;
 mod secrets;
@@ -107,6 +108,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Sandbox(args) => on_runtime(sandbox::run(&global, &args))?,
         verb => {
             let file = global.file.clone();
+            let global = Global { begins: matches!(verb, Verb::Bootstrap(_)), ..global };
             return on_runtime(in_sandbox(global, async |global| {
                 match verb {
                     Verb::Init(args) => init::run(global, &args, &file).await?,

@@ -73,6 +73,12 @@ pub struct Version {
 }
 
 impl Version {
+    /// That of a metal machine, by the tag of its installer's image; nothing when that is not tagged with a version.
+    pub fn of_image(image: &str) -> Option<Self> {
+        let name = image.split('@').next()?.rsplit('/').next()?;
+        Self::of_tag(name.split_once(':')?.1)
+    }
+
     /// That of a metal machine, by its tag, such as `v1.11.5`; nothing when the tag is no version.
     pub fn of_tag(tag: &str) -> Option<Self> {
         let parsed = parse_version(tag)?;
@@ -98,8 +104,6 @@ pub struct Mount {
     pub source: String,
     pub target: String,
     pub filesystem: String,
-    /// The options it is really mounted with, such as `prjquota`.
-    pub options: Vec<String>,
     /// Bytes, where they could be read.
     pub size: Option<u64>,
     /// Bytes, where they could be read.
@@ -362,10 +366,10 @@ async fn udev(node: &talos::Node, facts: &Facts) -> Part<BTreeMap<String, Result
 }
 
 fn sized(mount: Item<MountStatus>, sizes: &[MountStat]) -> Mount {
-    let MountStatus { source, target, filesystem_type, options, .. } = mount.spec;
+    let MountStatus { source, target, filesystem, .. } = mount.spec;
     let found = sizes.iter().rev().find(|stat| stat.mounted_on == target);
     let (size, available) = (found.map(|stat| stat.size), found.map(|stat| stat.available));
-    Mount { source, target, filesystem: filesystem_type, options, size, available }
+    Mount { source, target, filesystem, size, available }
 }
 
 async fn wanted_labels(node: &talos::Node) -> Part<BTreeMap<String, String>> {

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use secrecy::SecretString;
 
 use super::first::{First, InstallDisk};
-use super::machine::first_step;
-use super::{Action, Passphrases, Plan, Risk, Skipped, Step};
+use super::machine::{first_step, need};
+use super::{Action, Passphrases, Plan, Risk, Skipped, Step, ephemeral};
 use crate::error::{Error, Result};
 use crate::intent::{Intent, OnNode};
 use crate::observe::nodes::{MachineConfig, Node};
@@ -108,7 +108,7 @@ fn one_cluster(firsts: &BTreeMap<String, First>) -> Result<()> {
     match all.find(|other| other.cluster() != first.cluster()) {
         None => Ok(()),
         Some(other) => Err(Error::invalid(format!("{} and {} are configs of two clusters", first.file, other.file))
-            .hint("their cluster.id, machine.ca.crt and cluster.ca.crt must be the same: make them from the same secrets")),
+            .hint("the cluster's id, and the authorities of Talos and of Kubernetes, must be the same: make them from the same secrets")),
     }
 }
 
@@ -123,16 +123,21 @@ fn install(asked: &Asked<'_>, node: Node, warnings: &mut Vec<String>) -> Result<
     let first = first_of(asked, &node)?;
     let fingerprint = fingerprint(asked.intent, &node)?;
     let (node, disk) = configured(node, first)?;
+    let (on, disks) = (asked.intent.on(&node.address), need("disks", &node.disks)?);
+    first.stays_on_system_disk(disks)?;
+    if disk.is_some() {
+        let most = on.ephemeral.map(|ephemeral| ephemeral.max_size);
+        ephemeral::leaves_room(most.or(first.ephemeral()?), &on.volumes, disks)?;
+    }
     // Volumes come when the machine can be looked at closely, which is after this: with `apply`.
-    let on = OnNode { volumes: Vec::new(), ..asked.intent.on(&node.address) };
+    let on = OnNode { volumes: Vec::new(), ..on };
     let (step, said) = first_step(on, &node, &Passphrases::new())?;
     warnings.extend(said);
     let Action::ApplyConfig(config) = step.action else {
         return Err(Error::failed("the first config is no config"));
     };
-    let version = first.version()?.tag;
-    let place =
-        disk.as_ref().map_or_else(|| "it is on a disk already".into(), |disk| format!("on {}", disk.what));
+    let version = &need("Talos version", &node.version)?.tag;
+    let place = disk.as_ref().map_or_else(|| "it is on a disk already".into(), InstallDisk::place);
     let more = if step.title.is_empty() { String::new() } else { format!("; {}", step.title) };
     let why = format!(
         "its key has the fingerprint {fingerprint}: compare it with the one on the machine's console"
@@ -210,7 +215,7 @@ fn configured(node: Node, first: &First) -> Result<(Node, Option<InstallDisk>)> 
     }
     let config = MachineConfig { text: first.text(), version: String::new() };
     let node = Node {
-        version: Ok(first.version()?),
+        version: Ok(first.version(node.version.as_ref().ok())?),
         machine_type: Ok(Some(first.machine_type().to_owned())),
         disks: Ok(found),
         volumes: Ok(node.volumes.unwrap_or_default()),

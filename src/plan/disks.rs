@@ -120,7 +120,7 @@ fn approve(volume: &Volume, all: &[Volume], disk: &Disk, disks: &[Disk], adopted
 }
 
 /// The one disk that the volume's selector matches.
-fn matched<'a>(volume: &Volume, disks: &'a [Disk]) -> Result<&'a Disk> {
+pub(super) fn matched<'a>(volume: &Volume, disks: &'a [Disk]) -> Result<&'a Disk> {
     let selector = Selector::parse(&volume.disk.matches)?;
     let matched = selector.choose(disks, |disk| holds(disk, volume))?;
     let matched: Vec<&Disk> = matched.into_iter().filter_map(|i| disks.get(i)).collect();
@@ -241,8 +241,12 @@ fn fits(volume: &Volume, space: u64, sharing: &[&Volume], disk: &Disk) -> Result
             .hint("lower minSize or choose a larger disk"));
     }
     if free < least || most.is_some_and(|most| free < most) {
-        return Err(Error::refused(format!("{what} has only {} left for it", human(free)))
-            .hint("lower maxSize of the volumes that share the disk, or choose a larger disk; Talos' own partition gives nothing back"));
+        let hint = if disk.system {
+            "lower maxSize, or choose another disk; EPHEMERAL gives nothing back: a smaller one is made only by a reset of it, and all that is on it is lost: `talosctl patch machineconfig` its VolumeConfig with a maxSize, then `talosctl reset --system-labels-to-wipe EPHEMERAL --reboot`"
+        } else {
+            "lower maxSize of the volumes that share the disk, or choose a larger disk"
+        };
+        return Err(Error::refused(format!("{what} has only {} left for it", human(free))).hint(hint));
     }
     if size < least {
         let most = volume.max_size.map_or_else(String::new, |most| most.to_string());
@@ -382,7 +386,7 @@ pub(super) fn known(text: &str) -> Option<String> {
 }
 
 /// A CEL string literal; CEL and JSON escape quotes and backslashes alike.
-fn cel_string(text: &str) -> String {
+pub(super) fn cel_string(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 

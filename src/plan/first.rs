@@ -1,15 +1,24 @@
 //! The first config of a machine, as another tool wrote it, and what has to be known of it before it is given away.
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::disks::describe;
+pub use super::target::InstallDisk;
+use super::target::{Target, UNATTENDED, document, text};
 use crate::config_doc::ConfigDoc;
 use crate::error::{Error, Result};
-use crate::observe::disks::{Disk, Holder};
+use crate::intent::MaxSize;
+use crate::observe::disks::{Disk, RAW_VOLUME, USER_VOLUME, select};
 use crate::observe::nodes::{Version, is_control_plane};
+use crate::plan::ephemeral;
+use crate::plan::versions::release;
 
-/// The document that says from Talos 1.14 on where Talos is installed.
-const UNATTENDED: &str = "UnattendedInstallConfig";
+/// The documents that hold from Talos 1.14 on what `cluster` held.
+const AUTHORITY: &str = "KubeAPIServerCAConfig";
+const IDENTITY: &str = "DiscoveryIdentityConfig";
+const FLANNEL: &str = "KubeFlannelCNIConfig";
 
 /// A machine's first config.
 pub struct First {
@@ -30,7 +39,7 @@ impl First {
     ///
     /// # Errors
     /// `Kind::Invalid`: it is none, or lacks what a machine needs to become a member of a cluster. `Kind::Refused`: it writes
-    /// to disks besides Talos' own.
+    /// to disks besides Talos' own, whichever the machine has.
     pub fn parse(file: &str, text: &SecretString) -> Result<Self> {
         Self::read(file, text).map_err(|error| error.at(file))
     }
@@ -41,34 +50,28 @@ impl First {
             return Err(Error::invalid("it has no v1alpha1 document, the one with `machine` and `cluster`")
                 .hint(WHOLE));
         }
-        for path in [&["machine", "type"][..], &["machine", "ca", "crt"], &["cluster", "ca", "crt"]] {
-            if first.value(path).is_none_or(str::is_empty) {
+        for path in [&["machine", "type"][..], &["machine", "ca", "crt"]] {
+            if first.value(path).is_none() {
                 return Err(Error::invalid(format!("{} is not in it", path.join("."))).hint(WHOLE));
             }
         }
-        if first.doc.get_document(UNATTENDED, "").is_some() {
-            return Err(Error::invalid(format!(
-                "{UNATTENDED}: nodeprep does not know yet which disk that means"
-            ))
-            .hint("write machine.install.disk instead"));
+        if first.kubernetes_ca().is_none() {
+            return Err(
+                Error::invalid(format!("neither cluster.ca.crt nor {AUTHORITY} is in it")).hint(WHOLE)
+            );
         }
-        if let Some(what) = first.writes() {
-            return Err(Error::refused(format!("{what} makes Talos write to disks that nobody has looked at"))
-                .hint("take it out: `volumes` in nodeprep.yaml says what is wanted, and `apply` makes it when the disks can be looked at"));
+        Target::of(&first.doc)?;
+        match first.writes() {
+            Some(what) => Err(unseen(&what, "")),
+            None => Ok(first),
         }
-        Ok(first)
     }
 
-    /// What makes Talos write to disks besides its own.
+    /// What makes Talos write to disks besides its own, whatever disks there are.
     fn writes(&self) -> Option<String> {
         let kinds = self.doc.documents().find_map(|document| {
             let kind = document.id.kind.as_deref()?;
-            let selects = document.root.get(&["provisioning", "diskSelector"]).is_some();
-            let writes = match kind {
-                "VolumeConfig" | "UserVolumeConfig" => selects,
-                "RawVolumeConfig" | "SwapVolumeConfig" | "RAIDArrayConfig" => true,
-                kind => kind.starts_with("LVM"),
-            };
+            let writes = kind == "RAIDArrayConfig" || kind.starts_with("LVM");
             writes.then(|| document.id.to_string())
         });
         let disks =
@@ -76,12 +79,67 @@ impl First {
         kinds.or_else(|| disks().map(|_| "machine.disks".to_owned()))
     }
 
+    /// Whether all that the config wants on disks is on the one that Talos is or will be installed on.
+    ///
+    /// # Errors
+    /// `Kind::Refused`: Talos would write to another disk, which nobody has looked at, or finds none at all.
+    pub(super) fn stays_on_system_disk(&self, disks: &[Disk]) -> Result<()> {
+        for found in self.doc.documents() {
+            let kind = found.id.kind.as_deref().unwrap_or_default();
+            let prefix = match kind {
+                "VolumeConfig" => "",
+                "UserVolumeConfig" => USER_VOLUME,
+                "RawVolumeConfig" => RAW_VOLUME,
+                "SwapVolumeConfig" => "s-",
+                _ => continue,
+            };
+            let Some(expression) = text(found.root, &["provisioning", "diskSelector", "match"]) else {
+                continue;
+            };
+            let what = found.id.to_string();
+            let places = select(expression, disks).map_err(|error| error.at(&what).at(&self.file))?;
+            let places: Vec<&Disk> = places.into_iter().filter_map(|index| disks.get(index)).collect();
+            let others =
+                places.iter().filter(|disk| !disk.system).map(|disk| format!("\n  {}", describe(disk)));
+            let others: String = others.collect();
+            if !others.is_empty() || text(found.root, &["volumeType"]) == Some("disk") {
+                return Err(unseen(&what, &others).at(&self.file));
+            }
+            if places.is_empty() {
+                return Err(Error::refused(format!(
+                    "{}: {what}: no disk of this machine matches `{expression}`, so Talos would wait for one",
+                    self.file
+                ))
+                .hint("`match: system_disk` is the disk that Talos is on"));
+            }
+            let label = format!("{prefix}{}", found.id.name.as_deref().unwrap_or_default());
+            if let Some(disk) = disks.iter().find(|disk| !prefix.is_empty() && disk.has_volume(&label)) {
+                return Err(Error::refused(format!(
+                    "{}: {what}: {} has a volume {label} already, of another cluster or time, and Talos would adopt it",
+                    self.file,
+                    describe(disk)
+                ))
+                .hint("take the document out, or wipe what is there if nothing on it is needed"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The most that Talos' own data partition will have.
+    pub(super) fn ephemeral(&self) -> Result<Option<MaxSize>> {
+        ephemeral::there(&self.doc)
+    }
+
     pub fn text(&self) -> SecretString {
         self.doc.text().into()
     }
 
     fn value(&self, path: &[&str]) -> Option<&str> {
-        self.doc.legacy()?.root.get(path)?.text()
+        text(self.doc.legacy()?.root, path)
+    }
+
+    fn in_document(&self, kind: &str, path: &[&str]) -> Option<&str> {
+        text(document(&self.doc, kind)?, path)
     }
 
     /// `controlplane` or `worker`.
@@ -99,122 +157,105 @@ impl First {
     }
 
     /// The certificate of Kubernetes' authority: base64 of PEM.
-    pub fn kubernetes_ca(&self) -> &str {
-        self.value(&["cluster", "ca", "crt"]).unwrap_or_default()
+    pub fn kubernetes_ca(&self) -> Option<String> {
+        if let Some(legacy) = self.value(&["cluster", "ca", "crt"]) {
+            return Some(legacy.to_owned());
+        }
+        let authority = document(&self.doc, AUTHORITY)?;
+        let accepted = || authority.get(&["acceptedCAs"])?.items().first()?.text();
+        let pem = text(authority, &["issuingCA", "cert"]).or_else(accepted)?;
+        Some(BASE64_STANDARD.encode(pem))
+    }
+
+    /// The authorities of Talos and of Kubernetes, each a certificate and its key in PEM; only control planes have the keys.
+    pub fn authorities(&self) -> [Option<(String, SecretString)>; 2] {
+        let decoded = |base64: &str| String::from_utf8(BASE64_STANDARD.decode(base64.trim()).ok()?).ok();
+        let legacy = |path: [&str; 2]| {
+            let part = |key: &str| decoded(self.value(&[path[0], path[1], key])?);
+            Some((part("crt")?, part("key")?.into()))
+        };
+        let part = |key: &str| self.in_document(AUTHORITY, &["issuingCA", key]).map(str::to_owned);
+        let document = || Some((part("cert")?, part("key")?.into()));
+        [legacy(["machine", "ca"]), legacy(["cluster", "ca"]).or_else(document)]
     }
 
     /// What is alike in all configs of one cluster.
-    pub fn cluster(&self) -> [&str; 3] {
-        [self.value(&["cluster", "id"]).unwrap_or_default(), self.talos_ca(), self.kubernetes_ca()]
+    pub fn cluster(&self) -> [String; 3] {
+        let id = self.value(&["cluster", "id"]).or_else(|| self.in_document(IDENTITY, &["clusterID"]));
+        let kubernetes = self.kubernetes_ca().unwrap_or_default();
+        [id.unwrap_or_default().to_owned(), plain(self.talos_ca()), plain(&kubernetes)]
     }
 
-    /// Talos brings the cluster's network along; else nodes are not ready before somebody installed one.
+    /// Talos brings the cluster's network along; else nodes are not ready before somebody installed one. Control planes
+    /// say it.
     pub fn has_network(&self) -> bool {
-        self.value(&["cluster", "network", "cni", "name"]) != Some("none")
+        let legacy = self.doc.legacy();
+        let section = legacy.as_ref().and_then(|legacy| legacy.root.get(&["cluster", "network"]));
+        let section = section.filter(|section| !section.is_null());
+        let wanted = section.and_then(|section| text(section, &["cni", "name"])) != Some("none");
+        // From 1.14 on a section that is not there means nothing.
+        let flannel = document(&self.doc, FLANNEL).is_some();
+        let said = flannel || section.is_some() || !self.is_of_documents();
+        !self.is_control_plane() || wanted && said
     }
 
-    /// The Talos that is installed, by the tag of the installer's image.
+    /// It is for Talos 1.14 or later, as far as it tells.
+    fn is_of_documents(&self) -> bool {
+        let image = Version::of_image(self.image());
+        document(&self.doc, UNATTENDED).is_some() || image.is_some_and(|image| release(&image) >= (1, 14))
+    }
+
+    /// The image of the installer.
+    fn image(&self) -> &str {
+        let image = self.value(&["machine", "install", "image"]);
+        image.or_else(|| self.in_document(UNATTENDED, &["installer", "image"])).unwrap_or_default()
+    }
+
+    /// The Talos that is installed: by the tag of the installer's image or, where none is named, the one that runs.
     ///
     /// # Errors
     /// The image is not named by a version.
-    pub fn version(&self) -> Result<Version> {
-        let image = self.value(&["machine", "install", "image"]).unwrap_or_default();
-        let tag = image.split('@').next().and_then(|name| name.rsplit('/').next()?.split_once(':'));
-        tag.and_then(|(_, tag)| Version::of_tag(tag)).ok_or_else(|| {
-            Error::invalid(format!("{}: machine.install.image `{image}` does not name a version", self.file))
-                .hint("write it with the version's tag, such as ghcr.io/siderolabs/installer:v1.11.5")
-        })
+    pub fn version(&self, running: Option<&Version>) -> Result<Version> {
+        let image = self.image();
+        match (Version::of_image(image), running) {
+            (Some(version), _) => Ok(version),
+            (None, Some(running)) if image.is_empty() => Ok(running.clone()),
+            _ => Err(Error::invalid(format!("{}: the installer's image `{image}` does not name a version", self.file))
+                .hint("write it with the version's tag, such as factory.talos.dev/metal-installer/376567988ad370138ad8b2698212367b8edcb69b5fd68c80be1f2ec7d603b4ba:v1.14.1")),
+        }
     }
 
     /// The disk that Talos is to be installed on; nothing where Talos is on one already.
     ///
     /// # Errors
-    /// `Kind::Refused`: there is no such disk, or it holds something; `Kind::Invalid`: it is not named.
+    /// `Kind::Refused`: there is no such disk, there are several, or it holds something; `Kind::Invalid`: it is not named.
     pub fn install_disk(&self, disks: &[Disk]) -> Result<Option<InstallDisk>> {
         if disks.iter().any(|disk| disk.system) {
             return Ok(None);
         }
-        let disk = self.named(disks)?;
-        let (serial, wwid) = (&disk.spec.serial, &disk.spec.wwid);
-        let told = !(serial.is_empty() && wwid.is_empty()) && disk.twin(disks).is_none();
-        let token = match &disk.eligible {
-            Ok(()) => None,
-            Err(_) if told && matches!(disk.holder, Holder::Unknown(_)) => {
-                Some(if serial.is_empty() { wwid.clone() } else { serial.clone() })
-            }
-            Err(why) => {
-                return Err(Error::refused(format!(
-                    "Talos is to be installed on {}, which is not free: {why}",
-                    describe(disk)
-                ))
-                .hint("choose another disk, or wipe this one if nothing on it is needed: talosctl wipe disk --insecure"));
-            }
+        let target = Target::of(&self.doc).map_err(|error| error.at(&self.file))?;
+        let Some(target) = target else {
+            return Err(Error::invalid(format!("{}: machine.install.disk is not in it, nor {UNATTENDED}", self.file))
+                .hint("say which disk Talos is installed on, for example by its path: machine: {install: {disk: /dev/disk/by-id/…}}"));
         };
-        let (name, what) = (disk.id.clone(), describe(disk));
-        Ok(Some(InstallDisk { name, serial: serial.clone(), wwid: wwid.clone(), what, token }))
-    }
-
-    /// The one disk at the path where Talos is to be installed.
-    fn named<'a>(&self, disks: &'a [Disk]) -> Result<&'a Disk> {
-        let Some(path) = self.value(&["machine", "install", "disk"]).filter(|path| !path.is_empty()) else {
-            return Err(Error::invalid(format!("{}: machine.install.disk is not in it", self.file))
-                .hint("name the disk that Talos is installed on by its path, such as /dev/disk/by-id/…; nodeprep does not follow a diskSelector"));
-        };
-        let named = |disk: &&Disk| {
-            disk.spec.dev_path == path
-                || path.strip_prefix("/dev/") == Some(disk.id.as_str())
-                || disk.spec.symlinks.iter().any(|link| link == path)
-        };
-        let mut found = disks.iter().filter(named);
-        if let (Some(disk), None) = (found.next(), found.next()) {
-            return Ok(disk);
-        }
-        let all = disks.iter().filter(|disk| !disk.is_memory());
-        let all: String = all.map(|disk| format!("\n  {}", describe(disk))).collect();
-        Err(Error::refused(format!("machine.install.disk {path} is no disk of this machine; it has:{all}"))
-            .hint(format!("correct it in {}", self.file)))
+        InstallDisk::choose(&target, disks).map(Some).map_err(|error| match error.hint {
+            Some(_) => error,
+            None => error
+                .hint(format!("make it name exactly one disk in {}, for example by its serial", self.file)),
+        })
     }
 }
 
-/// The disk that Talos is to be installed on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InstallDisk {
-    /// Its name at this boot.
-    pub name: String,
-    pub serial: String,
-    pub wwid: String,
-    /// Name, size, model and serial, for people.
-    pub what: String,
-    /// What is on it can't be seen: what has to be said for it to be written, which is its serial, or its WWID.
-    pub token: Option<String>,
+/// The same text for the same authority, however it is written.
+fn plain(authority: &str) -> String {
+    let pem = BASE64_STANDARD.decode(authority.trim());
+    pem.map_or_else(|_| authority.to_owned(), |pem| BASE64_STANDARD.encode(pem.trim_ascii()))
 }
 
-impl InstallDisk {
-    /// It is the system's from now on.
-    pub fn take(&self, disks: &mut [Disk]) {
-        for disk in disks.iter_mut().filter(|disk| disk.id == self.name) {
-            disk.system = true;
-            disk.holder = Holder::System;
-            disk.eligible = Err("is the disk Talos is to be installed on".into());
-        }
-    }
-
-    /// Right before the installation it is still the one of that name, and free.
-    pub fn still(&self, disks: &[Disk]) -> Result<()> {
-        let same = |disk: &&Disk| {
-            disk.id == self.name && disk.spec.serial == self.serial && disk.spec.wwid == self.wwid
-        };
-        let why = match disks.iter().find(same) {
-            None => "is not there any more, or has another name",
-            Some(disk) => match &disk.eligible {
-                Ok(()) => return Ok(()),
-                Err(_) if self.token.is_some() && matches!(disk.holder, Holder::Unknown(_)) => return Ok(()),
-                Err(why) => why,
-            },
-        };
-        Err(Error::refused(format!("the approved disk {}: {why}", self.what))
-            .hint("run it again, to plan from what is there now"))
-    }
+fn unseen(what: &str, disks: &str) -> Error {
+    let list = if disks.is_empty() { String::new() } else { format!(":{disks}") };
+    Error::refused(format!("{what} makes Talos write to disks that nobody has looked at{list}"))
+        .hint("take it out: `volumes` in nodeprep.yaml says what is wanted, and `apply` makes it when the disks can be looked at; `match: system_disk` is Talos' own disk")
 }
 
 const WHOLE: &str = "a whole config is needed, as `talosctl gen config` writes it";
@@ -223,6 +264,7 @@ const WHOLE: &str = "a whole config is needed, as `talosctl gen config` writes i
 #[expect(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::observe::disks::{Holder, Partition};
     use crate::talos::resources::DiskSpec as Spec;
 
     const CONFIG: &str = "version: v1alpha1\nmachine:\n  type: controlplane\n  ca: {crt: YQ==, key: Yg==}\n  install:\n    \
@@ -238,6 +280,7 @@ mod tests {
             serial: name.to_uppercase(),
             size: 1 << 40,
             symlinks: vec![format!("/dev/disk/by-id/nvme-{name}")],
+            transport: "sata".into(),
             ..Spec::default()
         };
         Disk {
@@ -255,7 +298,7 @@ mod tests {
     fn what_a_first_config_says_is_read() {
         let config = first(CONFIG).unwrap();
         assert!(config.is_control_plane() && config.has_network());
-        assert_eq!(config.version().unwrap().parsed, (1, 11, 5));
+        assert_eq!(config.version(None).unwrap().parsed, (1, 11, 5));
         assert_eq!(config.cluster(), ["x", "YQ==", "Yw=="]);
         assert!(!first(&format!("{CONFIG}  network: {{cni: {{name: none}}}}\n")).unwrap().has_network());
         assert!(!format!("{config:?}").contains("YQ=="));
@@ -281,27 +324,24 @@ mod tests {
         for image in ["", "installer", "ghcr.io:5000/installer", "installer:latest"] {
             let text = CONFIG
                 .replace("factory.talos.dev/metal-installer/376567988ad:v1.11.5", &format!("'{image}'"));
-            assert!(first(&text).unwrap().version().unwrap_err().what.contains("does not name a version"));
+            let error = first(&text).unwrap().version(None).unwrap_err();
+            assert!(error.what.contains("does not name a version"));
         }
         let pinned = CONFIG.replace(":v1.11.5", ":v1.12.0@sha256:00");
-        assert_eq!(first(&pinned).unwrap().version().unwrap().tag, "v1.12.0");
+        assert_eq!(first(&pinned).unwrap().version(None).unwrap().tag, "v1.12.0");
+        let unnamed =
+            CONFIG.replace("    image: factory.talos.dev/metal-installer/376567988ad:v1.11.5\n", "");
+        let running = Version::of_tag("v1.13.9").unwrap();
+        assert_eq!(first(&unnamed).unwrap().version(Some(&running)).unwrap().tag, "v1.13.9");
     }
 
     #[test]
     fn a_config_that_writes_to_other_disks_is_refused() {
-        let volume = "---\napiVersion: v1alpha1\nkind: UserVolumeConfig\nname: data\n";
-        let selects = "provisioning: {diskSelector: {match: 'true'}, minSize: 1GiB}\n";
         let disks = CONFIG.replace("  install:", "  disks: [{device: /dev/sdb}]\n  install:");
+        let lvm = format!("{CONFIG}---\napiVersion: v1alpha1\nkind: LVMVolumeGroupConfig\nname: data\n");
         for (text, what) in [
-            (format!("{CONFIG}{volume}{selects}"), Some("UserVolumeConfig/data")),
-            (format!("{CONFIG}{volume}volumeType: directory\n"), None),
-            (format!("{CONFIG}{volume}{selects}").replace("User", "Raw"), Some("RawVolumeConfig/data")),
-            (format!("{CONFIG}{volume}{selects}").replace("User", ""), Some("VolumeConfig/data")),
-            (format!("{CONFIG}{volume}provisioning: {{maxSize: 9GiB}}\n").replace("User", ""), None),
-            (
-                format!("{CONFIG}{volume}").replace("UserVolumeConfig", "LVMVolumeGroupConfig"),
-                Some("LVMVolumeGroup"),
-            ),
+            (lvm.clone(), Some("LVMVolumeGroup")),
+            (lvm.replace("LVMVolumeGroup", "RAIDArray"), Some("RAIDArrayConfig/data")),
             (disks, Some("machine.disks")),
             (CONFIG.replace("  install:", "  disks: []\n  install:"), None),
         ] {
@@ -316,6 +356,81 @@ mod tests {
     }
 
     #[test]
+    fn volumes_of_the_config_may_be_on_talos_own_disk_and_on_no_other() {
+        let of = |kind: &str, name: &str, rest: &str| {
+            let config = format!("{CONFIG}---\napiVersion: v1alpha1\nkind: {kind}\nname: {name}\n{rest}\n");
+            let first = first(&config).unwrap();
+            let mut disks = vec![disk("sda", Ok(())), disk("sdb", Ok(()))];
+            let leftover = Partition { label: "u-old".into(), size: 1 << 30, ..Partition::default() };
+            disks[1].partitions.push(leftover);
+            first.install_disk(&disks).unwrap().unwrap().take(&mut disks);
+            first.stays_on_system_disk(&disks)
+        };
+        let on = |expression: &str| {
+            format!("provisioning: {{diskSelector: {{match: '{expression}'}}, maxSize: 9GiB}}")
+        };
+        for name in ["EPHEMERAL", "IMAGECACHE", "ETCD", "CRI", "KUBELET", "LOG"] {
+            of("VolumeConfig", name, &on("system_disk")).unwrap();
+            of("VolumeConfig", name, "provisioning: {maxSize: 9GiB}").unwrap();
+        }
+        of("VolumeConfig", "STATE", "encryption: {provider: luks2}").unwrap();
+        of("VolumeConfig", "EPHEMERAL", &on("disk.serial == \"SDA\"")).unwrap();
+        of("UserVolumeConfig", "data", "volumeType: directory").unwrap();
+        of("UserVolumeConfig", "data", &on("system_disk")).unwrap();
+        for (kind, name, rest, words) in [
+            ("VolumeConfig", "EPHEMERAL", on("true"), ["VolumeConfig/EPHEMERAL", "sdb (1.0TiB, serial SDB)"]),
+            ("VolumeConfig", "ETCD", on("!system_disk"), ["VolumeConfig/ETCD", "sdb"]),
+            (
+                "VolumeConfig",
+                "EPHEMERAL",
+                on("disk.serial == \"X\""),
+                ["no disk of this machine", "Talos would wait"],
+            ),
+            ("UserVolumeConfig", "data", on("true"), ["UserVolumeConfig/data", "nobody has looked at"]),
+            ("RawVolumeConfig", "data", on("!system_disk"), ["RawVolumeConfig/data", "nobody has looked at"]),
+            ("SwapVolumeConfig", "data", on("true"), ["SwapVolumeConfig/data", "nobody has looked at"]),
+            ("UserVolumeConfig", "old", on("system_disk"), ["sdb", "u-old already"]),
+        ] {
+            let error = of(kind, name, &rest).unwrap_err();
+            let told = words.iter().all(|word| error.what.contains(word)) && error.what.contains("c.yaml");
+            assert!(told && error.kind.exit_code() == 5, "{error}");
+        }
+        assert_eq!(of("VolumeConfig", "EPHEMERAL", &on("disk.size")).unwrap_err().kind.exit_code(), 2);
+    }
+
+    /// As `talosctl gen config` of Talos 1.14 writes them.
+    const GENERATED: [&str; 2] = [
+        include_str!("../../tests/golden/generated/1.14/controlplane.yaml"),
+        include_str!("../../tests/golden/generated/1.14/worker.yaml"),
+    ];
+
+    #[test]
+    fn the_configs_that_talos_1_14_generates_are_taken() {
+        let [control, worker] = GENERATED.map(|text| first(text).unwrap());
+        assert!(control.is_control_plane() && !worker.is_control_plane());
+        assert!(control.has_network() && worker.has_network());
+        assert_eq!(control.cluster(), worker.cluster());
+        assert!(control.cluster().iter().all(|part| part.len() > 40), "id and authorities");
+        for config in [control, worker] {
+            assert_eq!(config.version(None).unwrap().parsed, (1, 14, 1));
+            let mut disks = vec![disk("sda", Ok(())), disk("sdb", Ok(()))];
+            let chosen = config.install_disk(&disks).unwrap().unwrap();
+            assert_eq!(chosen.serial, "SDA");
+            chosen.take(&mut disks);
+            config.stays_on_system_disk(&disks).unwrap();
+            assert_eq!(config.ephemeral().unwrap(), None);
+        }
+        let without = |kind: &str| GENERATED[0].replace(kind, "OtherConfig");
+        assert!(!first(&without(FLANNEL)).unwrap().has_network(), "its absence says so from 1.14 on");
+        let error = first(&without(AUTHORITY)).unwrap_err();
+        assert!(error.what.contains("neither cluster.ca.crt nor KubeAPIServerCAConfig"), "{error}");
+        let error = first(&without(UNATTENDED)).unwrap().install_disk(&[disk("sda", Ok(()))]).unwrap_err();
+        assert!(error.what.contains("nor UnattendedInstallConfig") && error.kind.exit_code() == 2, "{error}");
+        let twice = GENERATED[0].replace("machine:\n", "machine:\n    install: {disk: /dev/sda}\n");
+        assert!(first(&twice).unwrap_err().what.contains("both UnattendedInstallConfig and machine.install"));
+    }
+
+    #[test]
     fn talos_is_installed_on_exactly_the_disk_that_is_named_and_only_when_that_is_free() {
         let used = || Err("holds a xfs file system".to_owned());
         let by_id = CONFIG.replace("/dev/sda", "/dev/disk/by-id/nvme-sdb");
@@ -325,10 +440,12 @@ mod tests {
             (CONFIG, used(), Err("not free: holds a xfs")),
             (&CONFIG.replace("/dev/sda", "/dev/sdz"), Ok(()), Err("is no disk of this machine")),
             (
-                &CONFIG.replace("    disk: /dev/sda\n", "    diskSelector: {type: ssd}\n"),
-                Ok(()),
-                Err("is not in it"),
+                &CONFIG.replace("    disk: /dev/sda\n", "    diskSelector: {serial: '*B'}\n"),
+                used(),
+                Ok("sdb"),
             ),
+            (&CONFIG.replace("disk: /dev/sda", "diskSelector: {type: ssd}"), Ok(()), Err("matches 2 disks")),
+            (&CONFIG.replace("    disk: /dev/sda\n", ""), Ok(()), Err("is not in it")),
         ] {
             let mut disks = vec![disk("sda", sda), disk("sdb", Ok(()))];
             match (first(text).unwrap().install_disk(&disks), found) {

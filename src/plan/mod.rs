@@ -13,6 +13,7 @@ pub mod patches;
 pub mod remove;
 mod saved;
 pub mod stack;
+mod target;
 mod users;
 mod versions;
 mod volumes;

@@ -31,6 +31,9 @@ pub struct Host {
 pub struct FileSystem {
     /// Such as `/dev/nvme0n1p1`.
     pub source: String,
+    /// The folder of it that is mounted, such as `/mnt/data`; nothing when it is all of it.
+    #[serde(default)]
+    pub root: String,
     /// Such as `xfs`.
     pub kind: String,
     /// Such as `rw` and `noexec`.

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use secrecy::{ExposeSecret, SecretString};
 use tempfile::TempDir;
 
 use self::fleet::Fleet;
@@ -40,9 +41,29 @@ pub struct Sandbox {
     pub folder: PathBuf,
     network: Network,
     maintenance: Vec<(String, SocketAddr)>,
+    /// Its authorities are those that it was given.
+    given: bool,
     served: Option<Served>,
     /// Removed with the sandbox, unless it has a folder of its own.
     _temporary: Option<TempDir>,
+}
+
+/// The authorities of a cluster, each a certificate and its key in PEM. Only what is signed with the keys is written down.
+#[derive(Debug, Default)]
+pub struct Authorities {
+    pub talos: Option<(String, SecretString)>,
+    pub kubernetes: Option<(String, SecretString)>,
+}
+
+impl Authorities {
+    /// Those that can be used.
+    fn both(&self) -> Option<(Authority, Authority)> {
+        let of = |given: &Option<(String, SecretString)>| {
+            let (certificate, key) = given.as_ref()?;
+            Authority::given(certificate, key.expose_secret())
+        };
+        Some((of(&self.talos)?, of(&self.kubernetes)?))
+    }
 }
 
 #[derive(Debug)]
@@ -77,6 +98,11 @@ impl Sandbox {
         self.folder.join("state")
     }
 
+    /// Whether its machines and its API server have the authorities that it was given.
+    pub fn has_given(&self) -> bool {
+        self.given
+    }
+
     /// Whether another process serves it.
     pub fn joined(&self) -> bool {
         self.served.is_none()
@@ -93,6 +119,20 @@ impl Sandbox {
         network: Network,
         now: Timestamp,
     ) -> Result<Self> {
+        Self::start_as(scenario, folder, network, now, &Authorities::default()).await
+    }
+
+    /// The same, as the cluster with these authorities, if they can be used.
+    ///
+    /// # Errors
+    /// The folder can't be used, or no port is free.
+    pub async fn start_as(
+        scenario: &Scenario,
+        folder: Option<&Path>,
+        network: Network,
+        now: Timestamp,
+        authorities: &Authorities,
+    ) -> Result<Self> {
         let (folder, temporary) = match folder {
             Some(folder) => (folder.to_owned(), None),
             None => {
@@ -107,7 +147,14 @@ impl Sandbox {
                 Some(lock) => Some(lock),
                 None => {
                     let maintenance = read_maintenance(&folder);
-                    return Ok(Self { folder, network, maintenance, served: None, _temporary: None });
+                    return Ok(Self {
+                        folder,
+                        network,
+                        maintenance,
+                        given: false,
+                        served: None,
+                        _temporary: None,
+                    });
                 }
             }
         } else {
@@ -122,12 +169,16 @@ impl Sandbox {
             }
         };
         let fleet = Fleet::new(world, now, network.clone());
-        let maintenance = publish(&folder, &fleet).await?;
+        let given = authorities.both();
+        let (taken, own) = (given.is_some(), || {
+            Ok::<_, Error>((Authority::new("sandbox talos")?, Authority::new("sandbox kubernetes")?))
+        });
+        let maintenance = publish(&folder, &fleet, given.map_or_else(own, Ok)?).await?;
         if keep {
             tokio::spawn(save_often(folder.clone(), Arc::downgrade(&fleet)));
         }
         let served = Some(Served { fleet, _lock: lock, keep });
-        Ok(Self { folder, network, maintenance, served, _temporary: temporary })
+        Ok(Self { folder, network, maintenance, given: taken, served, _temporary: temporary })
     }
 
     /// The fleet, when this process serves it.
@@ -178,8 +229,11 @@ async fn save_often(folder: PathBuf, fleet: std::sync::Weak<Fleet>) {
 }
 
 /// Starts all servers, and writes the files that clients need; returns where machines in maintenance mode are reached.
-async fn publish(folder: &Path, fleet: &Arc<Fleet>) -> Result<Vec<(String, SocketAddr)>> {
-    let (talos_ca, kubernetes_ca) = (Authority::new("sandbox talos")?, Authority::new("sandbox kubernetes")?);
+async fn publish(
+    folder: &Path,
+    fleet: &Arc<Fleet>,
+    (talos_ca, kubernetes_ca): (Authority, Authority),
+) -> Result<Vec<(String, SocketAddr)>> {
     let address = talos::serve(fleet, &talos_ca, 0).await?;
     let machines = |configured: bool| -> Vec<String> {
         let world = fleet.look();

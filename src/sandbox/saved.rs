@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::faults::Faults;
 use super::kube::api::Saved as SavedApi;
@@ -13,7 +14,27 @@ use super::machine::Machine;
 use super::object_store::ObjectStore;
 use super::timers::Timers;
 use super::world::World;
+use crate::config_doc::redact;
 use crate::error::{Error, Kind, Result};
+use crate::talos::resources::{MachineConfig, Spec, id};
+
+/// A machine's configs, which may be somebody's own: their secrets are in clear text nowhere.
+const fn configs(machine: &mut Machine) -> [&mut Option<String>; 3] {
+    let Machine { active, persistent, before_try, .. } = machine;
+    [active, persistent, before_try]
+}
+
+/// Puts other texts where its configs are published.
+fn publish(machine: &mut Machine, text: impl Fn(&str) -> Value) {
+    let published = machine.published.types.get_mut(MachineConfig::TYPE);
+    published.into_iter().flatten().for_each(|(id, found)| found.spec = text(id));
+}
+
+/// The folder's own key.
+fn key(folder: &Path) -> Option<age::x25519::Identity> {
+    let text = std::fs::read_to_string(folder.join("age.key")).ok()?;
+    text.lines().find_map(|line| line.parse().ok())
+}
 
 /// A world as it is kept.
 #[derive(Serialize, Deserialize)]
@@ -24,6 +45,9 @@ pub(super) struct Saved {
     pub(super) faults: Faults,
     pub(super) store: ObjectStore,
     pub(super) certificate_days: i32,
+    /// Those of the machines, in their order, which only the folder's key opens.
+    #[serde(default)]
+    pub(super) configs: Option<String>,
 }
 
 /// Takes the folder, which is made if it is not there; none while another process has it.
@@ -54,15 +78,49 @@ pub(super) fn load(folder: &Path) -> Result<Option<World>> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Error::invalid(format!("can't read {}: {error}", path.display()))),
     };
-    let saved: Saved = serde_json::from_slice(&text).map_err(|error| {
+    let mut saved: Saved = serde_json::from_slice(&text).map_err(|error| {
         Error::invalid(format!("{}: {error}", path.display()))
             .hint("it was written by another version, or damaged: remove the folder to begin anew")
     })?;
+    if let Some(sealed) = saved.configs.take() {
+        let opened = key(folder).and_then(|key| age::decrypt(&key, sealed.as_bytes()).ok());
+        let read = opened.and_then(|text| serde_json::from_slice::<Vec<[Option<String>; 3]>>(&text).ok());
+        let read = read.ok_or_else(|| {
+            Error::invalid(format!("{}: age.key does not open the configs in it", path.display()))
+                .hint("remove the folder to begin anew")
+        })?;
+        for (machine, kept) in saved.machines.iter_mut().zip(read) {
+            configs(machine).into_iter().zip(kept).for_each(|(place, config)| *place = config);
+        }
+    }
+    for machine in &mut saved.machines {
+        let (active, persistent) = (machine.active.clone(), machine.persistent.clone());
+        publish(machine, |id| match (id, &active, &persistent) {
+            (id::PERSISTENT_CONFIG, _, Some(text)) | (_, Some(text), _) => Value::from(text.as_str()),
+            _ => Value::Null,
+        });
+    }
     Ok(Some(World::restore(saved)))
 }
 
 pub(super) fn save(folder: &Path, world: &World) -> Result<()> {
-    let text = serde_json::to_vec(&world.keep()).map_err(|error| Error::failed(error.to_string()))?;
+    let mut saved = world.keep();
+    let fail = |error: &dyn std::fmt::Display| Error::failed(format!("the configs can't be kept: {error}"));
+    match key(folder) {
+        Some(key) => {
+            let configs: Vec<[Option<String>; 3]> =
+                saved.machines.iter_mut().map(|machine| configs(machine).map(Option::take)).collect();
+            let text = serde_json::to_vec(&configs).map_err(|error| fail(&error))?;
+            let sealed = age::encrypt_and_armor(&key.to_public(), &text).map_err(|error| fail(&error))?;
+            saved.configs = Some(sealed);
+        }
+        None => {
+            let found = saved.machines.iter_mut().flat_map(configs).flatten();
+            found.for_each(|config| *config = redact(config));
+        }
+    }
+    saved.machines.iter_mut().for_each(|machine| publish(machine, |_| Value::Null));
+    let text = serde_json::to_vec(&saved).map_err(|error| Error::failed(error.to_string()))?;
     write(&folder.join("world.json"), &text)
 }
 

@@ -269,6 +269,7 @@ impl World {
             faults: self.faults.clone(),
             store: self.store.clone(),
             certificate_days: self.certificate_days,
+            configs: None,
         }
     }
 

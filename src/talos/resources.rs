@@ -126,8 +126,7 @@ kinds! {
     BlockDevice = "runtime", "BlockDevices.block.talos.dev";
     DiscoveredVolume = "runtime", "DiscoveredVolumes.block.talos.dev";
     VolumeStatus = "runtime", "VolumeStatuses.block.talos.dev";
-    VolumeMount = "runtime", "MountStatuses.block.talos.dev";
-    MountStatus = "runtime", "MountStatuses.runtime.talos.dev";
+    MountStatus = "runtime", "MountStatuses.block.talos.dev";
     MachineStatus = "runtime", "MachineStatuses.runtime.talos.dev";
     Extension = "runtime", "ExtensionStatuses.runtime.talos.dev";
     TimeStatus = "runtime", "TimeStatuses.v1alpha1.talos.dev";
@@ -278,10 +277,12 @@ pub struct MountSpec {
     pub project_quota_support: bool,
 }
 
-/// A volume's mount as Talos made it; the id is the volume's.
+/// A volume's mount as Talos made it; the id is the volume's. Directories are here too; the list of the same name in
+/// `runtime.talos.dev` leaves them out.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub struct VolumeMount {
+pub struct MountStatus {
+    /// Nothing for a directory.
     pub source: String,
     pub target: String,
     #[serde(deserialize_with = "lower")]
@@ -290,18 +291,6 @@ pub struct VolumeMount {
     pub project_quota_support: bool,
     #[serde(deserialize_with = "lower")]
     pub encryption_provider: String,
-}
-
-/// A mount as the kernel has it.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct MountStatus {
-    pub source: String,
-    pub target: String,
-    pub filesystem_type: String,
-    #[serde(deserialize_with = "nullable")]
-    pub options: Vec<String>,
-    pub encrypted: bool,
 }
 
 /// Where a machine is in its life.

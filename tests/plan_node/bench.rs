@@ -179,7 +179,6 @@ impl Machine {
             source: String::new(),
             target: format!("/var/mnt/{}", &id[2..]),
             filesystem: "xfs".into(),
-            options: Vec::new(),
             size: None,
             available: None,
         };

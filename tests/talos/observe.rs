@@ -27,8 +27,8 @@ fn machine() -> Machine {
         .with("DiscoveredVolumes.block.talos.dev", &[("vda", "type: disk\nname: gpt"), ("nvme0n1", "type: disk\nname: ''")])
         .with("VolumeStatuses.block.talos.dev", &[("u-openebs", "phase: Ready\nlocation: /dev/nvme1n1p1\nsize: 30")])
         .with(
-            "MountStatuses.runtime.talos.dev",
-            &[("u-openebs", "source: /dev/nvme1n1p1\ntarget: /var/mnt/openebs\nfilesystemType: xfs\noptions: [rw, prjquota]")],
+            "MountStatuses.block.talos.dev",
+            &[("u-openebs", "source: /dev/nvme1n1p1\ntarget: /var/mnt/openebs\nfilesystem: xfs\nprojectQuotaSupport: true")],
         )
         .with("NodeLabelSpecs.k8s.talos.dev", &[("a/b", "key: a/b\nvalue: 'true'")])
         .with("NodeStatuses.kubernetes.talos.dev", &[("n1", "nodename: n1\nlabels:\n  a/b: 'true'\n  c: d")])

@@ -13,8 +13,7 @@ use nodeprep::talos::config::Places;
 use nodeprep::talos::proto::cosi::resource as cosi;
 use nodeprep::talos::resources::{
     BlockDevice, DiscoveredVolume, DiskSpec, MachineConfig, MachineStatus, MachineType, Member, MountStatus,
-    NodeLabel, NodeStatus, Nodename, PlatformMetadata, SecurityState, Spec, SystemDisk, VolumeMount,
-    VolumeStatus, id,
+    NodeLabel, NodeStatus, Nodename, PlatformMetadata, SecurityState, Spec, SystemDisk, VolumeStatus, id,
 };
 use nodeprep::talos::{Client, Context, MAX_MESSAGE, PORT, client::Options};
 use prost::Message;
@@ -148,7 +147,6 @@ async fn record() {
     list::<BlockDevice>(channel, node).await;
     list::<DiscoveredVolume>(channel, node).await;
     list::<VolumeStatus>(channel, node).await;
-    list::<VolumeMount>(channel, node).await;
     list::<MountStatus>(channel, node).await;
     list::<MachineStatus>(channel, node).await;
     list::<MachineType>(channel, node).await;

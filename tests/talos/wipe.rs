@@ -47,7 +47,7 @@ fn machine() -> Machine {
         .with("BlockDevices.block.talos.dev", &[("nvme0n1", "type: disk\nmajor: 259\nminor: 2")])
         .with("DiscoveredVolumes.block.talos.dev", &full)
         .with("VolumeStatuses.block.talos.dev", &[])
-        .with("MountStatuses.runtime.talos.dev", &[])
+        .with("MountStatuses.block.talos.dev", &[])
         .file("/run/udev/data/b259:2", RECORD);
     let after = blank.map(|(id, spec)| (id.to_owned(), spec.to_owned())).into();
     machine.after_wipe = BTreeMap::from([("DiscoveredVolumes.block.talos.dev".to_owned(), after)]);
@@ -243,7 +243,7 @@ async fn a_volume_is_gone_when_neither_its_status_nor_its_mount_is_left() {
     carried_out(&plan, machine()).await.result.unwrap();
     for (kind, spec) in [
         ("VolumeStatuses.block.talos.dev", "phase: ready"),
-        ("MountStatuses.runtime.talos.dev", "source: /dev/x\ntarget: /var/mnt/old"),
+        ("MountStatuses.block.talos.dev", "source: ''\ntarget: /var/mnt/old"),
     ] {
         let there = carried_out(&plan, machine().with(kind, &[("u-old", spec)]));
         let waited = tokio::time::timeout(std::time::Duration::from_secs(2), there).await;

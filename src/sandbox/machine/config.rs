@@ -1,11 +1,11 @@
 //! A machine's configuration: which documents Talos takes, and what they ask for.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
-use serde::Deserialize;
 use serde_json::Value;
 
-use crate::intent::Size;
+use super::documents::{Provisioning, UserVolume, system_volume};
 
 /// What a configuration asks for.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -13,76 +13,16 @@ pub struct Config {
     /// The document that has no kind.
     pub main: Value,
     pub volumes: Vec<UserVolume>,
-    /// `machine.nodeLabels`.
+    /// Of a `KubeNodeConfig`, else `machine.nodeLabels`.
     pub labels: BTreeMap<String, String>,
     /// Of the main document or of a `HostnameConfig`.
     pub hostname: Option<String>,
+    /// What a `VolumeConfig` says of Talos' own data partition.
+    pub ephemeral: Provisioning,
+    /// The `UnattendedInstallConfig`; null without one.
+    pub unattended: Value,
 }
 
-/// A `UserVolumeConfig` (Talos 1.10 and later).
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct UserVolume {
-    #[serde(rename = "apiVersion")]
-    _version: String,
-    #[serde(rename = "kind")]
-    _kind: String,
-    pub name: String,
-    #[serde(default)]
-    pub volume_type: Option<String>,
-    #[serde(default)]
-    pub provisioning: Provisioning,
-    #[serde(default)]
-    pub filesystem: FileSystem,
-    #[serde(default)]
-    pub mount: Option<Value>,
-    #[serde(default)]
-    pub encryption: Option<Value>,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct Provisioning {
-    #[serde(default)]
-    pub disk_selector: Selector,
-    #[serde(default)]
-    pub min_size: Option<String>,
-    #[serde(default)]
-    pub max_size: Option<String>,
-    #[serde(default)]
-    pub grow: bool,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Selector {
-    #[serde(rename = "match", default)]
-    pub expression: String,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct FileSystem {
-    #[serde(rename = "type", default)]
-    pub kind: Option<String>,
-    #[serde(default)]
-    pub project_quota_support: bool,
-}
-
-/// Kinds of documents that are taken and not looked into.
-const OTHER_KINDS: [&str; 11] = [
-    "ExistingVolumeConfig",
-    "ExtensionServiceConfig",
-    "KmsgLogConfig",
-    "LinkConfig",
-    "RawVolumeConfig",
-    "SideroLinkConfig",
-    "SwapVolumeConfig",
-    "TrustedRootsConfig",
-    "VolumeConfig",
-    "WatchdogTimerConfig",
-    "ZswapConfig",
-];
 const NO_MAIN: &str = "the applied machine configuration doesn't contain v1alpha1 config, did you mean to patch the \
                        machine config instead?";
 const MAIN_KEYS: [&str; 5] = ["version", "debug", "persist", "machine", "cluster"];
@@ -116,6 +56,37 @@ impl Config {
         mounts.filter_map(|mount| Some((path(mount, "destination")?, path(mount, "source")?))).collect()
     }
 }
+/// A document, and what of the main one it does not go together with, in Talos' words (siderolabs/talos,
+/// V1Alpha1ConflictValidate).
+const CONFLICTS: [(&str, &str, &str); 7] = [
+    (
+        "UnattendedInstallConfig",
+        "/machine/install",
+        "UnattendedInstallConfig config is incompatible with v1alpha1 config (.machine.install)",
+    ),
+    ("KubeNodeConfig", "/machine/nodeLabels", ".machine.nodeLabels is already set in v1alpha1 config"),
+    (
+        "KubeNodeConfig",
+        "/machine/nodeAnnotations",
+        ".machine.nodeAnnotations is already set in v1alpha1 config",
+    ),
+    ("KubeNodeConfig", "/machine/nodeTaints", ".machine.nodeTaints is already set in v1alpha1 config"),
+    (
+        "KubeNodeConfig",
+        "/machine/kubelet/nodeIP",
+        ".machine.kubelet.nodeIP is already set in v1alpha1 config",
+    ),
+    (
+        "KubeletConfig",
+        "/machine/kubelet",
+        "kubelet config is already set in v1alpha1 config (.machine.kubelet)",
+    ),
+    (
+        "KubeAPIServerCAConfig",
+        "/cluster/ca",
+        "kube-apiserver CA is already set in v1alpha1 config (.cluster.ca)",
+    ),
+];
 
 /// Major and minor of a version such as `v1.11.5`.
 pub fn release(tag: &str) -> (u64, u64) {
@@ -123,35 +94,64 @@ pub fn release(tag: &str) -> (u64, u64) {
     (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default())
 }
 
+/// Whether the Talos of this version has such a document. Asked of Talos' own code, once per release (e2e/oracle); an older
+/// release than those counts as the oldest without user volumes, a newer one as the newest.
+fn is_registered(kind: &str, version: &str) -> bool {
+    type Kinds = BTreeMap<String, Vec<String>>;
+    static KINDS: LazyLock<Vec<((u64, u64), Vec<String>)>> = LazyLock::new(|| {
+        let recorded: Kinds = serde_json::from_str(include_str!("kinds.json")).unwrap_or_default();
+        let mut kinds: Vec<_> = recorded.into_iter().map(|(tag, kinds)| (release(&tag), kinds)).collect();
+        kinds.sort();
+        kinds
+    });
+    let release = release(version);
+    let upto = KINDS.iter().rfind(|(of, _)| *of <= release);
+    let new = upto.is_none() && kind == "UserVolumeConfig";
+    !new && upto.or_else(|| KINDS.first()).is_some_and(|(_, kinds)| kinds.iter().any(|known| known == kind))
+}
+
 /// Reads a configuration as the Talos of this version does; the error is its refusal.
 pub fn parse(text: &str, version: &str) -> Result<Config, String> {
     let mut config = Config::default();
     let documents: Vec<Value> =
         serde_yaml::from_multiple(text).map_err(|error| format!("error decoding document: {error}"))?;
+    let mut seen = Vec::new();
     for document in documents.into_iter().filter(|document| !document.is_null()) {
-        match document["kind"].as_str() {
-            None => config.main = main(document)?,
-            Some("UserVolumeConfig") if release(version) >= (1, 10) => {
-                let volume = volume(document, version)?;
-                if config.volumes.iter().any(|other| other.name == volume.name) {
-                    return Err(format!("duplicate v1alpha1 UserVolumeConfig document: {}", volume.name));
-                }
-                config.volumes.push(volume);
-            }
-            Some("HostnameConfig") => config.hostname = document["hostname"].as_str().map(str::to_owned),
-            Some(kind) if OTHER_KINDS.contains(&kind) => {}
-            Some(kind) => return Err(format!("error decoding document /v1alpha1/{kind}/: not registered")),
+        let said = |key: &str| document[key].as_str().unwrap_or_default().to_owned();
+        let (api, kind, name) = (said("apiVersion"), said("kind"), said("name"));
+        let id = format!("{api}/{}/{name}", if kind.is_empty() { "v1alpha1" } else { &kind });
+        if seen.contains(&id) {
+            return Err(format!("duplicate document {id} is not allowed"));
         }
+        let wrong = |why: String| format!("error decoding document {id}: {why}");
+        if kind.is_empty() {
+            config.main = main(document)?;
+        } else if api.is_empty() {
+            return Err(wrong("missing apiVersion".to_owned()));
+        } else if api != "v1alpha1" || !is_registered(&kind, version) {
+            return Err(wrong(format!("{kind:?} {api:?}: not registered")));
+        } else {
+            config.add(&kind, document, version).map_err(|why| {
+                if why.starts_with("unknown keys") { wrong(why) } else { format!("{kind}/{name}: {why}") }
+            })?;
+        }
+        seen.push(id);
     }
     if config.main.is_null() {
         return Err(NO_MAIN.to_owned());
     }
+    let has = |kind: &str| seen.iter().any(|id| id.starts_with(&format!("v1alpha1/{kind}/")));
+    let clash = |(kind, path, _): &&(&str, &str, &str)| {
+        has(*kind) && config.main.pointer(path).is_some_and(|value| !value.is_null())
+    };
+    if let Some((.., why)) = CONFLICTS.iter().find(clash) {
+        return Err((*why).to_owned());
+    }
     if let Some(hostname) = config.main["machine"]["network"]["hostname"].as_str() {
         config.hostname = Some(hostname.to_owned());
     }
-    for (key, value) in config.main["machine"]["nodeLabels"].as_object().into_iter().flatten() {
-        config.labels.insert(key.clone(), value.as_str().unwrap_or_default().to_owned());
-    }
+    let labels = labels(&config.main["machine"]["nodeLabels"]);
+    config.labels.extend(labels);
     Ok(config)
 }
 
@@ -167,6 +167,29 @@ pub fn difference(old: &Value, new: &Value, field: &str) -> String {
         side('-', old),
         side('+', new)
     )
+impl Config {
+    /// Takes what a document besides the main one asks for.
+    fn add(&mut self, kind: &str, document: Value, version: &str) -> Result<(), String> {
+        match kind {
+            "UserVolumeConfig" => self.volumes.push(UserVolume::read(document, version)?),
+            "HostnameConfig" => self.hostname = document["hostname"].as_str().map(str::to_owned),
+            "KubeNodeConfig" => self.labels.extend(labels(&document["labels"])),
+            "UnattendedInstallConfig" => self.unattended = document,
+            "VolumeConfig" => {
+                let (name, provisioning) = system_volume(&document, version)?;
+                if name == "EPHEMERAL" {
+                    self.ephemeral = provisioning;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn labels(map: &Value) -> BTreeMap<String, String> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    map.as_object().into_iter().flatten().map(|(key, value)| (key.clone(), text(value))).collect()
 }
 
 fn main(document: Value) -> Result<Value, String> {
@@ -183,58 +206,6 @@ fn main(document: Value) -> Result<Value, String> {
         }
     }
     Ok(document)
-}
-
-fn volume(document: Value, version: &str) -> Result<UserVolume, String> {
-    let wrong = |what: &str| format!("error validating UserVolumeConfig: {what}");
-    let volume: UserVolume = serde_json::from_value(document)
-        .map_err(|error| format!("unknown keys found during decoding: {error}"))?;
-    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    if volume.name.is_empty() || volume.name.len() > 34 || !volume.name.chars().all(plain) {
-        return Err(wrong(
-            "name must be between 1 and 34 characters long, lowercase letters, digits and dashes",
-        ));
-    }
-    if volume.provisioning.disk_selector.expression.is_empty() {
-        return Err(wrong("disk selector is required"));
-    }
-    let size = |text: &Option<String>| -> Result<Option<Size>, String> {
-        text.as_deref().map(Size::parse).transpose().map_err(|error| wrong(&error.to_string()))
-    };
-    let (least, most) = (size(&volume.provisioning.min_size)?, size(&volume.provisioning.max_size)?);
-    if least.is_none() && most.is_none() {
-        return Err(wrong("min size or max size is required"));
-    }
-    if let (Some(least), Some(most)) = (least, most)
-        && least > most
-    {
-        return Err(wrong("min size is greater than max size"));
-    }
-    if volume.filesystem.project_quota_support && release(version) < (1, 11) {
-        return Err(
-            "unknown keys found during decoding:\nfilesystem:\n    projectQuotaSupport: true\n".to_owned()
-        );
-    }
-    if volume.volume_type.is_some() && release(version) < (1, 12) {
-        return Err("unknown keys found during decoding:\nvolumeType\n".to_owned());
-    }
-    Ok(volume)
-}
-
-impl UserVolume {
-    /// Least and most bytes that the volume takes.
-    pub fn sizes(&self) -> (u64, u64) {
-        let size = |text: &Option<String>| {
-            text.as_deref().and_then(|text| Size::parse(text).ok()).map(|size| size.0)
-        };
-        let least = size(&self.provisioning.min_size).unwrap_or(100 << 20);
-        let most = size(&self.provisioning.max_size).unwrap_or(u64::MAX);
-        (least, if self.provisioning.grow || self.provisioning.max_size.is_some() { most } else { least })
-    }
-
-    pub fn kind(&self) -> &str {
-        self.filesystem.kind.as_deref().unwrap_or("xfs")
-    }
 }
 
 /// What of a change waits for a reboot: the first such field, before 1.14.
@@ -261,15 +232,22 @@ mod tests {
     const VOLUME: &str = "---\napiVersion: v1alpha1\nkind: UserVolumeConfig\nname: openebs\nprovisioning:\n  \
         diskSelector: {match: disk.serial == \"A\"}\n  minSize: 2GiB\n  grow: true\n";
 
+    fn document(kind: &str) -> String {
+        format!("---\napiVersion: v1alpha1\nkind: {kind}\n")
+    }
+
     #[test]
     fn what_a_configuration_asks_for_is_read() {
         let config = parse(&[MAIN, VOLUME].concat(), "v1.11.5").unwrap();
         assert_eq!(config.labels["a"], "b");
         let volume = &config.volumes[0];
         assert_eq!(
-            (volume.name.as_str(), volume.sizes(), volume.kind()),
-            ("openebs", (2 << 30, u64::MAX), "xfs")
+            (volume.name.as_str(), volume.sizes(5 << 30), volume.kind()),
+            ("openebs", (2 << 30, 5 << 30), "xfs")
         );
+        let bare = MAIN.replace(", nodeLabels: {a: b}", "");
+        let node = document("KubeNodeConfig") + "labels: {c: d}\n";
+        assert_eq!(parse(&[&bare, node.as_str()].concat(), "v1.14.1").unwrap().labels["c"], "d");
     }
 
     #[test]
@@ -279,7 +257,8 @@ mod tests {
             (with("  other: 1\n"), "v1.11.5", "unknown"),
             (with("filesystem: {projectQuotaSupport: true}\n"), "v1.10.3", "projectQuotaSupport"),
             (with("volumeType: directory\n"), "v1.11.5", "volumeType"),
-            (with("---\nkind: Nothing\n"), "v1.11.5", "not registered"),
+            (with("---\nkind: Nothing\n"), "v1.11.5", "missing apiVersion"),
+            (with(&document("Nothing")), "v1.11.5", "\"Nothing\" \"v1alpha1\": not registered"),
             (with(VOLUME), "v1.11.5", "duplicate"),
             (with(""), "v1.9.6", "not registered"),
             (VOLUME.to_owned(), "v1.11.5", "contain v1alpha1 config"),
@@ -290,6 +269,72 @@ mod tests {
             assert!(refusal.contains(word), "{refusal}");
         }
         assert!(parse(&with("filesystem: {projectQuotaSupport: true}\n"), "v1.11.5").is_ok());
+    }
+
+    #[test]
+    fn a_document_is_taken_from_the_release_on_that_has_it() {
+        for (kind, first) in [
+            ("KmsgLogConfig", 10),
+            ("EthernetConfig", 10),
+            ("RawVolumeConfig", 11),
+            ("ResolverConfig", 12),
+            ("BondConfig", 12),
+            ("Layer2VIPConfig", 12),
+            ("OOMConfig", 12),
+            ("ImageVerificationConfig", 13),
+            ("KubeAPIServerCAConfig", 14),
+            ("LVMVolumeGroupConfig", 14),
+        ] {
+            for minor in 10..=15 {
+                let taken = parse(&[MAIN, &document(kind)].concat(), &format!("v1.{minor}.0"));
+                assert_eq!(taken.is_ok(), minor >= first, "{kind} 1.{minor}: {taken:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_said_twice_in_two_ways_is_refused_as_talos_does() {
+        let bare = "version: v1alpha1\nmachine: {type: worker}\ncluster: {}\n";
+        for (main, kind, word) in [
+            (
+                bare.replace("worker", "worker, install: {disk: /dev/sda}"),
+                "UnattendedInstallConfig",
+                "incompatible",
+            ),
+            (
+                bare.replace("worker", "worker, nodeLabels: {a: b}"),
+                "KubeNodeConfig",
+                ".machine.nodeLabels is already",
+            ),
+            (bare.replace("worker", "worker, kubelet: {}"), "KubeletConfig", "(.machine.kubelet)"),
+            (
+                bare.replace("cluster: {}", "cluster: {ca: {crt: a}}"),
+                "KubeAPIServerCAConfig",
+                "(.cluster.ca)",
+            ),
+        ] {
+            let refusal = parse(&[&main, document(kind).as_str()].concat(), "v1.14.1").unwrap_err();
+            assert!(refusal.contains(word), "{refusal}");
+            parse(&[bare, &document(kind)].concat(), "v1.14.1").unwrap();
+        }
+    }
+
+    #[test]
+    fn what_talos_generates_is_taken_by_the_release_that_it_is_for() {
+        let generated = [
+            include_str!("../../../tests/golden/generated/1.14/controlplane.yaml"),
+            include_str!("../../../tests/golden/generated/1.14/worker.yaml"),
+        ];
+        for text in generated {
+            assert!(!parse(text, "v1.14.1").unwrap().unattended.is_null());
+            assert!(parse(text, "v1.13.9").unwrap_err().contains("not registered"));
+        }
+        assert!(
+            parse(generated[0], "v1.14.1")
+                .unwrap()
+                .labels
+                .contains_key("node-role.kubernetes.io/control-plane")
+        );
     }
 
     #[test]

@@ -91,7 +91,41 @@ const MINORS: u64 = 64;
 /// What a GPT takes for itself, in bytes.
 const TABLE: u64 = 2 << 20;
 
+/// The label of Talos' own data partition.
+pub const EPHEMERAL: &str = "EPHEMERAL";
+/// Of a partition that only Talos' own disk has.
+const META: &str = "META";
+
 impl Disk {
+    /// Whether Talos is installed on it.
+    pub fn is_system(&self) -> bool {
+        match &self.contents {
+            Contents::Talos => true,
+            Contents::Gpt(partitions) => partitions.values().any(|partition| partition.label == META),
+            Contents::Nothing | Contents::Mbr(_) | Contents::Whole(_) => false,
+        }
+    }
+
+    /// Makes Talos' data partition as small as this says of the space there is for it.
+    pub fn limit_ephemeral(&mut self, most: impl Fn(u64) -> u64) {
+        let mut partitions = self.partitions();
+        if let Some(own) = partitions.values_mut().find(|partition| partition.label == EPHEMERAL)
+            && most(own.size) < own.size
+        {
+            own.size = most(own.size);
+            self.contents = Contents::Gpt(partitions);
+        }
+    }
+
+    /// Takes Talos' data partition away, if it is on this disk.
+    pub fn drop_ephemeral(&mut self) {
+        if self.labelled(EPHEMERAL).is_some() {
+            let mut partitions = self.partitions();
+            partitions.retain(|_, partition| partition.label != EPHEMERAL);
+            self.contents = Contents::Gpt(partitions);
+        }
+    }
+
     pub fn path(&self) -> String {
         format!("/dev/{}", self.name)
     }
@@ -152,11 +186,11 @@ impl Disk {
             Contents::Talos => {
                 let system = [
                     own("EFI", "vfat", 2 << 30),
-                    own("META", "talosmeta", 1 << 20),
+                    own(META, "talosmeta", 1 << 20),
                     own("STATE", "xfs", 100 << 20),
                 ];
                 let taken: u64 = system.iter().map(|partition| partition.size).sum();
-                let rest = own("EPHEMERAL", "xfs", self.size.saturating_sub(taken + TABLE));
+                let rest = own(EPHEMERAL, "xfs", self.size.saturating_sub(taken + TABLE));
                 (1..).zip(system.into_iter().chain([rest])).collect()
             }
         }
@@ -253,7 +287,7 @@ impl Disk {
         Observed {
             id: self.name.clone(),
             spec,
-            system: self.contents == Contents::Talos,
+            system: self.is_system(),
             holder: Holder::Unknown(String::new()),
             partitions: Vec::new(),
             uses: Uses::default(),

@@ -3,6 +3,7 @@
 
 pub mod config;
 pub mod disks;
+mod documents;
 mod etcd;
 mod install;
 pub mod resources;
@@ -221,19 +222,31 @@ impl Machine {
     }
 
     pub fn system_disk(&self) -> Option<&Disk> {
-        self.disks.iter().find(|disk| disk.contents == disks::Contents::Talos)
+        self.disks.iter().find(|disk| disk.is_system())
     }
 
     fn mount_system(&mut self) {
         self.host.mounts.clear();
-        let disk = self.system_disk();
+        let on = |disk: &Disk| {
+            let (index, partition) = disk.labelled(disks::EPHEMERAL)?;
+            Some((format!("/dev/{}", disk.partition(index)), partition.size, disk.speed))
+        };
+        let own = self.system_disk().and_then(on).or_else(|| self.disks.iter().find_map(on));
+        let kind = if own.is_some() { "xfs" } else { "ext4" };
+        // A container's is a folder of the machine that it runs on.
+        let (root, other) = match self.container {
+            true => ("/var/lib/docker/volumes/simulated/_data", "/dev/root".to_owned()),
+            false => ("", String::new()),
+        };
+        let (source, size, speed) = own.unwrap_or((other, 64 << 30, super::host::Speed::default()));
         let file_system = FileSystem {
-            source: disk.map_or_else(|| "overlay".to_owned(), |disk| format!("/dev/{}", disk.partition(4))),
-            kind: if disk.is_some() { "xfs" } else { "overlay" }.to_owned(),
+            source,
+            root: root.to_owned(),
+            kind: kind.to_owned(),
             options: ["rw", "nosuid", "nodev", "relatime"].map(str::to_owned).to_vec(),
-            size: disk.map_or(64 << 30, |disk| disk.size),
+            size,
             used: 4 << 30,
-            speed: disk.map(|disk| disk.speed).unwrap_or_default(),
+            speed,
             directories: BTreeMap::new(),
         };
         self.host.mounts.insert("/var".to_owned(), file_system);

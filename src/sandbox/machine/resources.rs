@@ -249,12 +249,19 @@ fn volumes_and_mounts(machine: &Machine, put: Put<'_>) {
             .map_or_else(|| "EPHEMERAL".to_owned(), |name| format!("u-{name}"));
         let quota = mounted.options.iter().any(|option| option == "prjquota");
         let options: &[&str] = if quota { &["prjquota"] } else { &[] };
+        // Directories are in the longer list only.
+        let directory = !mounted.root.is_empty();
+        if !directory {
+            let spec = json!({
+                "source": mounted.source, "target": point, "filesystemType": mounted.kind, "options": options,
+                "encrypted": false,
+            });
+            put("MountStatuses.runtime.talos.dev", &id, spec);
+        }
+        let (source, kind) =
+            if directory { ("", "none") } else { (mounted.source.as_str(), mounted.kind.as_str()) };
         let spec = json!({
-            "source": mounted.source, "target": point, "filesystemType": mounted.kind, "options": options, "encrypted": false,
-        });
-        put("MountStatuses.runtime.talos.dev", &id, spec);
-        let spec = json!({
-            "source": mounted.source, "target": point, "filesystem": mounted.kind, "readOnly": false,
+            "source": source, "target": point, "filesystem": kind, "readOnly": false,
             "projectQuotaSupport": quota,
         });
         put("MountStatuses.block.talos.dev", &id, spec);
@@ -264,7 +271,7 @@ fn volumes_and_mounts(machine: &Machine, put: Put<'_>) {
 fn volume_status(machine: &Machine, id: &str, volume: &volumes::Volume) -> Value {
     let name = id.trim_start_matches("u-");
     let mut status = json!({
-        "phase": volume.phase.name(), "type": "partition",
+        "phase": volume.phase.name(), "type": if volume.directory { "directory" } else { "partition" },
         "mountSpec": {"targetPath": name, "parentId": "/var/mnt", "projectQuotaSupport": volume.quota, "fileMode": 493},
     });
     if !volume.error.is_empty() {

@@ -1,13 +1,15 @@
-//! Talos' volume manager: user volumes are found by their label or made on a disk that matches, then mounted.
+//! Talos' volume manager: user volumes are found by their label or made on a disk that matches, or are directories of
+//! Talos' own data partition; then they are mounted.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Machine;
-use super::config::UserVolume;
 use super::disks::{Contents, Partition};
+use super::documents::UserVolume;
 use crate::observe::disks::select;
 use crate::sandbox::host::{FileSystem, USER_VOLUMES};
 use crate::sandbox::timers::Timers;
@@ -25,6 +27,9 @@ pub struct Volume {
     pub mount: String,
     /// With project quota.
     pub quota: bool,
+    /// It is a directory of Talos' own data partition.
+    #[serde(default)]
+    pub directory: bool,
     /// What was on it when it was mounted last.
     pub unmounted: Option<FileSystem>,
 }
@@ -77,6 +82,7 @@ fn advance(machine: &mut Machine, wanted: &UserVolume, timers: &mut Timers, now:
         error: String::new(),
         mount: format!("{USER_VOLUMES}{}", wanted.name),
         quota: wanted.filesystem.project_quota_support,
+        directory: wanted.is_directory(),
         unmounted: None,
     };
     let phase = machine.volumes.entry(id.clone()).or_insert_with(new).phase;
@@ -84,6 +90,7 @@ fn advance(machine: &mut Machine, wanted: &UserVolume, timers: &mut Timers, now:
         return;
     }
     let (next, error) = match phase {
+        Phase::Waiting | Phase::Failed if wanted.is_directory() => (Phase::Provisioned, String::new()),
         Phase::Waiting | Phase::Failed => match locate(machine, wanted) {
             Ok(()) => (Phase::Provisioned, String::new()),
             Err(error) => (Phase::Failed, error),
@@ -113,14 +120,15 @@ fn locate(machine: &mut Machine, wanted: &UserVolume) -> Result<(), String> {
     if matching.is_empty() {
         return Err("no disks matched selector for volume".to_owned());
     }
-    let (least, most) = wanted.sizes();
-    let free = |index: &usize| {
-        machine.disks.get(*index)?.free().filter(|free| *free >= least).map(|free| (*index, free))
+    let size = |index: &usize| {
+        let free = machine.disks.get(*index)?.free()?;
+        let (least, most) = wanted.sizes(free);
+        (free >= least).then_some((*index, most))
     };
-    let Some((index, free)) = matching.iter().find_map(free) else {
+    let Some((index, size)) = matching.iter().find_map(size) else {
         return Err("not enough space on the disks that match the selector for volume".to_owned());
     };
-    let partition = Partition { label, format: wanted.kind().to_owned(), size: free.min(most) };
+    let partition = Partition { label, format: wanted.kind().to_owned(), size };
     if let Some(disk) = machine.disks.get_mut(index) {
         let over = matches!(disk.contents, Contents::Mbr(_));
         let (index, path) = (disk.add(partition), disk.path());
@@ -140,22 +148,33 @@ pub fn device<'a>(machine: &'a Machine, id: &str) -> Option<(&'a super::disks::D
 
 fn mount(machine: &mut Machine, wanted: &UserVolume) {
     let id = id_of(wanted);
-    let Some((disk, index, partition)) = device(machine, &id) else { return };
+    let fresh = if wanted.is_directory() { directory(machine, wanted) } else { partition(machine, wanted) };
+    let (Some(fresh), Some(volume)) = (fresh, machine.volumes.get_mut(&id)) else { return };
+    let kept = volume.unmounted.take().map(|kept| (kept.used, kept.directories));
+    let (used, directories) = kept.unwrap_or((fresh.used, BTreeMap::new()));
+    machine.host.mounts.insert(volume.mount.clone(), FileSystem { used, directories, ..fresh });
+}
+
+fn partition(machine: &Machine, wanted: &UserVolume) -> Option<FileSystem> {
+    let (disk, index, partition) = device(machine, &id_of(wanted))?;
     let mut options = ["rw", "nosuid", "nodev", "noatime"].map(str::to_owned).to_vec();
     if wanted.filesystem.project_quota_support {
         options.push("prjquota".to_owned());
     }
-    let source = format!("/dev/{}", disk.partition(index));
-    let fresh = FileSystem {
-        source: String::new(),
+    Some(FileSystem {
+        source: format!("/dev/{}", disk.partition(index)),
         kind: wanted.kind().to_owned(),
-        options: Vec::new(),
+        options,
         size: partition.size,
         used: partition.size / 200,
         speed: disk.speed,
-        directories: std::collections::BTreeMap::new(),
-    };
-    let Some(volume) = machine.volumes.get_mut(&id) else { return };
-    let kept = volume.unmounted.take().unwrap_or(fresh);
-    machine.host.mounts.insert(volume.mount.clone(), FileSystem { source, options, ..kept });
+        ..FileSystem::default()
+    })
+}
+
+/// A folder of what is mounted at `/var`, mounted once more; what is on it is counted apart.
+fn directory(machine: &Machine, wanted: &UserVolume) -> Option<FileSystem> {
+    let var = machine.host.mounts.get("/var")?;
+    let root = format!("{}/mnt/{}", var.root, wanted.name);
+    Some(FileSystem { root, directories: BTreeMap::new(), ..var.clone() })
 }

@@ -10,7 +10,8 @@ use rcgen::{
 };
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivateSec1KeyDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
@@ -59,6 +60,22 @@ impl Authority {
         let certificate = params.self_signed(&key).map_err(failed)?;
         let (pem, der) = (certificate.pem(), certificate.der().clone());
         Ok(Self { issuer: Issuer::new(params, key), pem, der })
+    }
+
+    /// One that somebody else made, by its certificate and its key in PEM; nothing when these can't be used or do not belong
+    /// together.
+    pub fn given(certificate: &str, key: &str) -> Option<Self> {
+        let key = match PrivateSec1KeyDer::from_pem_slice(key.as_bytes()) {
+            Ok(plain) => KeyPair::try_from(pkcs8(plain.secret_sec1_der()).as_slice()).ok()?,
+            // Talos writes Ed25519 keys under a label of its own.
+            Err(_) => KeyPair::from_pem(key).ok()?,
+        };
+        let der = CertificateDer::from_pem_slice(certificate.as_bytes()).ok()?.into_owned();
+        let (_, read) = x509_parser::parse_x509_certificate(&der).ok()?;
+        if *read.public_key().subject_public_key.data != *key.public_key_raw() {
+            return None;
+        }
+        Some(Self { issuer: Issuer::from_ca_cert_der(&der, key).ok()?, pem: certificate.to_owned(), der })
     }
 
     /// Its own certificate, in PEM.
@@ -114,6 +131,22 @@ impl Authority {
         roots.add(self.der.clone()).map_err(failed)?;
         WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).build().map_err(failed)
     }
+}
+
+/// A P-256 key as RFC 5958 wants it, from how RFC 5915 has it, which is how Talos writes those of Kubernetes.
+fn pkcs8(sec1: &[u8]) -> Vec<u8> {
+    const VERSION: &[u8] = &[2, 1, 0];
+    const P256: &[u8] =
+        &[0x30, 0x13, 6, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1, 6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7];
+    let wrapped = |tag: u8, content: &[u8]| {
+        let length = content.len().to_be_bytes();
+        let length = length.get(length.iter().take_while(|byte| **byte == 0).count()..).unwrap_or_default();
+        let long = u8::try_from(length.len()).unwrap_or_default() | 0x80;
+        let short = content.len() < 0x80;
+        let head: &[u8] = if short { &[tag] } else { &[tag, long] };
+        [head, length, content].concat()
+    };
+    wrapped(0x30, &[VERSION, P256, wrapped(4, sec1).as_slice()].concat())
 }
 
 /// Whether a machine is configured, and of which boot it is.
@@ -245,4 +278,41 @@ fn params(organization: &str) -> CertificateParams {
     params.not_before = date_time_ymd(2020, 1, 1);
     params.not_after = date_time_ymd(2100, 1, 1);
     params
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used)]
+mod tests {
+    use base64::Engine;
+    use base64::prelude::BASE64_STANDARD;
+
+    use super::*;
+
+    #[test]
+    fn the_authorities_of_a_generated_config_are_taken_and_others_are_not() {
+        let config = include_str!("../../../tests/golden/generated/1.14/controlplane.yaml");
+        let documents: Vec<serde_json::Value> = serde_yaml::from_multiple(config).unwrap();
+        let main = &documents[0]["machine"]["ca"];
+        let decoded = |key: &str| {
+            String::from_utf8(BASE64_STANDARD.decode(main[key].as_str().unwrap()).unwrap()).unwrap()
+        };
+        let (talos, talos_key) = (decoded("crt"), decoded("key"));
+        let kubernetes = documents.iter().find(|one| one["kind"] == "KubeAPIServerCAConfig").unwrap();
+        let said = |key: &str| kubernetes["issuingCA"][key].as_str().unwrap().to_owned();
+        for (certificate, key, taken) in [
+            (talos.clone(), talos_key.clone(), true),
+            (said("cert"), said("key"), true),
+            (talos.clone(), said("key"), false),
+            (talos.clone(), "simulated".to_owned(), false),
+            ("---".to_owned(), talos_key.clone(), false),
+        ] {
+            let given = Authority::given(&certificate, &key);
+            assert_eq!(given.is_some(), taken);
+            if let Some(authority) = given {
+                assert_eq!(authority.pem(), certificate);
+                authority.server(&authority, &["h2"]).unwrap();
+                authority.client("os:admin", 1).unwrap();
+            }
+        }
+    }
 }

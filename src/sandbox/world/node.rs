@@ -40,6 +40,8 @@ pub(super) fn register(api: &mut Api, machine: &Machine, ready: bool, now: Times
         "metadata": {"name": name, "labels": labels, "annotations": {OWNED_LABELS: json!(owned).to_string()}},
         "spec": {"taints": taints(machine)},
     });
+    // In a container the kernel is the host's.
+    let kernel = if machine.container { SIMULATED.to_owned() } else { format!("{SIMULATED}-talos") };
     let now = time(now);
     api.make_as("kubelet", "POST", "/api/v1/nodes", &node, &now);
     let condition = |kind: &str, status: &str, reason: &str, message: &str| {
@@ -64,7 +66,7 @@ pub(super) fn register(api: &mut Api, machine: &Machine, ready: bool, now: Times
             condition("Ready", status, reason, message),
         ],
         "nodeInfo": {
-            "architecture": "amd64", "operatingSystem": "linux", "kernelVersion": "simulated",
+            "architecture": "amd64", "operatingSystem": "linux", "kernelVersion": kernel,
             "osImage": format!("Talos ({}) {SIMULATED}", machine.version), "kubeletVersion": "v1.34.4",
             "containerRuntimeVersion": "containerd://simulated", "machineID": machine.machine_id(),
             "systemUUID": name, "bootID": machine.boot_id(), "kubeProxyVersion": "",

@@ -244,7 +244,12 @@ impl Shell<'_> {
             let Some(system) = self.host.mounts.get(&mount.place.mount) else { continue };
             let gone =
                 !mount.scratch && mount.place.root != "/" && self.host.directory(&mount.place).is_none();
-            let root = format!("{}{}", escape(&mount.place.root), if gone { "//deleted" } else { "" });
+            let within = match mount.place.root.as_str() {
+                "/" if !system.root.is_empty() => "",
+                root => root,
+            };
+            let root =
+                format!("{}{}{}", escape(&system.root), escape(within), if gone { "//deleted" } else { "" });
             let options =
                 if system.options.is_empty() { "rw,relatime".to_owned() } else { system.options.join(",") };
             let options = match options.strip_prefix("rw") {
