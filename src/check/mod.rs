@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use futures::future::LocalBoxFuture;
 use jiff::Timestamp;
-use tokio::time::Instant;
+use secrecy::SecretString;
 
 use crate::cluster::{Cluster, from_kube};
 use crate::error::Error;
@@ -79,18 +79,10 @@ pub struct Context {
     pub run_id: String,
     /// When the run started.
     pub now: Timestamp,
-    /// The moment that [`Context::now`] was taken.
-    pub since: Instant,
+    /// The repository's password in the file's secrets; the error says why they can't be read.
+    pub password: Result<Option<SecretString>, Error>,
     /// The folder that keeps the journal of the test objects.
     pub state: PathBuf,
-}
-
-impl Context {
-    /// The time now, without asking a clock.
-    fn time(&self) -> Timestamp {
-        let passed = jiff::SignedDuration::try_from(self.since.elapsed()).unwrap_or_default();
-        self.now.checked_add(passed).unwrap_or(self.now)
-    }
 }
 
 /// One run of the checks.

@@ -7,6 +7,7 @@ use kube::api::ListParams;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::backup;
 use super::nodes::{StorageNode, storage_nodes};
 use super::scratch::Scratch;
 use super::{CHECKS, CLUSTER, Check, Context, Per, Run, Stop, Subject, broken};
@@ -42,7 +43,11 @@ impl Outcome {
         let is = |wanted: fn(&Verdict) -> bool| self.results.iter().filter(move |r| wanted(&r.verdict));
         let failed = is(|v| matches!(v, Verdict::Fail { .. })).count();
         let warned = is(|v| matches!(v, Verdict::Warn { .. })).count();
-        let passed = is(|v| matches!(v, Verdict::Pass { .. } | Verdict::Warn { .. })).count();
+        let proves = |v: &Verdict| match v {
+            Verdict::Warn { why, .. } => why != backup::NOTHING,
+            other => matches!(other, Verdict::Pass { .. }),
+        };
+        let passed = is(proves).count();
         let asked = is(|v| matches!(v, Verdict::Skip { .. })).find(|r| only.contains(&r.id));
         let checks = |n: usize| if n == 1 { "1 check".to_owned() } else { format!("{n} checks") };
         let what = match () {

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use super::Global;
 use super::global::{Output, observe};
+use super::store::{self, Told};
 use crate::apply;
 use crate::cluster::Cluster;
 use crate::error::{Error, Kind, Result};
@@ -12,6 +13,7 @@ use crate::intent::Intent;
 use crate::observe;
 use crate::plan::{self, Passphrases, Plan, Saved, Skipped};
 use crate::report;
+use crate::s3::Depth;
 use crate::stack;
 use crate::state;
 use crate::talos;
@@ -69,7 +71,8 @@ pub(super) async fn make(
     part: Part,
     connected: Option<Cluster>,
 ) -> Result<Planned> {
-    let items = stack::render(intent, &global.stack_secrets(intent)?)?;
+    let secrets = global.stack_secrets(intent)?;
+    let items = stack::render(intent, &secrets)?;
     let passphrases = if part == Part::All { global.passphrases(intent)? } else { Passphrases::new() };
     let what = if part == Part::All { "reading the nodes and the cluster" } else { "reading the cluster" };
     let _busy = report::busy(global.progress, what);
@@ -79,6 +82,13 @@ pub(super) async fn make(
     )?;
     plan.simulated |= stack.simulated;
     plan.extend(stack);
+    if !plan.simulated {
+        match store::ask(global, intent, &secrets, Depth::List).await {
+            Told::Nothing => {}
+            Told::NotAsked(skipped) => plan.skipped.push(skipped),
+            Told::Warning(warning) => plan.warnings.push(warning),
+        }
+    }
     Ok(Planned { plan, talos, cluster })
 }
 
@@ -91,7 +101,8 @@ async fn plan_stack(
     if items.is_empty() {
         let why = "the file asks for nothing to be installed".into();
         let skipped = vec![Skipped { what: "stack".into(), why }];
-        return Ok((Plan { skipped, ..Plan::default() }, None));
+        let warnings = plan::stack::unprotected(intent).into_iter().collect();
+        return Ok((Plan { skipped, warnings, ..Plan::default() }, None));
     }
     let cluster = match connected {
         Some(cluster) => cluster,

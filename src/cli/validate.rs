@@ -8,6 +8,7 @@ use crate::check;
 use crate::error::Result;
 use crate::intent::Intent;
 use crate::report;
+use crate::stack;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -50,7 +51,7 @@ pub(super) async fn checked(
         events: global.events(),
         run_id: run_id(now),
         now,
-        since: tokio::time::Instant::now(),
+        password: global.stack_secrets(intent).map(|secrets| stack::repository_password(&secrets).cloned()),
         state: global.state(&intent.metadata.name)?.dir().to_owned(),
     };
     let outcome = check::run(&context, &selection.only, &selection.skip, interrupted).await?;
