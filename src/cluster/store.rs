@@ -187,7 +187,7 @@ const REFUSALS: &[Refusal] = &[
         &["x509", "invalid peer certificate"],
         "Velero does not trust the store's certificate: see `backup.location.caCert`",
     ),
-    passing(
+    lasting(
         NOT_FOUND,
         "the store has no name for each bucket: set `backup.location.pathStyle: true`, as most S3 clones want",
     )
@@ -306,8 +306,8 @@ mod tests {
                 true,
             ),
             ("failed to refresh cached credentials, static credentials are empty", &path, "[default]", true),
-            (virtual_host, &own, "pathStyle: true", false),
-            (virtual_host, &Asked { bucket: "other".into(), ..own.clone() }, "pathStyle: true", false),
+            (virtual_host, &own, "pathStyle: true", true),
+            (virtual_host, &Asked { bucket: "other".into(), ..own.clone() }, "pathStyle: true", true),
             (virtual_host, &path, "the DNS", false),
             (of_aws, &aws, "the DNS", false),
             (elsewhere, &own, "the DNS", false),

@@ -22,7 +22,7 @@ pub struct Field {
 
 impl Field {
     const fn has(self, number: i8) -> bool {
-        self.bits >> number & 1 == 1
+        (self.bits >> number) & 1 == 1
     }
 }
 
@@ -227,7 +227,7 @@ fn range(text: &str, (lowest, highest, names): Bounds) -> Result<Field, String> 
     if by == 0 {
         return Err(format!("step of range should be a positive number: {text}"));
     }
-    let bits = (start..=end).step_by(by).fold(0, |bits, number| bits | 1 << number);
+    let bits = (start..=end).step_by(by).fold(0, |bits, number| bits | (1 << number));
     Ok(Field { bits, star: star && by == 1 })
 }
 

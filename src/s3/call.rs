@@ -205,7 +205,7 @@ fn refusal(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> String {
         (None, _) => body.lines().next().unwrap_or_default().chars().take(200).collect(),
     };
     let region = headers.get("x-amz-bucket-region").and_then(|region| region.to_str().ok());
-    let region = region.or(None).map(str::to_owned).or_else(|| between("Region"));
+    let region = region.map(str::to_owned).or_else(|| between("Region"));
     let region = region
         .filter(|_| !said.contains("expecting"))
         .map_or_else(String::new, |region| format!("; expecting '{region}'"));
