@@ -1,11 +1,11 @@
 //! Whether each schedule of the file is there, works, and has made the backups that were due. Pure.
 
 use jiff::{SignedDuration, Timestamp};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Found;
 use crate::cluster::store::{Asked, advice};
-use crate::intent::Cron;
+use crate::intent::{Cron, Duration};
 
 /// By this label the backups of a schedule are found.
 const LABEL: &str = "velero.io/schedule-name";
@@ -119,7 +119,8 @@ fn differs(wanted: &Value, live: &Value) -> Option<String> {
     let fields = of_wanted["template"].as_object().into_iter().flatten();
     let mut all: Vec<String> =
         other("schedule", &of_wanted["schedule"], &of_live["schedule"]).into_iter().collect();
-    all.extend(fields.filter_map(|(key, wanted)| other(key, wanted, &of_live["template"][key])));
+    let told = fields.filter(|(key, wanted)| !alike(key, wanted, &of_live["template"][key.as_str()]));
+    all.extend(told.filter_map(|(key, wanted)| other(key, wanted, &of_live["template"][key])));
     let empty = |value: &Value| match value {
         Value::Null => true,
         Value::Array(items) => items.is_empty(),
@@ -133,6 +134,19 @@ fn differs(wanted: &Value, live: &Value) -> Option<String> {
         }
     }
     (!all.is_empty()).then(|| all.join(", "))
+}
+
+/// Whether a field of the template means the same in two forms.
+fn alike(key: &str, wanted: &Value, live: &Value) -> bool {
+    let span = |value: &Value| value.as_str().and_then(|text| Duration::parse(text).ok());
+    let all = |value: &Value| value.is_null() || *value == json!([]) || *value == json!(["*"]);
+    match key {
+        "ttl" => span(wanted).is_some() && span(wanted) == span(live),
+        "includedNamespaces" => all(wanted) && all(live),
+        // There are no snapshots of local volumes, whatever it says.
+        "snapshotVolumes" => true,
+        _ => wanted == live,
+    }
 }
 
 /// Whether the backups that were due were made. When one is due is Velero's own rule: the first time that the line names
@@ -165,7 +179,7 @@ fn made(live: &Value, backups: &[&Value], store: &Asked, now: Timestamp) -> Foun
     };
     let late = cron.next(due).map_or(MOST_LATE, |next| next.duration_since(due)).clamp(LEAST_LATE, MOST_LATE);
     let overdue = due.checked_add(late).is_ok_and(|limit| now > limit);
-    let last = newest.map(|backup| self::name(backup)).zip(newest.and_then(began));
+    let last = newest.map(self::name).zip(newest.and_then(began));
     let last = last
         .map_or_else(|| "no backup so far".to_owned(), |(name, at)| format!("newest backup {name} of {at}"));
     let going = |backup: &&&Value| !finished(backup) && backup["status"]["phase"] != "Deleting";
@@ -243,8 +257,6 @@ fn name(object: &Value) -> &str {
 #[cfg(test)]
 #[expect(clippy::unwrap_used)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn wanted() -> Value {
@@ -310,6 +322,9 @@ mod tests {
             let Found::Fault { why, .. } = judged(live, &good, now) else { panic!("{word}") };
             assert!(why.contains(word), "{why}");
         }
+        // Other words for the same.
+        let other = json!({"spec": {"template": {"ttl": "720h", "includedNamespaces": null, "snapshotVolumes": null}}});
+        assert!(matches!(judged(Some(live(other)), &good, now), Found::Fine(_)));
         // What the server fills in narrows nothing.
         let filled = json!({"spec": {"template": {"hooks": {}, "metadata": {}, "excludedNamespaces": [], "csiSnapshotTimeout": "0s"}}});
         assert!(matches!(judged(Some(live(filled)), &good, now), Found::Fine(_)));

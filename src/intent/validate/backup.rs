@@ -80,10 +80,10 @@ impl Rules<'_> {
         let good = !location.region.is_empty() && !location.region.contains(char::is_whitespace);
         let found = format!("`{}` is not a region", location.region);
         self.check(good, &at("region"), &found, "write the bucket's; MinIO and most others take us-east-1")?;
-        if let Some(url) = &location.url {
-            if let Err((what, allowed)) = is_endpoint(url, bucket) {
-                return Err(self.broken(&at("url"), &format!("`{url}` {what}"), &allowed));
-            }
+        if let Some(url) = &location.url
+            && let Err((what, allowed)) = is_endpoint(url, bucket)
+        {
+            return Err(self.broken(&at("url"), &format!("`{url}` {what}"), &allowed));
         }
         if let Some(ca) = &location.ca_cert {
             let path = at("caCert");
