@@ -8,7 +8,7 @@
 //! * doing it: [`apply`]
 //! * judging it: [`check`]
 //! * telling it: [`event`], [`report`]
-//! * underneath: [`secrets`], [`state`], [`yaml`], [`dial`], [`error`], `packed`; on top: [`cli`]
+//! * underneath: [`secrets`], [`state`], [`yaml`], [`dial`], [`s3`], [`error`], `packed`; on top: [`cli`]
 //! * to try it all without machines: [`sandbox`]
 
 pub mod apply;
@@ -24,6 +24,7 @@ pub mod observe;
 mod packed;
 pub mod plan;
 pub mod report;
+pub mod s3;
 pub mod sandbox;
 pub mod secrets;
 pub mod stack;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// What each module may use of the crate; `error` and `event` may be used by all.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("apply", &["cluster", "config_doc", "observe", "plan", "state", "talos"]),
-    ("check", &["cluster", "config_doc", "intent", "observe", "plan", "state", "talos"]),
+    ("check", &["cluster", "config_doc", "intent", "observe", "plan", "stack", "state", "talos"]),
     ("cluster", &["config_doc", "dial", "plan"]),
     ("config_doc", &["yaml"]),
     ("dial", &[]),
@@ -17,6 +17,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("packed", &[]),
     ("plan", &["config_doc", "intent", "observe", "stack", "yaml"]),
     ("report", &["check", "config_doc", "intent", "plan", "state"]),
+    ("s3", &["dial"]),
     ("sandbox", &["config_doc", "dial", "intent", "observe", "packed", "secrets", "talos"]),
     ("secrets", &["yaml"]),
     ("stack", &["intent", "packed", "plan"]),

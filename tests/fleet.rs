@@ -183,7 +183,7 @@ impl Session {
             events: self.events.clone(),
             run_id: "run".into(),
             now: self.fleet.now(),
-            since: tokio::time::Instant::now(),
+            password: Ok(stack::repository_password(&secrets()).cloned()),
             state: self.state.path().to_owned(),
         };
         check::run(&context, &[], &[], self.stop.subscribe()).await

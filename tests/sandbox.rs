@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use nodeprep::cluster::Cluster;
 use nodeprep::error::Kind;
 use nodeprep::event::Events;
-use nodeprep::plan::{Action, Plan, stack as planner};
+use nodeprep::plan::{Action, Plan, Ready, stack as planner};
 use nodeprep::sandbox::fleet::Fleet;
 use nodeprep::sandbox::kube::object::time;
 use nodeprep::sandbox::scenario::Scenario;
@@ -172,5 +172,51 @@ fn all_of_a_machine_can_be_read_and_a_disk_is_free_once_it_was_wiped_by_its_toke
             free,
             "{wipe:?}: {node:#}"
         );
+    }
+}
+
+#[tokio::test]
+async fn a_schedule_is_waited_for_and_what_velero_says_of_a_bad_one_ends_the_wait() {
+    let sandbox = Sandbox::new().await;
+    let quiet = Events::new(String::new, |_| {});
+    for step in sandbox.plan(&items()).await.unwrap().steps {
+        match step.action {
+            Action::ApplyObject(object) => {
+                drop(sandbox.client.apply(&object.value, false, object.create_only).await.unwrap());
+            }
+            Action::AwaitReady(ready) => {
+                sandbox.client.await_ready(&ready, &quiet, Duration::from_secs(30)).await.unwrap();
+            }
+            other => panic!("the stack plans no {other:?}"),
+        }
+    }
+    // Sent past nodeprep's own rules.
+    for (name, spec, ends) in [
+        ("good", json!({"schedule": "0 2 * * *", "template": {}}), None),
+        (
+            "bad",
+            json!({"schedule": "0 25 * * *", "template": {}}),
+            Some(("FailedValidation: invalid schedule: end of range (25) above maximum (23): 25", "correct")),
+        ),
+        (
+            "still",
+            json!({"schedule": "0 2 * * *", "template": {}, "paused": true}),
+            Some(("it is paused", "unpause still")),
+        ),
+    ] {
+        let metadata = json!({"name": name, "namespace": "velero"});
+        let schedule =
+            json!({"apiVersion": "velero.io/v1", "kind": "Schedule", "metadata": metadata, "spec": spec});
+        drop(sandbox.client.apply(&schedule, false, false).await.unwrap());
+        let ready = Ready::Schedule { namespace: "velero".into(), name: name.into() };
+        let waited = sandbox.client.await_ready(&ready, &quiet, Duration::from_secs(30)).await;
+        let Some((why, hint)) = ends else {
+            waited.unwrap();
+            continue;
+        };
+        let error = waited.unwrap_err();
+        assert_eq!(error.kind, Kind::Failed);
+        assert!(error.what.starts_with(&format!("Schedule velero/{name}: {why}")), "{error}");
+        assert!(error.hint.is_some_and(|said| said.contains(hint)), "{name}");
     }
 }

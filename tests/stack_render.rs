@@ -63,6 +63,9 @@ fn shown(items: &[Item]) -> String {
             Item::Ready(Ready::BackupLocation { namespace, name }) => {
                 format!("# wait for BackupStorageLocation {namespace}/{name}\n")
             }
+            Item::Ready(Ready::Schedule { namespace, name }) => {
+                format!("# wait for Schedule {namespace}/{name}\n")
+            }
         };
     }
     text
@@ -129,7 +132,7 @@ fn all_thirteen_crds_of_velero_come_before_the_server_and_are_waited_for() {
 fn hostile_values_stay_values() {
     let nasty = r#"
 backup:
-  location: {bucket: "a: b\n# c\"'{{ x }}", region: "no", url: "http://x"}
+  location: {bucket: velero, prefix: "a: b\n# c\"'{{ x }}", region: "no", url: "http://x"}
   secrets: [velero.sops.yaml]
 "#;
     let items = stack::render(&intent(nasty), &secrets()).unwrap();
@@ -138,7 +141,7 @@ backup:
         _ => None,
     });
     let spec = &location.unwrap()["spec"];
-    assert_eq!(spec["objectStorage"]["bucket"], "a: b\n# c\"'{{ x }}");
+    assert_eq!(spec["objectStorage"]["prefix"], "a: b\n# c\"'{{ x }}");
     assert_eq!(spec["config"]["region"], "no");
 }
 

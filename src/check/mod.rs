@@ -9,8 +9,8 @@ use std::sync::Mutex;
 
 use futures::future::LocalBoxFuture;
 use jiff::Timestamp;
+use secrecy::SecretString;
 use serde_json::Value;
-use tokio::time::Instant;
 
 use crate::cluster::{Cluster, from_kube};
 use crate::error::Error;
@@ -91,18 +91,10 @@ pub struct Context {
     pub run_id: String,
     /// When the run started.
     pub now: Timestamp,
-    /// The moment that [`Context::now`] was taken.
-    pub since: Instant,
+    /// The repository's password in the file's secrets; the error says why they can't be read.
+    pub password: Result<Option<SecretString>, Error>,
     /// The folder that keeps the journal of the test objects.
     pub state: PathBuf,
-}
-
-impl Context {
-    /// The time now, without asking a clock.
-    fn time(&self) -> Timestamp {
-        let passed = jiff::SignedDuration::try_from(self.since.elapsed()).unwrap_or_default();
-        self.now.checked_add(passed).unwrap_or(self.now)
-    }
 }
 
 /// One run of the checks.

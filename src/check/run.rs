@@ -10,6 +10,7 @@ use kube::api::ListParams;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::backup;
 use super::nodes::{Nodes, StorageNode, tolerations};
 use super::scratch::Scratch;
 use super::{CHECKS, CLUSTER, Check, Context, Per, Run, Stop, Subject, broken, placement};
@@ -46,7 +47,11 @@ impl Outcome {
         let is = |wanted: fn(&Verdict) -> bool| self.results.iter().filter(move |r| wanted(&r.verdict));
         let failed = is(|v| matches!(v, Verdict::Fail { .. })).count();
         let warned = is(|v| matches!(v, Verdict::Warn { .. })).count();
-        let passed = is(|v| matches!(v, Verdict::Pass { .. } | Verdict::Warn { .. })).count();
+        let proves = |v: &Verdict| match v {
+            Verdict::Warn { why, .. } => why != backup::NOTHING,
+            other => matches!(other, Verdict::Pass { .. }),
+        };
+        let passed = is(proves).count();
         let asked = is(|v| matches!(v, Verdict::Skip { .. })).find(|r| only.contains(&r.id));
         let checks = |n: usize| if n == 1 { "1 check".to_owned() } else { format!("{n} checks") };
         let what = match () {

@@ -6,6 +6,7 @@ use tokio::sync::watch;
 
 use super::global::Output;
 use super::plan::{Part, Planned, confirm, make};
+use super::store::{self, Told};
 use super::{Global, validate};
 use crate::apply::{self, CutOff, Holder, Journal, Lease, Lock, Parallel, World, give_up, last_run};
 use crate::cluster::Cluster;
@@ -13,6 +14,7 @@ use crate::error::{Error, Result, together};
 use crate::intent::Intent;
 use crate::plan::{Action, Plan, Saved, Skipped, Step};
 use crate::report;
+use crate::s3::Depth;
 use crate::state::State;
 use crate::talos::client::Mode;
 
@@ -102,14 +104,14 @@ pub async fn run(global: &Global, args: &Args) -> Result<()> {
     prove(global, &intent, args.output, interrupted).await
 }
 
-/// The storage is proven, where there is any.
+/// The storage and its backup are proven, where there is any.
 async fn prove(
     global: &Global,
     intent: &Intent,
     output: Output,
     interrupted: watch::Receiver<bool>,
 ) -> Result<()> {
-    if intent.classes.is_empty() {
+    if intent.classes.is_empty() && intent.backup.is_none() {
         return Ok(());
     }
     let _lock = Lock::take(&global.state(&intent.metadata.name)?, "apply")?;
@@ -171,6 +173,12 @@ pub(super) async fn carry_out(
     let holder = Holder::this(verb, state.dir());
     if planned.plan.steps.is_empty() {
         return settle(&state, cut.as_ref(), planned.cluster.as_ref(), &holder).await;
+    }
+    if !planned.plan.simulated
+        && let Told::Warning(warning) =
+            store::ask(global, intent, &global.stack_secrets(intent)?, Depth::Write).await
+    {
+        events.warn(warning);
     }
     let lease = match &planned.cluster {
         Some(cluster) => Some(Lease::take(cluster, &holder, care.take_over).await?),

@@ -171,7 +171,8 @@ impl Global {
             Error::invalid(format!("can't read {name}: {e}"))
                 .hint("name the file with -f; examples/ holds one to start from")
         })?;
-        intent::parse(&name, &bytes)
+        let folder = self.file.parent().unwrap_or_else(|| Path::new(""));
+        intent::parse_with(&name, &bytes, |path| std::fs::read_to_string(folder.join(path)))
     }
 
     pub fn events(&self) -> Events {

@@ -15,6 +15,7 @@ mod remove;
 mod sandbox;
 mod secrets;
 mod status;
+mod store;
 mod validate;
 mod wipe;
 

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use super::Global;
 use super::global::{Output, observe};
+use super::store::{self, Told};
 use crate::apply;
 use crate::cluster::{Cluster, Losses};
 use crate::error::{Error, Kind, Result, together};
@@ -15,6 +16,7 @@ use crate::observe::identity::{self, Witness};
 use crate::observe::nodes::Node;
 use crate::plan::{self, Action, Passphrases, Plan, Saved, Skipped};
 use crate::report;
+use crate::s3::Depth;
 use crate::stack;
 use crate::state;
 use crate::talos;
@@ -105,6 +107,13 @@ pub(super) async fn make(
         _ => Vec::new(),
     };
     plan.warnings.extend(losses.iter().filter_map(Losses::told));
+    if !plan.simulated {
+        match store::ask(global, intent, &secrets, Depth::List).await {
+            Told::Nothing => {}
+            Told::NotAsked(skipped) => plan.skipped.push(skipped),
+            Told::Warning(warning) => plan.warnings.push(warning),
+        }
+    }
     Ok(Planned { plan, talos, cluster, losses })
 }
 
@@ -179,7 +188,8 @@ async fn plan_stack(intent: &Intent, items: &[stack::Item], cluster: Option<&Clu
     let Some(cluster) = cluster else {
         let why = "the file asks for nothing to be installed".into();
         let skipped = vec![Skipped { what: "stack".into(), why }];
-        return Ok(Plan { skipped, ..Plan::default() });
+        let warnings = plan::stack::unprotected(intent).into_iter().collect();
+        return Ok(Plan { skipped, warnings, ..Plan::default() });
     };
     let observed = observe::cluster::observe(cluster, items).await?;
     Ok(Plan { simulated: cluster.simulated(), ..plan::stack::plan(intent, items, &observed)? })

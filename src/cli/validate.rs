@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::event::{CheckResult, Verdict};
 use crate::intent::Intent;
 use crate::report;
+use crate::stack;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -60,7 +61,7 @@ pub(super) async fn checked(
         events: global.events(),
         run_id: run_id(now),
         now,
-        since: tokio::time::Instant::now(),
+        password: global.stack_secrets(intent).map(|secrets| stack::repository_password(&secrets).cloned()),
         state: state.dir().to_owned(),
     };
     let mut journal = Journal::proving(&state, &intent.metadata.name, &state.key()?, &context.run_id)?;

@@ -17,6 +17,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+use kube::client::Body;
 use kube::discovery::{ApiResource, Scope};
 use tokio::sync::Mutex;
 
@@ -81,6 +83,18 @@ impl Cluster {
         let request = request.map_err(|error| Error::failed(format!("/readyz: {error}")))?;
         let asked = self.client.request_text(request).await;
         asked.map(drop).map_err(|error| error::not_ready(from_kube(&self.name, error), &self.name))
+    }
+
+    /// The time on the API server's clock, which is the one that Velero's times are to be held against.
+    pub async fn time(&self) -> Result<Timestamp> {
+        let request = http::Request::get("/version").body(Body::empty());
+        let request = request.map_err(|error| Error::failed(format!("/version: {error}")))?;
+        let answer = self.client.send(request).await.map_err(|error| from_kube(&self.name, error))?;
+        let date = answer.headers().get(http::header::DATE).and_then(|date| date.to_str().ok());
+        let time = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok());
+        time.map(|time| time.timestamp()).ok_or_else(|| {
+            Error::failed(format!("{}: the API server does not say what time it is", self.name))
+        })
     }
 
     /// Takes a client that is already connected.

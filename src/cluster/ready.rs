@@ -28,6 +28,7 @@ fn subject(ready: &Ready) -> (&'static str, &str, Option<&str>, &str) {
         Ready::Workload { kind, namespace, name } => ("apps/v1", kind, Some(namespace), name),
         Ready::Node { name } => ("v1", "Node", None, name),
         Ready::BackupLocation { namespace, name } => (VELERO, "BackupStorageLocation", Some(namespace), name),
+        Ready::Schedule { namespace, name } => (VELERO, "Schedule", Some(namespace), name),
     }
 }
 
@@ -91,10 +92,10 @@ impl Cluster {
                     },
                 },
                 () = tokio::time::sleep_until(deadline) => {
-                    return Err(away.unwrap_or_else(|| too_late(ready, within, &last)));
+                    return Err(away.unwrap_or_else(|| too_late(ready, seen.as_ref(), within, &last)));
                 }
             };
-            if let Some((hint, true)) = help(ready, &why) {
+            if let Some((hint, true)) = help(ready, seen.as_ref(), &why) {
                 return Err(Error::failed(format!("{title}: {why}")).hint(hint));
             }
             if why != last {
@@ -178,6 +179,7 @@ impl Cluster {
             }
             Ready::Node { .. } => reason::node_lacks(object),
             Ready::BackupLocation { .. } => reason::location_lacks(object),
+            Ready::Schedule { .. } => reason::schedule_lacks(object),
         })
     }
 
@@ -235,16 +237,20 @@ fn return_if_hopeless(title: &str, error: watcher::Error) -> Result<Option<Error
 }
 
 /// What helps against the reason, and whether it stays however long one waits.
-fn help(ready: &Ready, why: &str) -> Option<(&'static str, bool)> {
+fn help(ready: &Ready, object: Option<&Value>, why: &str) -> Option<(String, bool)> {
     match ready {
-        Ready::BackupLocation { .. } => store::refusal(why).map(|refusal| (refusal.hint, refusal.lasting)),
-        _ => reason::hint(why).map(|hint| (hint, false)),
+        Ready::BackupLocation { .. } => {
+            let advice = store::advice(why, &store::Asked::of(object.unwrap_or(&Value::Null)))?;
+            Some((advice.hint, advice.lasting))
+        }
+        Ready::Schedule { namespace, name } => reason::schedule_hint(namespace, name, why),
+        _ => reason::hint(why).map(|hint| (hint.to_owned(), false)),
     }
 }
 
-fn too_late(ready: &Ready, within: Duration, last: &str) -> Error {
+fn too_late(ready: &Ready, object: Option<&Value>, within: Duration, last: &str) -> Error {
     let error = Error::failed(format!("{}: not ready after {} s: {last}", title(ready), within.as_secs()));
-    match help(ready, last) {
+    match help(ready, object, last) {
         Some((hint, _)) => error.hint(hint),
         None => error,
     }

@@ -128,6 +128,13 @@ pub(super) fn node_lacks(node: &Value) -> Option<String> {
     }
 }
 
+/// When nodeprep changed an object last.
+fn changed(object: &Value) -> &str {
+    let ours =
+        items(&object["metadata"], "managedFields").iter().filter(|field| field["manager"] == super::MANAGER);
+    ours.map(|field| text(field, "time")).max().unwrap_or_default()
+}
+
 /// Available says nothing when it is older than the last change: Velero looks again only once a minute.
 pub(super) fn location_lacks(object: &Value) -> Option<String> {
     let status = &object["status"];
@@ -135,16 +142,44 @@ pub(super) fn location_lacks(object: &Value) -> Option<String> {
     if phase.is_empty() {
         return Some("Velero has not looked at it yet".into());
     }
-    let changed = items(&object["metadata"], "managedFields")
-        .iter()
-        .filter(|field| field["manager"] == super::MANAGER)
-        .map(|field| text(field, "time"))
-        .max()
-        .unwrap_or_default();
-    if text(status, "lastValidationTime") < changed {
+    if text(status, "lastValidationTime") < changed(object) {
         return Some(format!("{phase} before its last change; Velero has not looked again yet"));
     }
     (phase != "Available").then(|| short(&format!("{phase}: {}", steady(text(status, "message")))))
+}
+
+const REFUSED: &str = "FailedValidation: ";
+const PAUSED: &str = "it is paused";
+
+/// Velero takes a schedule or says what is wrong with it, but does not look at one that is paused.
+pub(super) fn schedule_lacks(object: &Value) -> Option<String> {
+    let status = &object["status"];
+    let of_status = items(&object["metadata"], "managedFields")
+        .iter()
+        .filter(|field| !field["fieldsV1"]["f:status"].is_null());
+    let looked = of_status.map(|field| text(field, "time")).max().unwrap_or_default();
+    match text(status, "phase") {
+        "Enabled" => None,
+        _ if object["spec"]["paused"] == true => Some(format!("{PAUSED}, so Velero does not look at it")),
+        "FailedValidation" if looked < changed(object) => {
+            Some("refused before its last change; Velero has not looked again yet".into())
+        }
+        "FailedValidation" => {
+            let errors: Vec<&str> =
+                items(status, "validationErrors").iter().filter_map(Value::as_str).collect();
+            Some(short(&format!("{REFUSED}{}", errors.join("; "))))
+        }
+        _ => Some("Velero has not looked at it yet".into()),
+    }
+}
+
+/// What helps against what a schedule lacks, and whether it stays.
+pub(super) fn schedule_hint(namespace: &str, name: &str, why: &str) -> Option<(String, bool)> {
+    if why.starts_with(REFUSED) {
+        return Some(("Velero makes no backups of it: correct the schedule in the file".into(), true));
+    }
+    let unpause = format!("`velero -n {namespace} schedule unpause {name}`, and run again");
+    why.starts_with(PAUSED).then_some((unpause, true))
 }
 
 /// The reason that most likely keeps a workload from being ready: a pod's trouble, else why there is no pod.

@@ -1,75 +1,253 @@
-//! What an object store's refusals mean, as Velero passes them on: error codes of the S3 API and texts of Go's net and
-//! crypto packages.
+//! What an object store's refusals mean, as Velero passes them on and as our own client words them: error codes of the S3
+//! API, and texts of Go's net and crypto packages, of rustls and of the system. One table for all who tell them.
 
-/// A refusal and what helps against it.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// What the message holds.
-    part: &'static str,
+use serde_json::Value;
+
+/// What the store was asked with.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Asked {
+    pub bucket: String,
+    pub region: String,
+    /// Nothing for AWS.
+    pub url: Option<String>,
+    pub path_style: bool,
+    /// The checksum headers are switched off.
+    pub no_checksums: bool,
+    /// It is known by certificates of its own.
+    pub ca: bool,
+}
+
+impl Asked {
+    /// As a BackupStorageLocation says it.
+    pub fn of(location: &Value) -> Self {
+        let (store, config) = (&location["spec"]["objectStorage"], &location["spec"]["config"]);
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        Self {
+            bucket: text(&store["bucket"]).unwrap_or_default(),
+            region: text(&config["region"]).unwrap_or_default(),
+            url: text(&config["s3Url"]),
+            path_style: config["s3ForcePathStyle"] == "true",
+            no_checksums: config["checksumAlgorithm"] == "",
+            ca: store["caCert"].is_string(),
+        }
+    }
+
+    /// A store of one's own is asked for a host that begins with the bucket's name.
+    fn by_host(&self) -> bool {
+        self.url.is_some() && !self.path_style
+    }
+
+    /// The name that was looked up begins with the bucket's: then the address has no path.
+    fn looks_bucket_up(&self, message: &str) -> bool {
+        let host = message.split("lookup ").nth(1).and_then(|rest| rest.split([':', ' ', ',']).next());
+        let host = host.filter(|host| !self.path_style && !host.ends_with(".amazonaws.com"));
+        host.is_some_and(|host| {
+            let without_path = |end: &str| message.contains(&format!("://{host}/{end}"));
+            host.starts_with(&format!("{}.", self.bucket)) || without_path("\"") || without_path("?")
+        })
+    }
+}
+
+/// What helps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Advice {
     /// Waiting changes nothing.
     pub lasting: bool,
-    pub hint: &'static str,
+    pub hint: String,
 }
 
-const fn lasting(part: &'static str, hint: &'static str) -> Refusal {
-    Refusal { part, lasting: true, hint }
+/// A kind of refusal.
+struct Refusal {
+    /// What the message holds, at least one of them.
+    parts: &'static [&'static str],
+    /// And what must be so beside.
+    when: fn(&Asked, &str) -> bool,
+    lasting: bool,
+    hint: &'static str,
 }
 
-const fn passing(part: &'static str, hint: &'static str) -> Refusal {
-    Refusal { part, lasting: false, hint }
+const fn always(_: &Asked, _: &str) -> bool {
+    true
 }
 
-const CHECKSUMS: &str = "this store refuses checksum headers: set `backup.location.checksumAlgorithm: \"\"`";
+const fn lasting(parts: &'static [&'static str], hint: &'static str) -> Refusal {
+    Refusal { parts, when: always, lasting: true, hint }
+}
+
+const fn passing(parts: &'static [&'static str], hint: &'static str) -> Refusal {
+    Refusal { parts, when: always, lasting: false, hint }
+}
+
+impl Refusal {
+    const fn when(self, when: fn(&Asked, &str) -> bool) -> Self {
+        Self { when, ..self }
+    }
+}
+
+const CHECKSUMS: &[&str] = &[
+    "XAmzContentSHA256Mismatch",
+    "Unsupported header",
+    "x-amz-checksum",
+    "x-amz-sdk-checksum-algorithm",
+    "x-amz-trailer",
+    "STREAMING-UNSIGNED-PAYLOAD-TRAILER",
+    "InvalidArgument",
+];
+const ELSEWHERE: &[&str] = &[
+    "AuthorizationHeaderMalformed",
+    "PermanentRedirect",
+    "IllegalLocationConstraint",
+    "BucketRegionError",
+    "MovedPermanently",
+    "StatusCode: 301",
+];
+const NO_TLS: &[&str] = &[
+    "server gave HTTP response to HTTPS client",
+    "first record does not look like a TLS handshake",
+    "InvalidContentType",
+];
+const UNTRUSTED: &[&str] = &["certificate signed by unknown authority", "UnknownIssuer"];
+const NOT_FOUND: &[&str] = &["no such host", "failed to lookup address", "Name or service not known"];
 
 /// The first that matches speaks.
-const REFUSALS: [Refusal; 14] = [
+const REFUSALS: &[Refusal] = &[
     lasting(
-        "InvalidAccessKeyId",
-        "the store does not know the access key: correct aws_access_key_id in the Secret cloud-credentials of \
-         `backup.secrets`",
+        &["InvalidAccessKeyId"],
+        "the store does not know the access key: correct aws_access_key_id in the Secret cloud-credentials (or as \
+         `backup.credentialsSecret` names it) of `backup.secrets`",
     ),
     lasting(
-        "SignatureDoesNotMatch",
-        "the secret key is wrong: correct aws_secret_access_key in the Secret cloud-credentials of `backup.secrets`",
+        &["SignatureDoesNotMatch"],
+        "the secret key is wrong: correct aws_secret_access_key in the Secret cloud-credentials (or as \
+         `backup.credentialsSecret` names it) of `backup.secrets`",
     ),
-    lasting("NoSuchBucket", "make the bucket, or correct `backup.location.bucket`"),
-    passing(
-        "AccessDenied",
-        "the key lacks rights on the bucket: allow s3:ListBucket, GetObject, PutObject, DeleteObject",
+    lasting(
+        &["static credentials are empty", "failed to refresh cached credentials", "failed to get shared config profile"],
+        "the credentials file holds no key: below `[default]` it needs aws_access_key_id and aws_secret_access_key, in \
+         the Secret cloud-credentials (or as `backup.credentialsSecret` names it)",
+    ),
+    lasting(
+        ELSEWHERE,
+        "the bucket is in another region: correct `backup.location.region`{expecting}",
+    ),
+    lasting(
+        &["NoSuchBucket", "NotFound", "StatusCode: 404"],
+        "the store takes the bucket's name for a part of the host's: set `backup.location.pathStyle: true`, as most S3 clones \
+         want; or make the bucket, or correct `backup.location.bucket`",
+    )
+    .when(|asked, message| asked.by_host() && !message.contains("NoSuchBucket")),
+    lasting(
+        &["NoSuchBucket"],
+        "make the bucket, or correct `backup.location.bucket`; or set `backup.location.pathStyle: true`, as most S3 clones \
+         want",
+    )
+    .when(|asked, _| asked.by_host()),
+    lasting(&["NoSuchBucket"], "make the bucket, or correct `backup.location.bucket`"),
+    lasting(&["InvalidBucketName"], "correct `backup.location.bucket`"),
+    lasting(
+        CHECKSUMS,
+        "checksum headers are off, but plugins before 1.14.3 send them all the same: take a newer one in \
+         `images.veleroPlugin`",
+    )
+    .when(|asked, _| asked.no_checksums),
+    lasting(CHECKSUMS, "this store refuses checksum headers: set `backup.location.checksumAlgorithm: \"\"`"),
+    lasting(
+        NO_TLS,
+        "the store speaks no TLS there: write http:// in `backup.location.url`, or the port of its TLS",
+    ),
+    lasting(
+        &["HTTP request to an HTTPS server", "HTTP request was sent to HTTPS port"],
+        "the store speaks TLS there: write https:// in `backup.location.url`",
+    ),
+    lasting(
+        UNTRUSTED,
+        "the certificate is not of the authority in `backup.location.caCert`: put the one there that signed the store's",
+    )
+    .when(|asked, _| asked.ca),
+    lasting(
+        UNTRUSTED,
+        "Velero does not trust the store's certificate: put the authority that signed it into `backup.location.caCert`, or use \
+         one of a public authority",
+    ),
+    lasting(
+        &["x509: certificate is valid for", "certificate not valid for name"],
+        "the certificate does not name the bucket's host: set `backup.location.pathStyle: true`",
+    )
+    .when(|asked, _| asked.by_host()),
+    lasting(
+        &["x509: certificate is valid for", "certificate not valid for name", "IP SANs", "legacy Common Name"],
+        "the store's certificate does not name the host of `backup.location.url`: write the name that it has, or have one \
+         made",
     ),
     passing(
-        "Forbidden",
-        "the key lacks rights on the bucket, or is wrong: check the Secret cloud-credentials",
+        &["certificate has expired", "certificate expired", "certificate not valid yet"],
+        "the store's certificate is not valid now: renew it, or correct the clocks",
     ),
     passing(
-        "NotFound",
-        "make the bucket, or correct `backup.location.bucket` (and `pathStyle` for S3 clones)",
+        &["x509", "invalid peer certificate"],
+        "Velero does not trust the store's certificate: see `backup.location.caCert`",
     ),
-    passing("RequestTimeTooSkewed", "a node's clock is off: point Talos' time servers at a working one"),
-    lasting("XAmzContentSHA256Mismatch", CHECKSUMS),
-    lasting("Unsupported header", CHECKSUMS),
-    passing("x509", "Velero does not trust the store's certificate: use one of a public authority"),
+    lasting(
+        NOT_FOUND,
+        "the store has no name for each bucket: set `backup.location.pathStyle: true`, as most S3 clones want",
+    )
+    .when(Asked::looks_bucket_up),
     passing(
-        "no such host",
+        NOT_FOUND,
         "the store's name can't be resolved in the cluster: correct `backup.location.url`, or the DNS",
     ),
     passing(
-        "connection refused",
+        &["connection refused", "Connection refused"],
         "nothing listens there: check `backup.location.url`, and that the store is running",
     ),
     passing(
-        "i/o timeout",
+        &["i/o timeout", "no route to host", "network is unreachable", "context deadline exceeded", "timed out"],
         "`backup.location.url` can't be reached from the cluster: check routes and firewalls",
     ),
+    passing(
+        &["RequestTimeTooSkewed", "RequestExpired"],
+        "a node's clock is off: point Talos' time servers at a working one",
+    ),
     lasting(
-        "invalid keys",
+        &["invalid top-level directories"],
+        "something else lies in the bucket: give Velero a bucket of its own, or a folder by `backup.location.prefix`",
+    ),
+    lasting(
+        &["deserialization failed", "invalid character '<'", "not an S3 answer"],
+        "something answers there that is no S3 API, such as MinIO's console: correct the port in `backup.location.url`",
+    ),
+    passing(
+        &["AccessDenied"],
+        "the key lacks rights on the bucket: allow s3:ListBucket, GetObject, PutObject, DeleteObject",
+    ),
+    passing(
+        &["Forbidden", "StatusCode: 403"],
+        "the key lacks rights on the bucket, or is wrong: check the Secret cloud-credentials (or as \
+         `backup.credentialsSecret` names it)",
+    ),
+    passing(&["NotFound"], "make the bucket, or correct `backup.location.bucket`"),
+    lasting(
+        &["invalid keys"],
         "the plugin is too old for the location's settings: take the plugin that fits this Velero",
     ),
 ];
 
-/// What a message of Velero's about its location means, if it is known.
-pub fn refusal(message: &str) -> Option<&'static Refusal> {
-    REFUSALS.iter().find(|refusal| message.contains(refusal.part))
+/// What a message about a store means, if it is known.
+pub fn advice(message: &str, asked: &Asked) -> Option<Advice> {
+    let fits = |refusal: &&Refusal| {
+        refusal.parts.iter().any(|part| message.contains(part)) && (refusal.when)(asked, message)
+    };
+    let refusal = REFUSALS.iter().find(fits)?;
+    let expecting = expected_region(message).map_or_else(String::new, |region| format!(", to {region}"));
+    Some(Advice { lasting: refusal.lasting, hint: refusal.hint.replace("{expecting}", &expecting) })
+}
+
+/// The region that the store names as the right one.
+fn expected_region(message: &str) -> Option<&str> {
+    let (_, rest) = message.split_once("expecting ").or_else(|| message.split_once("<Region>"))?;
+    let rest = rest.trim_start_matches(['\'', '"']);
+    let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '-')?;
+    Some(&rest[..end]).filter(|region| !region.is_empty())
 }
 
 /// The message without what is new in every answer: the ids of request and host.
@@ -89,10 +267,95 @@ mod tests {
         signature you provided. Check your key and signing method.";
 
     #[test]
-    fn a_wrong_key_is_known_and_reads_the_same_each_time() {
-        assert!(refusal(WRONG_KEY).is_some_and(|r| r.lasting && r.hint.contains("aws_secret_access_key")));
+    fn a_wrong_key_reads_the_same_each_time() {
         let steady = steady(WRONG_KEY);
         assert!(steady.contains("StatusCode: 403, api error SignatureDoesNotMatch: The"), "{steady}");
-        assert_eq!(refusal("something new"), None);
+    }
+
+    #[test]
+    fn each_refusal_has_the_remedy_for_it_and_not_that_of_another() {
+        let own = Asked {
+            bucket: "backups".into(),
+            region: "us-east-1".into(),
+            url: Some("https://minio.lab".into()),
+            ..Asked::default()
+        };
+        let path = Asked { path_style: true, ..own.clone() };
+        let aws = Asked { url: None, ..own.clone() };
+        let plain = Asked { no_checksums: true, ..path.clone() };
+        let with_ca = Asked { ca: true, ..path.clone() };
+        let virtual_host =
+            "Get \"https://backups.minio.lab/\": dial tcp: lookup backups.minio.lab: no such host";
+        let elsewhere =
+            "Get \"https://minio.lab/backups\": dial tcp: lookup minio.lab on 10.96.0.10:53: no such host";
+        let malformed = "api error AuthorizationHeaderMalformed: The authorization header is malformed; the region 'us-east-1' \
+                         is wrong; expecting 'eu-central-1'";
+        let no_header =
+            "StatusCode: 400, api error InvalidArgument: Unsupported header 'x-amz-sdk-checksum-algorithm'";
+        let mismatch = "api error XAmzContentSHA256Mismatch: The Content-SHA256 you specified did not match what we received";
+        let redirect = "StatusCode: 301, api error PermanentRedirect: The bucket you are attempting to access must be \
+                        addressed using the specified endpoint";
+        let of_aws = "Get \"https://backups.s3.eu-central-1.amazonaws.com/\": lookup \
+                      backups.s3.eu-central-1.amazonaws.com: no such host";
+        for (message, asked, remedy, stays) in [
+            (WRONG_KEY, &path, "aws_secret_access_key", true),
+            (
+                "StatusCode: 403, api error InvalidAccessKeyId: The AWS Access Key Id",
+                &aws,
+                "aws_access_key_id",
+                true,
+            ),
+            ("failed to refresh cached credentials, static credentials are empty", &path, "[default]", true),
+            (virtual_host, &own, "pathStyle: true", true),
+            (virtual_host, &Asked { bucket: "other".into(), ..own.clone() }, "pathStyle: true", true),
+            (virtual_host, &path, "the DNS", false),
+            (of_aws, &aws, "the DNS", false),
+            (elsewhere, &own, "the DNS", false),
+            (elsewhere, &path, "the DNS", false),
+            (malformed, &aws, "backup.location.region`, to eu-central-1", true),
+            (redirect, &aws, "backup.location.region`", true),
+            ("http: server gave HTTP response to HTTPS client", &path, "http://", true),
+            ("received corrupt message of type InvalidContentType", &path, "http://", true),
+            (
+                "api error BadRequest: Client sent an HTTP request to an HTTPS server.",
+                &path,
+                "https://",
+                true,
+            ),
+            (no_header, &path, "checksumAlgorithm: \"\"", true),
+            (
+                "InvalidArgument: x-amz-checksum-crc32 is not supported",
+                &path,
+                "checksumAlgorithm: \"\"",
+                true,
+            ),
+            (mismatch, &path, "checksumAlgorithm: \"\"", true),
+            (mismatch, &plain, "images.veleroPlugin", true),
+            ("api error NoSuchBucket: The specified bucket does not exist", &path, "make the bucket", true),
+            ("api error NoSuchBucket: x", &own, "pathStyle", true),
+            ("StatusCode: 404, api error NotFound: Not Found", &own, "pathStyle", true),
+            ("x509: certificate signed by unknown authority", &path, "`backup.location.caCert`", true),
+            ("invalid peer certificate: UnknownIssuer", &path, "`backup.location.caCert`", true),
+            ("x509: certificate signed by unknown authority", &with_ca, "the one there that signed", true),
+            (
+                "x509: certificate is valid for minio.lab, not backups.minio.lab",
+                &own,
+                "pathStyle: true",
+                true,
+            ),
+            ("x509: certificate is valid for a.lab, not minio.lab", &path, "the name that it has", true),
+            ("x509: certificate has expired or is not yet valid: current time", &path, "renew", false),
+            ("dial tcp 10.0.0.5:9000: connect: connection refused", &path, "nothing listens", false),
+            ("dial tcp 10.0.0.5:9000: i/o timeout", &path, "firewalls", false),
+            ("api error RequestTimeTooSkewed: The difference", &path, "clock", false),
+            ("invalid top-level directories: [photos]", &path, "backup.location.prefix", true),
+            ("deserialization failed, failed to decode response body", &path, "console", true),
+            ("api error AccessDenied: Access Denied", &path, "s3:ListBucket", false),
+        ] {
+            let advice = advice(message, asked).unwrap_or_else(|| panic!("{message}"));
+            assert!(advice.hint.contains(remedy), "{message}: {}", advice.hint);
+            assert_eq!(advice.lasting, stays, "{message}");
+        }
+        assert_eq!(advice("something new", &path), None);
     }
 }

@@ -1,5 +1,6 @@
 //! What was asked for: `nodeprep.yaml`, typed and validated, its errors pointing at the line; and how a first one is made.
 
+mod cron;
 pub mod import;
 pub mod init;
 mod node;
@@ -10,8 +11,9 @@ mod types;
 mod validate;
 mod volume;
 
+pub use cron::Cron;
 pub use node::OnNode;
-pub use parse::{parse, schema};
+pub use parse::{parse, parse_with, schema};
 pub use pods::*;
 pub use size::{Duration, MaxSize, Size};
 pub use types::*;

@@ -1,9 +1,35 @@
 //! From text to [`Intent`], with errors that point at the line and say what is allowed.
 
+use std::path::Path;
+
+use super::validate::certificates;
 use super::{Intent, validate};
 use crate::error::{Error, Result};
 
 const EXAMPLE_HINT: &str = "`nodeprep schema` prints what is allowed; examples/ holds a whole file";
+
+/// Reads a `nodeprep.yaml`, and the files that it names in place of a text; `read` reads one by its path.
+pub fn parse_with(
+    name: &str,
+    bytes: &[u8],
+    read: impl Fn(&Path) -> std::io::Result<String>,
+) -> Result<Intent> {
+    let mut intent = parse(name, bytes)?;
+    let ca_cert = intent.backup.as_mut().and_then(|backup| backup.location.ca_cert.as_mut());
+    if let Some(ca_cert) = ca_cert.filter(|text| !certificates::are_inline(text)) {
+        let path = Path::new(ca_cert.trim());
+        let shown = path.display();
+        let wrong = |what: &str| {
+            validate::broken(name, bytes, &["backup".into(), "location".into(), "caCert".into()], what)
+        };
+        let text = read(path)
+            .map_err(|error| wrong(&format!("can't read {shown}: {error}")).hint(certificates::HINT))?;
+        certificates::check(&text)
+            .map_err(|(line, why)| wrong(&format!("{shown}:{line}: {why}")).hint(certificates::HINT))?;
+        *ca_cert = text;
+    }
+    Ok(intent)
+}
 
 /// Reads a `nodeprep.yaml`; `name` is what errors call the file.
 pub fn parse(name: &str, bytes: &[u8]) -> Result<Intent> {

@@ -188,8 +188,11 @@ pub struct Backup {
     #[serde(default = "default_velero_namespace")]
     pub namespace: String,
     pub location: Location,
-    /// SOPS files that together hold the Secrets `cloud-credentials` (key `cloud`) and
-    /// `velero-repo-credentials` (key `repository-password`); paths count from the file's folder.
+    /// The name of the Secret with the store's credentials, an AWS credentials file under the key `cloud`.
+    #[serde(default = "default_credentials_secret")]
+    pub credentials_secret: String,
+    /// SOPS files that together hold the Secret of `credentialsSecret` (key `cloud`) and `velero-repo-credentials` (key
+    /// `repository-password`), the only name that Velero takes; paths count from the file's folder.
     pub secrets: Vec<PathBuf>,
     #[serde(default)]
     pub schedules: Vec<Schedule>,
@@ -236,10 +239,17 @@ fn default_velero_namespace() -> String {
     "velero".into()
 }
 
-/// Where backups go: one S3 bucket (Velero's `BackupStorageLocation` named `default`).
+fn default_credentials_secret() -> String {
+    "cloud-credentials".into()
+}
+
+/// Where backups go: one S3 bucket (Velero's `BackupStorageLocation`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Location {
+    /// The name of the BackupStorageLocation.
+    #[serde(default = "default_location_name")]
+    pub name: String,
     pub bucket: String,
     #[serde(default)]
     pub prefix: Option<String>,
@@ -253,15 +263,23 @@ pub struct Location {
     /// Empty switches the checksum headers off, for stores that refuse them.
     #[serde(default)]
     pub checksum_algorithm: Option<String>,
+    /// The certificates (PEM) of the authority that signed the store's, where that is no public one: themselves, or the path
+    /// of a file, which counts from the file's folder.
+    #[serde(default)]
+    pub ca_cert: Option<String>,
+}
+
+fn default_location_name() -> String {
+    "default".into()
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Schedule {
     pub name: String,
-    /// Five cron fields, UTC.
+    /// When: five cron fields, `@daily` and the like, or `@every 6h`. In UTC, or in a time zone: `CRON_TZ=Europe/Berlin 0 2 * * *`.
     pub cron: String,
-    /// How long a backup is kept.
+    /// How long a backup is kept; there is no "for ever".
     #[serde(default = "default_ttl")]
     pub ttl: Duration,
     /// The namespaces to back up; all of them when empty.

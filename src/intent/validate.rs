@@ -1,5 +1,7 @@
 //! Rules beyond types, each error at its line.
 
+mod backup;
+pub(super) mod certificates;
 mod pods;
 mod volumes;
 
@@ -35,6 +37,15 @@ pub(super) fn validate(name: &str, text: &str, intent: &Intent) -> Result<()> {
 }
 
 type Path<'p> = &'p [PathPart<'p>];
+
+/// What is wrong with what the file says at a path.
+pub(super) fn broken(name: &str, bytes: &[u8], path: Path<'_>, what: &str) -> Error {
+    let stream = std::str::from_utf8(bytes).map_err(|_| Error::invalid(name)).and_then(Stream::parse);
+    stream.map_or_else(
+        |error| error,
+        |stream| Rules { name, stream, faults: RefCell::default() }.broken(path, what, ""),
+    )
+}
 
 impl Rules<'_> {
     fn broken(&self, path: Path<'_>, what: &str, allowed: &str) -> Error {
@@ -150,47 +161,6 @@ impl Rules<'_> {
         );
         let found = format!("`{base}` is directly under the root directory, which OpenEBS refuses");
         self.check(!clean || parts.len() > 1, path, &found, "use a deeper one such as /var/mnt/openebs");
-    }
-
-    fn backup(&self, intent: &Intent) {
-        let Some(backup) = &intent.backup else { return };
-        let at = |key: &'static str| ["backup".into(), key.into()];
-        let found = format!("namespace `{}` is not allowed", backup.namespace);
-        self.check(dns_label(&backup.namespace), &at("namespace"), &found, DNS_LABEL);
-        self.check(
-            !backup.secrets.is_empty(),
-            &at("secrets"),
-            "no secrets file is named",
-            "name the SOPS files that hold the S3 credentials and the repository password",
-        );
-        if let Some(url) = &backup.location.url {
-            let path = ["backup".into(), "location".into(), "url".into()];
-            let good = url.starts_with("http://") || url.starts_with("https://");
-            self.check(
-                good,
-                &path,
-                &format!("`{url}` has no scheme"),
-                "write https://host or http://host:port",
-            );
-        }
-        for (i, schedule) in backup.schedules.iter().enumerate() {
-            let path = ["backup".into(), "schedules".into(), i.into(), "cron".into()];
-            let fields = schedule.cron.split_whitespace().count();
-            let good = fields == 5 || (schedule.cron.starts_with('@') && fields == 1);
-            self.check(
-                good,
-                &path,
-                &format!("`{}` is not a cron line", schedule.cron),
-                "write five fields, such as 0 2 * * *",
-            );
-            let path = ["backup".into(), "schedules".into(), i.into(), "name".into()];
-            self.check(
-                dns_label(&schedule.name),
-                &path,
-                &format!("`{}` is not allowed", schedule.name),
-                DNS_LABEL,
-            );
-        }
     }
 }
 

@@ -285,6 +285,8 @@ pub enum Ready {
     Node { name: String },
     /// A BackupStorageLocation says Available.
     BackupLocation { namespace: String, name: String },
+    /// A Schedule of backups is Enabled.
+    Schedule { namespace: String, name: String },
 }
 
 /// Whether a volume is usable: phase ready, and a mount at exactly its path; else why not.

@@ -8,8 +8,11 @@ use crate::intent::{Intent, Provisioner};
 use crate::observe::cluster::{Cluster, DryRun, ObjectState};
 use crate::stack::Item;
 
+mod backup;
 mod diff;
 mod placement;
+
+pub use backup::{DIFFERS, OLD_AND_NEW, in_the_clear, same, unprotected};
 
 /// The fields of a StorageClass that the API server never changes.
 /// Source: k8s.io/kubernetes, pkg/apis/storage/validation, ValidateStorageClassUpdate.
@@ -75,6 +78,12 @@ fn skipped(intent: &Intent) -> Vec<Skipped> {
 }
 
 fn warnings(intent: &Intent, observed: &Cluster) -> Vec<String> {
+    let mut said = default_classes(intent, observed);
+    said.extend(backup::warnings(intent, observed));
+    said
+}
+
+fn default_classes(intent: &Intent, observed: &Cluster) -> Vec<String> {
     let installs = matches!(intent.provisioner, Some(Provisioner::Openebs(_)));
     let Some(ours) = intent.classes.iter().find(|class| installs && class.default) else { return Vec::new() };
     let others = observed.default_classes.iter().filter(|name| **name != ours.name);
@@ -158,6 +167,7 @@ fn ready_step(ready: &Ready, observed: &Cluster, before: &[Step]) -> Option<Step
         Ready::BackupLocation { namespace, name } => {
             ("BackupStorageLocation", Some(namespace.as_str()), name)
         }
+        Ready::Schedule { namespace, name } => ("Schedule", Some(namespace.as_str()), name),
     };
     let why = match lacks {
         Some(lacks) => lacks,

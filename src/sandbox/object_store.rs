@@ -14,6 +14,19 @@ pub struct ObjectStore {
     /// The secret key that belongs to it.
     pub secret: Option<String>,
     pub buckets: Option<Vec<String>>,
+    /// The region that its buckets are in.
+    pub region: Option<String>,
+    /// Its name alone is known to the DNS, none that begins with a bucket's.
+    #[serde(default)]
+    pub by_path: bool,
+    /// It speaks no TLS.
+    #[serde(default)]
+    pub plain: bool,
+    /// The certificate of the authority that signed its own, which no public one did.
+    pub authority: Option<String>,
+    /// It knows no checksum headers.
+    #[serde(default)]
+    pub no_checksums: bool,
     /// What every request ends with, such as the network's error.
     pub refuses: Option<String>,
     /// What lies in it, by bucket and key, such as `velero/backups/daily/velero-backup.json`. Everything is JSON here.
@@ -40,58 +53,137 @@ impl Key {
     }
 }
 
+/// How a client asks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Asked {
+    pub key: Key,
+    pub bucket: String,
+    pub region: String,
+    /// The endpoint; nothing for the public one.
+    pub url: Option<String>,
+    pub path_style: bool,
+    /// The certificates that it takes beside the public ones.
+    pub trusts: String,
+    /// It sends checksum headers.
+    pub checksums: bool,
+}
+
+impl Asked {
+    /// The address of the bucket's objects.
+    fn address(&self) -> String {
+        let url = self.url.clone().unwrap_or_else(|| format!("https://s3.{}.amazonaws.com", self.region));
+        let (scheme, host) = url.split_once("://").unwrap_or(("https", &url));
+        if self.path_style {
+            format!("{scheme}://{host}/{}", self.bucket)
+        } else {
+            format!("{scheme}://{}.{host}/", self.bucket)
+        }
+    }
+
+    fn host(&self) -> String {
+        let address = self.address();
+        let host = address.split("://").last().unwrap_or_default().split(['/', ':']).next();
+        host.unwrap_or_default().to_owned()
+    }
+
+    fn over_tls(&self) -> bool {
+        self.address().starts_with("https://")
+    }
+}
+
 /// Why a request is refused.
-enum Refusal<'a> {
-    /// Before the store answers.
-    Unsent(&'a str),
+enum Refusal {
+    /// Before it is sent.
+    Unsent(String),
+    /// By the network, or by the other end before it answers.
+    Broken(String),
     /// By an answer with this status and text.
-    Answered(u16, &'static str),
+    Answered(u16, String),
 }
 
 impl ObjectStore {
     /// Why it refuses a request, as the AWS client words it; `request` is the request's id.
-    pub fn refusal(&self, key: &Key, bucket: &str, request: &str) -> Option<String> {
-        Some(match self.refused(key, bucket)? {
-            Refusal::Unsent(why) => why.to_owned(),
-            Refusal::Answered(code, why) => answer(code, request, why),
+    pub fn refusal(&self, asked: &Asked, request: &str) -> Option<String> {
+        Some(match self.refused(asked)? {
+            Refusal::Unsent(why) => why,
+            Refusal::Broken(why) => unsent(asked, &why),
+            Refusal::Answered(code, why) => answer(code, request, &why),
         })
     }
 
     /// The same for a request whose answer has no text, only a status. That there is no such bucket can't be told then.
-    pub fn refusal_of_head(&self, key: &Key, bucket: &str, request: &str) -> Option<String> {
-        match self.refused(key, bucket)? {
-            Refusal::Unsent(why) => Some(why.to_owned()),
+    pub fn refusal_of_head(&self, asked: &Asked, request: &str) -> Option<String> {
+        match self.refused(asked)? {
+            Refusal::Unsent(why) => Some(why),
+            Refusal::Broken(why) => Some(unsent(asked, &why)),
             Refusal::Answered(403, _) => Some(answer(403, request, "api error Forbidden: Forbidden")),
+            Refusal::Answered(301, _) => {
+                Some(answer(301, request, "api error MovedPermanently: Moved Permanently"))
+            }
+            Refusal::Answered(400, _) => Some(answer(400, request, "api error BadRequest: Bad Request")),
             Refusal::Answered(..) => None,
         }
     }
 
-    fn refused(&self, key: &Key, bucket: &str) -> Option<Refusal<'_>> {
+    /// Why it refuses to keep an object, where it takes other requests.
+    pub fn refusal_of_put(&self, asked: &Asked, request: &str) -> Option<String> {
+        let header = "api error InvalidArgument: Unsupported header 'x-amz-sdk-checksum-algorithm' received for this API call.";
+        let of_all = self.refusal(asked, request);
+        of_all.or_else(|| (self.no_checksums && asked.checksums).then(|| answer(400, request, header)))
+    }
+
+    fn refused(&self, asked: &Asked) -> Option<Refusal> {
+        let Asked { key, bucket, .. } = asked;
         if let Some(why) = &self.refuses {
-            return Some(Refusal::Unsent(why));
+            return Some(Refusal::Unsent(why.clone()));
         }
         if key.id.is_empty() || key.secret.is_empty() {
-            return Some(Refusal::Unsent(
-                "get identity: get credentials: failed to refresh cached credentials, static credentials are empty",
-            ));
+            let why = "get identity: get credentials: failed to refresh cached credentials, static credentials are empty";
+            return Some(Refusal::Unsent(why.into()));
+        }
+        if let Some(why) = self.unreached(asked) {
+            return Some(Refusal::Broken(why));
         }
         let known = |wanted: &Option<String>, given: &str| wanted.as_ref().is_none_or(|one| one == given);
+        let answered = |code, why: &str| Some(Refusal::Answered(code, why.to_owned()));
+        if let Some(region) = self.region.as_ref().filter(|region| **region != asked.region) {
+            let given = &asked.region;
+            let why = format!(
+                "api error AuthorizationHeaderMalformed: The authorization header is malformed; the region '{given}' is wrong; \
+                 expecting '{region}'"
+            );
+            return answered(400, &why);
+        }
         if !known(&self.accepts, &key.id) {
-            return Some(Refusal::Answered(
+            return answered(
                 403,
                 "api error InvalidAccessKeyId: The AWS Access Key Id you provided does not exist in our records.",
-            ));
+            );
         }
         if !known(&self.secret, &key.secret) {
-            return Some(Refusal::Answered(
+            return answered(
                 403,
                 "api error SignatureDoesNotMatch: The request signature we calculated does not match the signature you \
                  provided. Check your key and signing method.",
-            ));
+            );
         }
         let there = |all: &Vec<String>| all.iter().any(|one| one == bucket);
         let gone = self.buckets.as_ref().is_some_and(|all| !there(all));
-        gone.then_some(Refusal::Answered(404, "NoSuchBucket: The specified bucket does not exist"))
+        if gone { answered(404, "NoSuchBucket: The specified bucket does not exist") } else { None }
+    }
+
+    /// Why no request comes to it.
+    fn unreached(&self, asked: &Asked) -> Option<String> {
+        let host = asked.host();
+        if self.by_path && !asked.path_style {
+            return Some(format!("dial tcp: lookup {host}: no such host"));
+        }
+        if self.plain && asked.over_tls() {
+            return Some("http: server gave HTTP response to HTTPS client".into());
+        }
+        let strange = self.authority.as_ref().filter(|authority| !asked.trusts.contains(authority.trim()));
+        let why = "tls: failed to verify certificate: x509: certificate signed by unknown authority";
+        strange.filter(|_| asked.over_tls()).map(|_| why.into())
     }
 
     /// An object; the error is the answer when there is none.
@@ -121,6 +213,13 @@ fn place(bucket: &str, key: &str) -> String {
     format!("{bucket}/{key}")
 }
 
+fn unsent(asked: &Asked, why: &str) -> String {
+    let address = asked.address();
+    format!(
+        "https response error StatusCode: 0, RequestID: , HostID: , request send failed, Get {address:?}: {why}"
+    )
+}
+
 fn answer(code: u16, request: &str, why: &str) -> String {
     format!("https response error StatusCode: {code}, RequestID: {request}, HostID: {request}, {why}")
 }
@@ -148,7 +247,7 @@ mod tests {
                     ..ObjectStore::default()
                 }
             };
-        let key = Key { id: "id".into(), secret: "secret".into() };
+        let asked = asked();
         for (store, words) in [
             (store(None, None, None, None), None),
             (store(Some("id"), Some("secret"), Some("velero"), None), None),
@@ -160,20 +259,77 @@ mod tests {
             (store(None, None, Some("other"), None), Some("StatusCode: 404")),
             (store(None, None, None, Some("dial tcp: no such host")), Some("dial tcp: no such host")),
         ] {
-            let refusal = store.refusal(&key, "velero", "7");
+            let refusal = store.refusal(&asked, "7");
             match words {
                 None => assert_eq!(refusal, None),
                 Some(words) => assert!(refusal.is_some_and(|why| why.contains(words)), "{words}"),
             }
         }
-        let empty = ObjectStore::default().refusal(&Key::default(), "velero", "7");
+        let empty = ObjectStore::default().refusal(&Asked::default(), "7");
         assert!(empty.is_some_and(|why| why.contains("static credentials are empty")));
+    }
+
+    fn asked() -> Asked {
+        let key = Key { id: "id".into(), secret: "secret".into() };
+        let url = Some("https://minio.lab:9000".into());
+        Asked {
+            key,
+            bucket: "velero".into(),
+            region: "us-east-1".into(),
+            url,
+            checksums: true,
+            ..Asked::default()
+        }
+    }
+
+    #[test]
+    fn the_way_it_is_asked_has_to_be_its_own() {
+        let any = ObjectStore::default;
+        let ca = "-----BEGIN CERTIFICATE-----\nAA==";
+        let by_path = ObjectStore { by_path: true, ..any() };
+        let plain = ObjectStore { plain: true, ..any() };
+        let strange = ObjectStore { authority: Some(ca.into()), ..any() };
+        let elsewhere = ObjectStore { region: Some("eu-central-1".into()), ..any() };
+        let path = Asked { path_style: true, ..asked() };
+        let clear = Asked { url: Some("http://minio.lab:9000".into()), ..path.clone() };
+        let trusts = Asked { trusts: format!("{ca}\n"), ..path.clone() };
+        let there = Asked { region: "eu-central-1".into(), ..path.clone() };
+        for (store, asked, words) in [
+            (
+                &by_path,
+                &asked(),
+                Some(
+                    "Get \"https://velero.minio.lab:9000/\": dial tcp: lookup velero.minio.lab: no such host",
+                ),
+            ),
+            (&by_path, &path, None),
+            (
+                &plain,
+                &path,
+                Some(
+                    "Get \"https://minio.lab:9000/velero\": http: server gave HTTP response to HTTPS client",
+                ),
+            ),
+            (&plain, &clear, None),
+            (&strange, &path, Some("x509: certificate signed by unknown authority")),
+            (&strange, &trusts, None),
+            (&strange, &clear, None),
+            (&elsewhere, &path, Some("the region 'us-east-1' is wrong; expecting 'eu-central-1'")),
+            (&elsewhere, &there, None),
+        ] {
+            let refusal = store.refusal(asked, "7");
+            assert_eq!(refusal.is_some(), words.is_some(), "{words:?}: {refusal:?}");
+            assert!(words.is_none_or(|words| refusal.is_some_and(|why| why.ends_with(words))), "{words:?}");
+        }
+        let no_checksums = ObjectStore { no_checksums: true, ..any() };
+        assert_eq!(no_checksums.refusal(&path, "7"), None);
+        assert!(no_checksums.refusal_of_put(&path, "7").is_some_and(|why| why.contains("InvalidArgument")));
+        assert_eq!(no_checksums.refusal_of_put(&Asked { checksums: false, ..path }, "7"), None);
     }
 
     #[test]
     fn an_answer_without_a_text_says_less() {
-        let key = Key { id: "id".into(), secret: "secret".into() };
-        let head = |store: ObjectStore| store.refusal_of_head(&key, "velero", "7");
+        let head = |store: ObjectStore| store.refusal_of_head(&asked(), "7");
         let any = ObjectStore::default;
         assert_eq!(head(any()), None);
         assert_eq!(head(ObjectStore { buckets: Some(vec![]), ..any() }), None);

@@ -1,10 +1,12 @@
 //! Velero with file-system backup to one S3 location, and its schedules.
 
+use std::num::NonZeroU32;
+
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use secrecy::ExposeSecret;
+use ring::pbkdf2;
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
 
 use super::{Item, StackSecret, object, objects, template};
 use crate::error::{Error, Result};
@@ -14,17 +16,14 @@ use crate::plan::{Object, Ready};
 
 const COMPONENT: &str = "velero";
 
-/// The Secret with the store's credentials, and its key: an AWS credentials file.
-pub const CLOUD_SECRET: (&str, &str) = ("cloud-credentials", "cloud");
+/// The key of the store's credentials in their Secret, whose name the file may choose: an AWS credentials file.
+pub const CLOUD_KEY: &str = "cloud";
 /// The Secret with the password of every backup repository, and its key. Velero makes one with a public default when
 /// it starts without; changing it later makes every backup unreadable.
 pub const REPOSITORY_SECRET: (&str, &str) = ("velero-repo-credentials", "repository-password");
 
-const HINT: &str = "`backup.secrets` must hold the Secrets cloud-credentials (key cloud) and velero-repo-credentials \
-                    (key repository-password)";
-
 pub(super) fn render(intent: &Intent, backup: &Backup, secrets: &[StackSecret]) -> Result<Vec<Item>> {
-    let namespace = &backup.namespace;
+    let (namespace, location) = (&backup.namespace, &backup.location);
     let mut items = Vec::new();
     let values = json!({"namespace": namespace});
     let source = include_str!("../../manifests/namespace.yaml.j2");
@@ -33,11 +32,12 @@ pub(super) fn render(intent: &Intent, backup: &Backup, secrets: &[StackSecret]) 
     let source = include_str!("../../manifests/velero/rbac.yaml.j2");
     items.extend(objects(COMPONENT, template::fill("velero/rbac.yaml.j2", source, &values)?));
     // Before the server: it would make a repository password of its own, with a public value.
-    items.extend(secret_objects(namespace, secrets)?.into_iter().map(Item::Object));
+    items.extend(secret_objects(backup, secrets)?.into_iter().map(Item::Object));
 
-    let credentials = credentials_mark(secrets);
+    let credentials = credentials_mark(backup, secrets);
     let values = json!({
         "namespace": namespace,
+        "credentials_secret": backup.credentials_secret,
         "image": intent.images.velero,
         "plugin_image": intent.images.velero_plugin,
         "credentials": credentials,
@@ -53,37 +53,73 @@ pub(super) fn render(intent: &Intent, backup: &Backup, secrets: &[StackSecret]) 
     };
     items.extend([workload("Deployment", "velero"), workload("DaemonSet", "node-agent")]);
 
-    let values = json!({ "namespace": namespace, "location": backup.location, "credentials": credentials });
+    let values = json!({
+        "namespace": namespace,
+        "location": location,
+        "url": location.url.as_deref().map(|url| url.trim_end_matches('/')),
+        "ca_cert": location.ca_cert.as_deref().map(|pem| BASE64_STANDARD.encode(pem)),
+        "credentials": credentials,
+    });
     let source = include_str!("../../manifests/velero/location.yaml.j2");
     items.extend(objects(COMPONENT, template::fill("velero/location.yaml.j2", source, &values)?));
-    items.push(Item::Ready(Ready::BackupLocation { namespace: namespace.clone(), name: "default".into() }));
+    items.push(Item::Ready(Ready::BackupLocation {
+        namespace: namespace.clone(),
+        name: location.name.clone(),
+    }));
+    let all = schedules(backup)?;
+    let names = backup.schedules.iter().map(|schedule| schedule.name.clone());
+    items.extend(objects(COMPONENT, all));
+    items.extend(names.map(|name| Item::Ready(Ready::Schedule { namespace: namespace.clone(), name })));
+    Ok(items)
+}
+
+/// The Schedules of the file, as they are sent.
+///
+/// # Errors
+/// `Failed` when the template is broken.
+pub fn schedules(backup: &Backup) -> Result<Vec<Value>> {
+    let source = include_str!("../../manifests/velero/schedule.yaml.j2");
+    let mut all = Vec::new();
     for schedule in &backup.schedules {
         let namespaces =
             if schedule.namespaces.is_empty() { vec!["*".into()] } else { schedule.namespaces.clone() };
         let values = json!({
-            "namespace": namespace,
+            "namespace": backup.namespace,
+            "location": backup.location.name,
             "namespaces": namespaces,
             "name": schedule.name,
             "cron": schedule.cron,
             "ttl": schedule.ttl.to_string(),
         });
-        let source = include_str!("../../manifests/velero/schedule.yaml.j2");
-        items.extend(objects(COMPONENT, template::fill("velero/schedule.yaml.j2", source, &values)?));
+        all.extend(template::fill("velero/schedule.yaml.j2", source, &values)?);
     }
-    Ok(items)
+    Ok(all)
 }
 
-/// Changes when the credentials change, so that Velero starts again with the new ones and its location is looked at
-/// anew. Keyed by the repository password: who can read the annotation can't try guesses of a weak store key.
-fn credentials_mark(secrets: &[StackSecret]) -> String {
-    let mut digest = Sha256::new();
-    for (name, key) in [REPOSITORY_SECRET, CLOUD_SECRET] {
-        let value = secrets.iter().find(|secret| secret.name == name).and_then(|secret| secret.data.get(key));
-        let value = value.map_or("", |value| value.expose_secret());
-        digest.update((value.len() as u64).to_be_bytes());
-        digest.update(value);
-    }
-    digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+/// Changes when the store's credentials change, so that Velero starts again with the new ones and its location is looked at
+/// anew. Nothing else goes into it: who holds the store's key, and so the repositories, could try guesses of their password
+/// on a mark that it is part of. Who may only read the pods could try guesses of a weak store key: so each costs time, and
+/// the mark is short, which lets many wrong ones pass.
+fn credentials_mark(backup: &Backup, secrets: &[StackSecret]) -> String {
+    const ROUNDS: NonZeroU32 = NonZeroU32::MIN.saturating_add(19_999);
+    let secret = secrets.iter().find(|secret| secret.name == backup.credentials_secret);
+    let value =
+        secret.and_then(|secret| secret.data.get(CLOUD_KEY)).map_or("", |value| value.expose_secret());
+    let mut mark = [0; 4];
+    pbkdf2::derive(
+        pbkdf2::PBKDF2_HMAC_SHA256,
+        ROUNDS,
+        b"nodeprep.dev/credentials",
+        value.as_bytes(),
+        &mut mark,
+    );
+    mark.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The repository's password in the file's secrets.
+pub fn repository_password(secrets: &[StackSecret]) -> Option<&SecretString> {
+    let secret = secrets.iter().find(|secret| secret.name == REPOSITORY_SECRET.0)?;
+    secret.data.get(REPOSITORY_SECRET.1)
 }
 
 /// Every CRD of the release, as its own `velero install --crds-only --dry-run` prints them: the server does not start
@@ -97,18 +133,24 @@ fn crds() -> Result<Vec<Item>> {
 }
 
 /// Both Secrets, checked: their names, their keys, no value empty or still encrypted.
-fn secret_objects(namespace: &str, secrets: &[StackSecret]) -> Result<Vec<Object>> {
-    let needed = [CLOUD_SECRET, REPOSITORY_SECRET];
+fn secret_objects(backup: &Backup, secrets: &[StackSecret]) -> Result<Vec<Object>> {
+    let needed = [(backup.credentials_secret.as_str(), CLOUD_KEY), REPOSITORY_SECRET];
+    let hint = format!(
+        "`backup.secrets` must hold the Secrets {} (key {CLOUD_KEY}) and {} (key {}); `backup.credentialsSecret` names the \
+         first",
+        needed[0].0, REPOSITORY_SECRET.0, REPOSITORY_SECRET.1
+    );
     if let Some(other) = secrets.iter().find(|secret| !needed.iter().any(|(name, _)| *name == secret.name)) {
         return Err(
-            Error::invalid(format!("Secret `{}` is not one that Velero needs", other.name)).hint(HINT)
+            Error::invalid(format!("Secret `{}` is not one that Velero needs", other.name)).hint(hint)
         );
     }
-    needed.into_iter().map(|(name, key)| secret_object(namespace, secrets, name, key)).collect()
+    let object = |(name, key)| secret_object(&backup.namespace, secrets, name, key);
+    needed.into_iter().map(object).collect::<Result<_>>().map_err(|error| error.hint(hint))
 }
 
 fn secret_object(namespace: &str, secrets: &[StackSecret], name: &str, key: &str) -> Result<Object> {
-    let invalid = |what: String| Err(Error::invalid(what).hint(HINT));
+    let invalid = |what: String| Err(Error::invalid(what));
     let mut named = secrets.iter().filter(|secret| secret.name == name);
     let Some(secret) = named.next() else {
         return invalid(format!("Secret `{name}` is missing from the files in `backup.secrets`"));
@@ -138,4 +180,30 @@ fn secret_object(namespace: &str, secrets: &[StackSecret], name: &str, key: &str
         "data": data,
     });
     Ok(Object { secret: true, create_only: name == REPOSITORY_SECRET.0, ..object(COMPONENT, value) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::intent;
+
+    #[test]
+    fn the_mark_tells_new_credentials_and_nothing_of_the_repositorys_password() {
+        let file = "apiVersion: nodeprep.dev/v1alpha1\nkind: Cluster\nmetadata: {name: lab}\n\
+                    backup: {location: {bucket: velero, region: x}, credentialsSecret: s3, secrets: [a]}";
+        let backup = intent::parse("nodeprep.yaml", file.as_bytes()).ok().and_then(|intent| intent.backup);
+        let Some(backup) = backup else { panic!("the file has a backup") };
+        let secret = |name: &str, key: &str, value: &str| StackSecret {
+            name: name.into(),
+            data: [(key.to_owned(), SecretString::from(value))].into(),
+        };
+        let mark = |cloud, password| {
+            let secrets =
+                [secret("s3", CLOUD_KEY, cloud), secret(REPOSITORY_SECRET.0, REPOSITORY_SECRET.1, password)];
+            credentials_mark(&backup, &secrets)
+        };
+        assert_eq!(mark("key=a", "one"), mark("key=a", "another"), "the password can't be guessed by it");
+        assert_ne!(mark("key=a", "one"), mark("key=b", "one"));
+        assert_eq!(mark("key=a", "one").len(), 8, "short, so that many wrong guesses fit");
+    }
 }

@@ -167,6 +167,8 @@ pub fn difference(old: &Value, new: &Value, field: &str) -> String {
         side('-', old),
         side('+', new)
     )
+}
+
 impl Config {
     /// Takes what a document besides the main one asks for.
     fn add(&mut self, kind: &str, document: Value, version: &str) -> Result<(), String> {

@@ -11,7 +11,7 @@ use futures::stream;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Bytes, Frame, Incoming};
-use hyper::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
+use hyper::header::{ACCEPT, CONTENT_TYPE, DATE, RETRY_AFTER, USER_AGENT};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use serde_json::{Value, json};
@@ -63,7 +63,16 @@ pub fn kubeconfig(address: SocketAddr, authority: &Authority, client: &Client) -
 
 type Body = BoxBody<Bytes, Infallible>;
 
+/// An answer says what time it is in the world.
 async fn answer(fleet: Arc<Fleet>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    let mut response = undated(Arc::clone(&fleet), request).await?;
+    if let Ok(date) = fleet.now().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string().parse() {
+        response.headers_mut().insert(DATE, date);
+    }
+    Ok(response)
+}
+
+async fn undated(fleet: Arc<Fleet>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
     let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let peer = request.extensions().get::<Peer>().cloned().unwrap_or_default();
     let mut asked = api::Request {

@@ -14,7 +14,6 @@ mod backup;
 mod bucket;
 mod chosen;
 mod contents;
-mod cron;
 mod data_path;
 mod deletion;
 mod existing;

@@ -9,29 +9,35 @@ use serde_json::{Value, json};
 use super::super::objects::{digest, list};
 use super::super::{Stage, names, text};
 use super::LOCATIONS;
-use crate::sandbox::object_store::Key;
+use crate::sandbox::object_store::{Asked, Key};
 
 /// What comes from the plugin is marked so.
 const PLUGIN: &str = "rpc error: code = Unknown desc = ";
 /// Velero's own password, when nobody set one.
 const PASSWORD: &str = "static-passw0rd";
 
-/// A location's bucket with the key that opens it.
+/// A location's bucket, and how it is asked for what is in it.
 #[derive(Debug)]
 pub(super) struct Bucket {
-    name: String,
     prefix: String,
-    key: Key,
+    asked: Asked,
 }
 
 impl Bucket {
     pub(super) fn of(stage: &Stage<'_>, server: &Value, location: &Value) -> Self {
         let prefix = text(location, "/spec/objectStorage/prefix").trim_matches('/');
-        Self {
-            name: text(location, "/spec/objectStorage/bucket").to_owned(),
-            prefix: if prefix.is_empty() { String::new() } else { format!("{prefix}/") },
+        let config = &location["spec"]["config"];
+        let trusts = BASE64_STANDARD.decode(text(location, "/spec/objectStorage/caCert")).unwrap_or_default();
+        let asked = Asked {
             key: Key::read(&credentials(stage, server, location).unwrap_or_default()),
-        }
+            bucket: text(location, "/spec/objectStorage/bucket").to_owned(),
+            region: config["region"].as_str().unwrap_or_default().to_owned(),
+            url: config["s3Url"].as_str().map(str::to_owned),
+            path_style: config["s3ForcePathStyle"] == "true",
+            trusts: String::from_utf8(trusts).unwrap_or_default(),
+            checksums: config["checksumAlgorithm"] != "",
+        };
+        Self { prefix: if prefix.is_empty() { String::new() } else { format!("{prefix}/") }, asked }
     }
 
     /// The bucket of the location that a backup is kept in.
@@ -42,8 +48,9 @@ impl Bucket {
 
     fn allowed(&self, stage: &Stage<'_>, operation: &str, tried: &str) -> Result<(), String> {
         let refusal = match operation {
-            "HeadObject" => stage.store.refusal_of_head(&self.key, &self.name, &request(stage)),
-            _ => stage.store.refusal(&self.key, &self.name, &request(stage)),
+            "HeadObject" => stage.store.refusal_of_head(&self.asked, &request(stage)),
+            "PutObject" => stage.store.refusal_of_put(&self.asked, &request(stage)),
+            _ => stage.store.refusal(&self.asked, &request(stage)),
         };
         refusal.map_or(Ok(()), |why| Err(refused(operation, tried, &why)))
     }
@@ -56,40 +63,40 @@ impl Bucket {
     /// The names of the folders in a folder, such as `backups`; the error says why they can't be listed.
     pub(super) fn folders(&self, stage: &Stage<'_>, folder: &str) -> Result<BTreeSet<String>, String> {
         self.allowed(stage, "ListObjectsV2", "")?;
-        let keys = stage.store.list(&self.name, &self.place(&format!("{folder}/")));
+        let keys = stage.store.list(&self.asked.bucket, &self.place(&format!("{folder}/")));
         Ok(keys.filter_map(|key| Some(key.split_once('/')?.0.to_owned())).collect())
     }
 
     pub(super) fn has(&self, stage: &Stage<'_>, key: &str) -> Result<bool, String> {
         self.allowed(stage, "HeadObject", "")?;
-        Ok(stage.store.get(&self.name, &self.place(key), "").is_ok())
+        Ok(stage.store.get(&self.asked.bucket, &self.place(key), "").is_ok())
     }
 
     pub(super) fn get(&self, stage: &Stage<'_>, key: &str) -> Result<Value, String> {
         let (operation, key) = ("GetObject", self.place(key));
         let tried = format!("error getting object {key}: ");
         self.allowed(stage, operation, &tried)?;
-        let found = stage.store.get(&self.name, &key, &request(stage)).cloned();
+        let found = stage.store.get(&self.asked.bucket, &key, &request(stage)).cloned();
         found.map_err(|why| refused(operation, &tried, &why))
     }
 
     pub(super) fn put(&self, stage: &mut Stage<'_>, key: &str, object: Value) -> Result<(), String> {
         let key = self.place(key);
         self.allowed(stage, "PutObject", &format!("error putting object {key}: "))?;
-        stage.store.put(&self.name, &key, object);
+        stage.store.put(&self.asked.bucket, &key, object);
         Ok(())
     }
 
     /// Removes everything in a folder.
     pub(super) fn remove(&self, stage: &mut Stage<'_>, folder: &str) -> Result<(), String> {
         self.allowed(stage, "ListObjectsV2", "")?;
-        stage.store.remove(&self.name, &self.place(&format!("{folder}/")));
+        stage.store.remove(&self.asked.bucket, &self.place(&format!("{folder}/")));
         Ok(())
     }
 
     /// Removes an object from a bucket that is known to be open.
     pub(super) fn forget(&self, stage: &mut Stage<'_>, key: &str) {
-        stage.store.remove(&self.name, &self.place(key));
+        stage.store.remove(&self.asked.bucket, &self.place(key));
     }
 
     /// Opens the repository of a namespace. One that is not there is made, when it is to be written to; its password is the
@@ -98,21 +105,21 @@ impl Bucket {
         let Repository { home, namespace, location } = of;
         let tried = format!("error to boost backup repository connection {location}-{namespace}-kopia");
         let failed = |why: &str| format!("{tried}: error to connect backup repo: {why}");
-        if let Some(why) = stage.store.refusal(&self.key, &self.name, &request(stage)) {
+        if let Some(why) = stage.store.refusal(&self.asked, &request(stage)) {
             let why = format!(
                 "error to connect to storage: unable to determine if bucket {:?} exists: {why}",
-                self.name
+                self.asked.bucket
             );
             return Err(failed(&why));
         }
         let key = self.place(&snapshot_key(namespace, "kopia.repository"));
         let password = json!(password(stage, home));
         let connect = "error to connect repo with storage: error to connect to repository";
-        match stage.store.get(&self.name, &key, "").ok() {
+        match stage.store.get(&self.asked.bucket, &key, "").ok() {
             Some(made_with) if *made_with == password => Ok(()),
             Some(_) => Err(failed(&format!("{connect}: invalid repository password"))),
             None if make => {
-                stage.store.put(&self.name, &key, password);
+                stage.store.put(&self.asked.bucket, &key, password);
                 Ok(())
             }
             None => Err(failed(&format!("{connect}: repository not initialized in the provided storage"))),

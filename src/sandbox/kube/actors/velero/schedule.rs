@@ -5,13 +5,15 @@ use serde_json::{Value, json};
 
 use super::super::objects::{collection, path};
 use super::super::{Stage, names, owned_by, text};
-use super::cron::Line;
 use super::{BACKUPS, WHO, set_status, timer};
+use crate::intent::Cron;
 
 /// By this label the backups of a schedule are found.
 pub(super) const SCHEDULE: &str = "velero.io/schedule-name";
 /// A schedule is due only after its time.
 const AFTER: SignedDuration = SignedDuration::from_secs(1);
+/// How often all schedules are looked at.
+const EVERY: SignedDuration = SignedDuration::from_secs(60);
 
 pub(super) fn tend(stage: &mut Stage<'_>, schedule: &Value) {
     if schedule["spec"]["paused"] == true {
@@ -20,7 +22,7 @@ pub(super) fn tend(stage: &mut Stage<'_>, schedule: &Value) {
     skip(stage, schedule);
     let line = match text(schedule, "/spec/schedule") {
         "" => Err("Schedule must be a non-empty valid Cron expression".to_owned()),
-        line => Line::parse(line).map_err(|why| format!("invalid schedule: {why}")),
+        line => Cron::parse(line).map_err(|why| format!("invalid schedule: {why}")),
     };
     let status = match &line {
         Ok(_) => json!({"phase": "Enabled", "validationErrors": null}),
@@ -32,8 +34,9 @@ pub(super) fn tend(stage: &mut Stage<'_>, schedule: &Value) {
     }
     let (namespace, name) = names(schedule);
     let schedule = stage.get("velero.io/schedules", namespace, name).cloned().unwrap_or_default();
-    let next = line.ok().and_then(|line| line.next(last(&schedule)?));
-    let Some(due) = next.and_then(|next| next.checked_add(AFTER).ok()) else { return };
+    let (Ok(line), Some(since)) = (line, last(&schedule)) else { return };
+    let next = line.next(since).unwrap_or_else(|| whenever(&schedule));
+    let Ok(due) = next.checked_add(AFTER) else { return };
     if stage.now < due {
         stage.timers.wake(&format!("{}due", timer(&schedule)), due);
     } else if !busy(stage, &schedule) {
@@ -53,6 +56,12 @@ fn skip(stage: &mut Stage<'_>, schedule: &Value) {
         patch["status"] = json!({"lastSkipped": now});
     }
     let _ = stage.patch(WHO, &path(schedule), &patch);
+}
+
+/// A line that names no day is due whenever it is looked at: at once, and each minute.
+fn whenever(schedule: &Value) -> Timestamp {
+    let made = text(schedule, "/status/lastBackup").parse::<Timestamp>().ok();
+    made.and_then(|made| made.checked_add(EVERY).ok()).unwrap_or_default()
 }
 
 /// When its last backup was made or left out, or else when it was made itself.

@@ -70,6 +70,16 @@ fn a_schedule_that_rests_or_is_wrong_makes_none() {
 }
 
 #[test]
+fn a_line_that_names_no_day_is_always_due() {
+    let mut scene = bare();
+    scene.delete(DEFAULT);
+    schedule(&mut scene, &json!({"schedule": "0 0 30 2 *"}));
+    scene.pass(61, &VELERO);
+    scene.pass(61, &VELERO);
+    assert_eq!(backups(&scene).len(), 3, "{:?}", backups(&scene));
+}
+
+#[test]
 fn what_is_due_can_be_left_out_once() {
     let mut scene = bare();
     schedule(&mut scene, &json!({"paused": true}));

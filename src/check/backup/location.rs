@@ -1,0 +1,146 @@
+//! What Velero says of its location and of the repositories in it.
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+
+use super::super::wait::Look;
+use super::{Found, Stop};
+use crate::cluster::store::{Asked, advice};
+
+/// Velero validates a location every minute (its default); older than this, it has stopped.
+const FRESH: SignedDuration = SignedDuration::from_mins(5);
+
+/// What the location's status says.
+pub(super) fn judge(location: &Value, now: Timestamp) -> Result<Look<String>, Stop> {
+    let status = &location["status"];
+    let name = location["metadata"]["name"].as_str().unwrap_or_default();
+    let text = |key: &str| status[key].as_str().unwrap_or_default();
+    match text("phase") {
+        "Available" => {
+            let validated: Option<Timestamp> = text("lastValidationTime").parse().ok();
+            match validated.map(|at| now.duration_since(at)) {
+                Some(age) if age <= FRESH => Ok(Look::Done(format!("location {name} is Available"))),
+                Some(age) => Ok(Look::NotYet(format!("location {name} was last validated {age:#} ago"))),
+                None => Ok(Look::NotYet(format!("location {name} says Available, but not since when"))),
+            }
+        }
+        "Unavailable" => {
+            let message = text("message");
+            let known = advice(message, &Asked::of(location));
+            let hint = known.map_or_else(
+                || "check the bucket, the URL and the Secret cloud-credentials (or as `backup.credentialsSecret` names it)".to_owned(),
+                |advice| advice.hint,
+            );
+            Err(Stop::fail(format!("location {name} is Unavailable: {message}"), hint))
+        }
+        phase => {
+            Ok(Look::NotYet(format!("location {name} is {}", if phase.is_empty() { "new" } else { phase })))
+        }
+    }
+}
+
+/// What is wrong with the repository of a namespace's volumes.
+pub(super) fn repository(repository: &Value, store: &Asked) -> Option<Found> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let status = &repository["status"];
+    if status["phase"] != "NotReady" {
+        return None;
+    }
+    let namespace = text(&repository["spec"]["volumeNamespace"]);
+    let message = text(&status["message"]);
+    let hint = if message.contains("invalid repository password") {
+        "put the password that the repository was made with back into the Secret velero-repo-credentials; without it, \
+         its backups can't be read"
+            .to_owned()
+    } else {
+        let known = advice(&message, store);
+        known.map_or_else(
+            || "no volume of that namespace is backed up until it is Ready: see what it says".into(),
+            |advice| advice.hint,
+        )
+    };
+    Some(Found::fault(format!("the backup repository of namespace {namespace} is NotReady: {message}"), hint))
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn judged(status: Value) -> Result<Look<String>, Stop> {
+        let object = json!({ "apiVersion": "velero.io/v1", "kind": "BackupStorageLocation",
+            "metadata": { "name": "default" }, "status": status });
+        judge(&object, "2026-11-21T10:00:00Z".parse().unwrap())
+    }
+
+    #[test]
+    fn only_a_location_validated_of_late_is_available() {
+        let at = |time: &str| json!({ "phase": "Available", "lastValidationTime": time });
+        assert!(matches!(judged(at("2026-11-21T09:59:10Z")), Ok(Look::Done(_))));
+        assert!(
+            matches!(judged(at("2026-11-21T10:00:20Z")), Ok(Look::Done(_))),
+            "the store's clock may be ahead"
+        );
+        for (status, word) in [
+            (at("2026-11-21T09:50:00Z"), "last validated"),
+            (json!({ "phase": "Available" }), "not since when"),
+            (json!({}), "is new"),
+            (Value::Null, "is new"),
+        ] {
+            let Ok(Look::NotYet(last)) = judged(status) else { panic!("{word}") };
+            assert!(last.contains(word), "{last}");
+        }
+    }
+
+    #[test]
+    fn an_unavailable_location_fails_with_the_fix_for_its_message() {
+        for (message, word) in [
+            (
+                "rpc error: code = Unknown desc = operation error S3: ListObjectsV2, StatusCode: 403, api error \
+              InvalidAccessKeyId: The AWS Access Key Id you provided does not exist in our records.",
+                "aws_access_key_id",
+            ),
+            ("api error SignatureDoesNotMatch: The request signature we calculated", "aws_secret_access_key"),
+            ("api error NoSuchBucket: The specified bucket does not exist", "backup.location.bucket"),
+            (
+                "tls: failed to verify certificate: x509: certificate signed by unknown authority",
+                "public authority",
+            ),
+            ("dial tcp: lookup s3.lan on 10.96.0.10:53: no such host", "DNS"),
+            ("api error RequestTimeTooSkewed: The difference", "clock"),
+            ("something new", "cloud-credentials"),
+        ] {
+            let Err(Stop::Fault { why, hint }) =
+                judged(json!({ "phase": "Unavailable", "message": message }))
+            else {
+                panic!("{message}")
+            };
+            assert!(why.contains(message) && hint.contains(word), "{hint}");
+        }
+    }
+
+    #[test]
+    fn a_repository_that_is_not_ready_is_a_fault_with_its_message() {
+        let of = |phase: &str, message: &str| {
+            let spec = json!({"volumeNamespace": "databases", "backupStorageLocation": "default"});
+            repository(
+                &json!({"spec": spec, "status": {"phase": phase, "message": message}}),
+                &Asked::default(),
+            )
+        };
+        assert_eq!(of("Ready", ""), None);
+        assert_eq!(of("New", ""), None);
+        for (message, word) in [
+            ("error to connect: invalid repository password", "made with"),
+            ("disk on fire", "until it is Ready"),
+        ] {
+            let Some(Found::Fault { why, hint }) = of("NotReady", message) else { panic!("{message}") };
+            assert!(
+                why.contains("databases") && why.contains(message) && hint.contains(word),
+                "{why}: {hint}"
+            );
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! Backups have somewhere to go, and go there: Velero runs, its location answers, its repositories open with the file's
+//! password, and each schedule of the file has made the backups that were due.
+
+mod location;
+mod password;
+mod schedules;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+use serde_json::Value;
+
+use super::provisioner::{Workload, standing, workloads_of};
+use super::wait::{Look, until};
+use super::{Check, Per, Run, Stop, Subject, broken};
+use crate::cluster::store::Asked;
+use crate::cluster::{Standing, Steady};
+use crate::event::Verdict;
+use crate::intent::Backup;
+use crate::{plan, stack};
+
+pub const CHECK: Check = Check {
+    id: "backup",
+    title: "Velero runs, its location answers, and the backups that are due were made",
+    per: Per::Cluster,
+    needs: &[],
+    judge: |run, subject| Box::pin(judge(run, subject)),
+};
+
+/// Why it warns when the file has no backup; that proves nothing.
+pub const NOTHING: &str = "nothing is backed up: the file has no `backup`";
+/// The name that Velero's server looks for on its nodes.
+const NODE_AGENT: &str = "node-agent";
+const INSTALL: &str = "install Velero with `nodeprep apply`, or correct `backup.namespace`";
+const VELERO: &str = "velero.io/v1";
+
+/// What one look at a part found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Found {
+    Fine(String),
+    Warn { why: String, hint: String },
+    Fault { why: String, hint: String },
+}
+
+impl Found {
+    fn fault(why: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Fault { why: why.into(), hint: hint.into() }
+    }
+
+    fn warn(why: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Warn { why: why.into(), hint: hint.into() }
+    }
+}
+
+async fn judge(run: &Run<'_>, subject: &Subject<'_>) -> Result<Verdict, Stop> {
+    let Some(backup) = &run.ctx.intent.backup else {
+        return Ok(Verdict::warn(
+            NOTHING,
+            "add `backup` with a bucket and a schedule; what is on one node's disk is lost with it",
+        ));
+    };
+    let namespace = backup.namespace.as_str();
+    let limit = run.ctx.intent.validation.timeout.std();
+    let steady = tokio::sync::Mutex::new(Steady::default());
+    let ready = until(&subject.events, "Velero to be ready", limit, || async {
+        running(run, namespace, &mut *steady.lock().await).await
+    });
+    if let Err(last) = ready.await? {
+        let hint = format!(
+            "`kubectl -n {namespace} describe pods` says more; node-agent needs the namespace's label \
+                            pod-security.kubernetes.io/enforce=privileged"
+        );
+        return Ok(Verdict::fail(last, hint));
+    }
+    let password = repository_password(run, namespace).await?;
+    let located = until(&subject.events, "the backup location to be validated", limit, || async {
+        location::judge(&read_location(run, backup).await?, run.ctx.cluster.time().await?)
+    });
+    let located = match located.await? {
+        Ok(summary) => Found::Fine(summary),
+        Err(last) => {
+            Found::fault(last, format!("read Velero's log: kubectl -n {namespace} logs deployment/velero"))
+        }
+    };
+    let mut found = vec![password, located];
+    let https = "write https:// in `backup.location.url`, with `caCert` for an authority of your own";
+    found.extend(plan::stack::in_the_clear(backup).map(|why| Found::warn(why, https)));
+    let store = Asked::of(&read_location(run, backup).await?);
+    found.extend(made(run, backup, &store, run.ctx.cluster.time().await?).await?);
+    Ok(verdict(found))
+}
+
+/// What the repositories and the schedules say.
+async fn made(run: &Run<'_>, backup: &Backup, store: &Asked, now: Timestamp) -> Result<Vec<Found>, Stop> {
+    let list = async |kind: &str| run.ctx.cluster.list(VELERO, kind, Some(&backup.namespace), "").await;
+    let (name, live) = (&backup.location.name, list("Schedule").await?);
+    let kept_there = |object: &Value, field: &str| object["spec"][field] == name.as_str();
+    let mut backups = list("Backup").await?;
+    backups.retain(|one| kept_there(one, "storageLocation"));
+    let repositories = list("BackupRepository").await?;
+    let ours = repositories.iter().filter(|one| kept_there(one, "backupStorageLocation"));
+    let mut found: Vec<Found> = ours.filter_map(|one| location::repository(one, store)).collect();
+    found.extend(schedules::judge(&stack::schedules(backup)?, &live, &backups, store, now));
+    Ok(found)
+}
+
+/// One verdict of all: every fault is told, then every warning.
+fn verdict(found: Vec<Found>) -> Verdict {
+    let (mut faults, mut warnings, mut fine) =
+        ((Vec::new(), Vec::new()), (Vec::new(), Vec::new()), Vec::new());
+    for one in found {
+        let (into, why, hint) = match one {
+            Found::Fine(summary) => {
+                fine.push(summary);
+                continue;
+            }
+            Found::Warn { why, hint } => (&mut warnings, why, hint),
+            Found::Fault { why, hint } => (&mut faults, why, hint),
+        };
+        into.0.push(why);
+        if !into.1.contains(&hint) {
+            into.1.push(hint);
+        }
+    }
+    fine.retain(|summary| !summary.is_empty());
+    let told = |(whys, hints): &(Vec<String>, Vec<String>)| (whys.join("; "), hints.join("; "));
+    match (faults.0.is_empty(), warnings.0.is_empty()) {
+        (false, _) => {
+            let (why, hint) = told(&faults);
+            Verdict::fail(why, hint)
+        }
+        (true, false) => {
+            let (why, hint) = told(&warnings);
+            fine.insert(0, why);
+            Verdict::warn(fine.join("; "), hint)
+        }
+        (true, true) => Verdict::pass(fine.join("; ")),
+    }
+}
+
+/// Whether the server and the agents are ready, and stay so.
+async fn running(run: &Run<'_>, namespace: &str, steady: &mut Steady) -> Result<Look<()>, Stop> {
+    let all = workloads_of(run, namespace).await?;
+    let name =
+        |workload: &Workload| workload.object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    let (servers, agents): (Vec<Workload>, Vec<Workload>) =
+        all.into_iter().partition(|workload| workload.kind == "Deployment");
+    let server = servers.into_iter().find(|server| {
+        let labels = &server.object["metadata"]["labels"];
+        name(server) == "velero"
+            || ["app.kubernetes.io/name", "component"].iter().any(|key| labels[*key] == "velero")
+    });
+    let Some(server) = server else {
+        return Err(Stop::fail(format!("Velero's server is not in namespace {namespace}"), INSTALL));
+    };
+    let Some(agents) = agents.into_iter().find(|agents| name(agents) == NODE_AGENT) else {
+        return Err(Stop::fail(
+            format!(
+                "there is no DaemonSet {NODE_AGENT} in namespace {namespace}: local volumes can't be backed up"
+            ),
+            "install it with `nodeprep apply` (Helm: `deployNodeAgent: true`)",
+        ));
+    };
+    Ok(match standing(run, &[server, agents], steady).await? {
+        Standing::Ready => Look::Done(()),
+        Standing::NotYet(why) | Standing::Stuck(why) => Look::NotYet(why),
+    })
+}
+
+/// The repository's password must be there, not be the one that everybody knows, and be the file's. It is never shown.
+async fn repository_password(run: &Run<'_>, namespace: &str) -> Result<Found, Stop> {
+    const NAME: &str = stack::REPOSITORY_SECRET.0;
+    let secrets = Api::<Secret>::namespaced(run.ctx.cluster.client(), namespace);
+    let secret = secrets.get_opt(NAME).await;
+    let secret = secret.map_err(broken(format!("can't read Secret {namespace}/{NAME}")))?;
+    let wanted = run.ctx.password.as_ref();
+    match password::fault(secret.as_ref(), wanted.ok().and_then(Option::as_ref)) {
+        Some((why, hint)) => Ok(Found::fault(format!("Secret {namespace}/{NAME} {why}"), hint)),
+        None => Ok(match wanted {
+            Ok(_) => Found::Fine(String::new()),
+            Err(error) => Found::warn(
+                format!("whether the repository's password is the file's is not known: {}", error.what),
+                error.hint.clone().unwrap_or_else(|| "name the age key, as for `nodeprep plan`".into()),
+            ),
+        }),
+    }
+}
+
+async fn read_location(run: &Run<'_>, backup: &Backup) -> Result<Value, Stop> {
+    let (namespace, name) = (backup.namespace.as_str(), backup.location.name.as_str());
+    let found = run.ctx.cluster.get(VELERO, "BackupStorageLocation", Some(namespace), name).await?;
+    found.ok_or_else(|| Stop::fail(format!("there is no BackupStorageLocation {namespace}/{name}"), INSTALL))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fault_is_told_and_a_hint_once() {
+        let fine = || Found::Fine("location s3 is Available".into());
+        let fault = |why: &str| Found::fault(why, "do this");
+        let warning = || Found::warn("w", "x");
+        assert_eq!(
+            verdict(vec![Found::Fine(String::new()), fine()]),
+            Verdict::pass("location s3 is Available")
+        );
+        assert_eq!(verdict(vec![fine(), warning()]), Verdict::warn("w; location s3 is Available", "x"));
+        assert_eq!(verdict(vec![fault("a"), warning(), fault("b")]), Verdict::fail("a; b", "do this"));
+    }
+}

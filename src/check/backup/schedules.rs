@@ -1,0 +1,432 @@
+//! Whether each schedule of the file is there, works, and has made the backups that were due. Pure.
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use super::Found;
+use crate::cluster::store::{Asked, advice};
+use crate::intent::{Cron, Duration};
+
+/// By this label the backups of a schedule are found.
+const LABEL: &str = "velero.io/schedule-name";
+/// A backup may be so late: as long as the time between two, but neither less nor more than this.
+const LEAST_LATE: SignedDuration = SignedDuration::from_hours(1);
+const MOST_LATE: SignedDuration = SignedDuration::from_hours(6);
+/// One that has been running for longer hangs.
+const LONGEST: SignedDuration = SignedDuration::from_hours(24);
+/// What of a template makes a backup hold less, where the file does not say it.
+const NARROWS: [&str; 8] = [
+    "excludedNamespaces",
+    "includedResources",
+    "excludedResources",
+    "includedNamespaceScopedResources",
+    "excludedNamespaceScopedResources",
+    "labelSelector",
+    "orLabelSelectors",
+    "resourcePolicy",
+];
+
+/// `wanted` are the file's schedules as they are sent, `live` those of Velero's namespace, and `backups` those of the
+/// file's location.
+pub(super) fn judge(
+    wanted: &[Value],
+    live: &[Value],
+    backups: &[Value],
+    store: &Asked,
+    now: Timestamp,
+) -> Vec<Found> {
+    let mut found: Vec<Found> = wanted
+        .iter()
+        .map(|wanted| {
+            let name = name(wanted);
+            let live = live.iter().find(|one| self::name(one) == name);
+            let backups = backups.iter().filter(|one| one["metadata"]["labels"][LABEL] == name);
+            schedule(wanted, live, &backups.collect::<Vec<_>>(), store, now)
+        })
+        .collect();
+    if wanted.is_empty() {
+        found.push(Found::warn(
+            "the file has no `backup.schedules`: nothing is backed up on its own",
+            "add a schedule, such as {name: daily, cron: \"0 2 * * *\"}",
+        ));
+    }
+    found.extend(newest_by_hand(wanted, backups, store));
+    found
+}
+
+/// The newest backup of all, when it is of no schedule of the file, and is no good.
+fn newest_by_hand(wanted: &[Value], backups: &[Value], store: &Asked) -> Option<Found> {
+    let newest = backups.iter().filter(|backup| finished(backup)).max_by_key(|backup| began(backup))?;
+    let told = wanted.iter().any(|schedule| newest["metadata"]["labels"][LABEL] == name(schedule));
+    if told { None } else { bad(newest, store) }
+}
+
+fn schedule(
+    wanted: &Value,
+    live: Option<&Value>,
+    backups: &[&Value],
+    store: &Asked,
+    now: Timestamp,
+) -> Found {
+    let name = name(wanted);
+    let Some(live) = live else {
+        return Found::fault(
+            format!("there is no Schedule {name}: nothing is backed up by it"),
+            "make it with `nodeprep apply`",
+        );
+    };
+    if live["spec"]["paused"] == true {
+        return Found::fault(
+            format!("schedule {name} is paused: it makes no backups"),
+            format!("`velero schedule unpause {name}`, or take it out of the file"),
+        );
+    }
+    let status = &live["status"];
+    if status["phase"] == "FailedValidation" {
+        let errors = status["validationErrors"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        let errors: Vec<_> = errors.collect();
+        return Found::fault(
+            format!("schedule {name} is refused by Velero, and makes no backups: {}", errors.join("; ")),
+            "correct it in the file, and `nodeprep apply`",
+        );
+    }
+    if let Some(differs) = differs(wanted, live) {
+        return Found::fault(
+            format!("schedule {name} is not as the file asks: {differs}"),
+            "`nodeprep apply` puts back what the file says; what somebody else added has to be taken out by hand",
+        );
+    }
+    match status["phase"].as_str() {
+        Some("Enabled") => made(live, backups, store, now),
+        _ => Found::fault(
+            format!("Velero has not looked at schedule {name} yet"),
+            "read Velero's log, and validate again",
+        ),
+    }
+}
+
+/// Where the live one says something else than the file, or leaves more out.
+fn differs(wanted: &Value, live: &Value) -> Option<String> {
+    let other = |path: &str, wanted: &Value, live: &Value| {
+        (wanted != live).then(|| {
+            format!(
+                "{path} is {}, not {wanted}",
+                if live.is_null() { "not there".into() } else { live.to_string() }
+            )
+        })
+    };
+    let (of_wanted, of_live) = (&wanted["spec"], &live["spec"]);
+    let fields = of_wanted["template"].as_object().into_iter().flatten();
+    let mut all: Vec<String> =
+        other("schedule", &of_wanted["schedule"], &of_live["schedule"]).into_iter().collect();
+    let told = fields.filter(|(key, wanted)| !alike(key, wanted, &of_live["template"][key.as_str()]));
+    all.extend(told.filter_map(|(key, wanted)| other(key, wanted, &of_live["template"][key])));
+    let empty = |value: &Value| match value {
+        Value::Null => true,
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        _ => false,
+    };
+    for key in NARROWS {
+        let value = &of_live["template"][key];
+        if of_wanted["template"][key].is_null() && !empty(value) {
+            all.push(format!("{key} is {value}, of which the file says nothing"));
+        }
+    }
+    (!all.is_empty()).then(|| all.join(", "))
+}
+
+/// Whether a field of the template means the same in two forms.
+fn alike(key: &str, wanted: &Value, live: &Value) -> bool {
+    let span = |value: &Value| value.as_str().and_then(|text| Duration::parse(text).ok());
+    let all = |value: &Value| value.is_null() || *value == json!([]) || *value == json!(["*"]);
+    match key {
+        "ttl" => span(wanted).is_some() && span(wanted) == span(live),
+        "includedNamespaces" => all(wanted) && all(live),
+        // There are no snapshots of local volumes, whatever it says.
+        "snapshotVolumes" => true,
+        _ => wanted == live,
+    }
+}
+
+/// Whether the backups that were due were made. When one is due is Velero's own rule: the first time that the line names
+/// after the last backup, or else after the schedule was made or told to skip.
+fn made(live: &Value, backups: &[&Value], store: &Asked, now: Timestamp) -> Found {
+    let name = name(live);
+    let line = live["spec"]["schedule"].as_str().unwrap_or_default();
+    let Ok(cron) = Cron::parse(line) else {
+        return Found::fault(
+            format!("schedule {name} has no cron line: `{line}`"),
+            "correct it in the file, and `nodeprep apply`",
+        );
+    };
+    let mut done: Vec<&Value> = backups.iter().copied().filter(|backup| finished(backup)).collect();
+    done.sort_by_key(|backup| began(backup));
+    let newest = done.last().copied();
+    if let Some(fault) = newest.and_then(|newest| bad(newest, store)) {
+        return fault;
+    }
+    let created = time(&live["metadata"]["creationTimestamp"]).unwrap_or(now);
+    let since = match newest.and_then(began) {
+        Some(began) => began.max(created),
+        None => time(&live["status"]["lastSkipped"]).map_or(created, |skipped| skipped.max(created)),
+    };
+    let Some(due) = cron.next(since) else {
+        return Found::fault(
+            format!("schedule {name} is never due: no day is as `{line}` says"),
+            "correct it in the file",
+        );
+    };
+    let late = cron.next(due).map_or(MOST_LATE, |next| next.duration_since(due)).clamp(LEAST_LATE, MOST_LATE);
+    let overdue = due.checked_add(late).is_ok_and(|limit| now > limit);
+    let last = newest.map(self::name).zip(newest.and_then(began));
+    let last = last
+        .map_or_else(|| "no backup so far".to_owned(), |(name, at)| format!("newest backup {name} of {at}"));
+    let going = |backup: &&&Value| !finished(backup) && backup["status"]["phase"] != "Deleting";
+    let running = backups.iter().filter(going).max_by_key(|backup| began(backup));
+    match running.and_then(|backup| Some((self::name(backup), began(backup)?))) {
+        Some((backup, at)) if overdue && now.duration_since(at) > LONGEST => Found::fault(
+            format!(
+                "backup {backup} of schedule {name} has been running since {at}, and Velero begins no other beside it; \
+                 {last}"
+            ),
+            format!(
+                "`velero backup describe {backup} --details` says what it waits for; restart Velero to end it"
+            ),
+        ),
+        Some((backup, at)) if due <= now => {
+            Found::Fine(format!("schedule {name}: {backup} is running since {at}, {last}"))
+        }
+        _ if overdue => Found::fault(
+            format!(
+                "schedule {name} has made no good backup since the one that was due at {due} ({late:#} late is allowed, \
+                 and it is {now}): {last}"
+            ),
+            format!("read Velero's log, and make one: `velero backup create --from-schedule {name}`"),
+        ),
+        _ if newest.is_none() => Found::Fine(format!("schedule {name}: {last}, first backup due at {due}")),
+        _ => Found::Fine(format!("schedule {name}: {last}, next due at {due}")),
+    }
+}
+
+/// What is wrong with a backup that came to its end.
+fn bad(backup: &Value, store: &Asked) -> Option<Found> {
+    let status = &backup["status"];
+    let phase = status["phase"].as_str().unwrap_or_default();
+    if phase == "Completed" {
+        return None;
+    }
+    let name = name(backup);
+    let reasons =
+        status["validationErrors"].as_array().into_iter().flatten().chain([&status["failureReason"]]);
+    let mut said: Vec<String> = reasons.filter_map(Value::as_str).map(str::to_owned).collect();
+    if let Some(errors) = status["errors"].as_i64().filter(|errors| *errors > 0) {
+        said.push(format!("{errors} errors"));
+    }
+    let said = if said.is_empty() { String::new() } else { format!(": {}", said.join("; ")) };
+    let look = || {
+        format!(
+            "`velero backup describe {name} --details` and `velero backup logs {name}` say what is missing in it"
+        )
+    };
+    let hint = advice(&said, store).map_or_else(look, |advice| advice.hint);
+    Some(Found::fault(format!("the newest backup, {name}, is {phase}{said}"), hint))
+}
+
+/// It came to an end, and is not on its way out.
+fn finished(backup: &Value) -> bool {
+    matches!(
+        backup["status"]["phase"].as_str(),
+        Some("Completed" | "PartiallyFailed" | "Failed" | "FailedValidation")
+    )
+}
+
+/// When it began, or, where it never did, when it was asked for.
+fn began(backup: &Value) -> Option<Timestamp> {
+    time(&backup["status"]["startTimestamp"]).or_else(|| time(&backup["metadata"]["creationTimestamp"]))
+}
+
+fn time(value: &Value) -> Option<Timestamp> {
+    value.as_str()?.parse().ok()
+}
+
+fn name(object: &Value) -> &str {
+    object["metadata"]["name"].as_str().unwrap_or_default()
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn wanted() -> Value {
+        json!({"metadata": {"name": "daily"}, "spec": {"schedule": "0 2 * * *", "template": {
+            "storageLocation": "default", "ttl": "720h0m0s", "includedNamespaces": ["*"],
+            "defaultVolumesToFsBackup": true, "snapshotVolumes": false}}})
+    }
+
+    /// The file's, as it is live since the first of the month, changed so.
+    fn live(change: Value) -> Value {
+        let mut live = wanted();
+        let rest = json!({"metadata": {"creationTimestamp": "2026-11-01T00:00:00Z"}, "status": {"phase": "Enabled"}});
+        json_patch::merge(&mut live, &rest);
+        json_patch::merge(&mut live, &change);
+        live
+    }
+
+    fn backup(at: &str, phase: &str) -> Value {
+        json!({"metadata": {"name": format!("daily-{at}"), "labels": {LABEL: "daily"}, "creationTimestamp": at},
+            "status": {"phase": phase, "startTimestamp": at}})
+    }
+
+    fn judged(live: Option<Value>, backups: &[Value], now: &str) -> Found {
+        let live: Vec<Value> = live.into_iter().collect();
+        let mut found = judge(&[wanted()], &live, backups, &Asked::default(), now.parse().unwrap());
+        assert_eq!(found.len(), 1, "{found:?}");
+        found.remove(0)
+    }
+
+    #[test]
+    fn a_schedule_is_there_works_and_is_as_the_file_asks() {
+        let good = [backup("2026-11-21T02:00:05Z", "Completed")];
+        let now = "2026-11-21T10:00:00Z";
+        assert!(matches!(judged(Some(live(json!({}))), &good, now), Found::Fine(_)));
+        let refused =
+            json!({"status": {"phase": "FailedValidation", "validationErrors": ["invalid schedule: x"]}});
+        for (live, word) in [
+            (None, "there is no Schedule daily"),
+            (Some(live(json!({"spec": {"paused": true}}))), "paused"),
+            (Some(live(refused)), "refused by Velero, and makes no backups: invalid schedule: x"),
+            (Some(live(json!({"status": {"phase": null}}))), "has not looked"),
+            (
+                Some(live(json!({"spec": {"schedule": "0 2 1 1 *"}}))),
+                "schedule is \"0 2 1 1 *\", not \"0 2 * * *\"",
+            ),
+            (
+                Some(live(json!({"spec": {"template": {"includedNamespaces": ["web"]}}}))),
+                "includedNamespaces is [\"web\"]",
+            ),
+            (
+                Some(live(json!({"spec": {"template": {"defaultVolumesToFsBackup": null}}}))),
+                "defaultVolumesToFsBackup is not there",
+            ),
+            (
+                Some(live(json!({"spec": {"template": {"excludedNamespaces": ["databases"]}}}))),
+                "excludedNamespaces is [\"databases\"]",
+            ),
+            (
+                Some(live(json!({"spec": {"template": {"labelSelector": {"matchLabels": {"a": "b"}}}}}))),
+                "labelSelector",
+            ),
+        ] {
+            let Found::Fault { why, .. } = judged(live, &good, now) else { panic!("{word}") };
+            assert!(why.contains(word), "{why}");
+        }
+        // Other words for the same.
+        let other = json!({"spec": {"template": {"ttl": "720h", "includedNamespaces": null, "snapshotVolumes": null}}});
+        assert!(matches!(judged(Some(live(other)), &good, now), Found::Fine(_)));
+        // What the server fills in narrows nothing.
+        let filled = json!({"spec": {"template": {"hooks": {}, "metadata": {}, "excludedNamespaces": [], "csiSnapshotTimeout": "0s"}}});
+        assert!(matches!(judged(Some(live(filled)), &good, now), Found::Fine(_)));
+    }
+
+    #[test]
+    fn a_backup_that_was_due_and_is_not_there_or_no_good_is_a_fault() {
+        let (good, part) = ("Completed", "PartiallyFailed");
+        for (backups, now, word) in [
+            // Made and good, until the next one is too late.
+            (vec![("2026-11-20T02:00:05Z", good)], "2026-11-20T10:00:00Z", None),
+            (vec![("2026-11-20T02:00:05Z", good)], "2026-11-21T07:59:00Z", None),
+            (
+                vec![("2026-11-20T02:00:05Z", good)],
+                "2026-11-21T08:01:00Z",
+                Some("due at 2026-11-21T02:00:00Z (6h late is allowed"),
+            ),
+            (
+                vec![("2026-11-10T02:00:05Z", good)],
+                "2026-11-21T08:01:00Z",
+                Some("due at 2026-11-11T02:00:00Z"),
+            ),
+            // The newest counts, in whatever order they come.
+            (
+                vec![("2026-11-20T02:00:05Z", good), ("2026-11-19T02:00:05Z", part)],
+                "2026-11-20T10:00:00Z",
+                None,
+            ),
+            (
+                vec![("2026-11-20T02:00:05Z", part), ("2026-11-19T02:00:05Z", good)],
+                "2026-11-20T10:00:00Z",
+                Some("is PartiallyFailed"),
+            ),
+            (vec![("2026-11-20T02:00:05Z", "Failed")], "2026-11-20T10:00:00Z", Some("is Failed")),
+            (
+                vec![("2026-11-20T02:00:05Z", "FailedValidation")],
+                "2026-11-20T10:00:00Z",
+                Some("is FailedValidation"),
+            ),
+            (
+                vec![("2026-11-20T02:00:05Z", "Deleting"), ("2026-11-10T02:00:05Z", good)],
+                "2026-11-20T10:00:00Z",
+                Some("no good backup"),
+            ),
+            // One that runs is waited for, but not for ever.
+            (
+                vec![("2026-11-19T02:00:05Z", good), ("2026-11-20T02:00:05Z", "InProgress")],
+                "2026-11-20T23:00:00Z",
+                None,
+            ),
+            (
+                vec![("2026-11-19T02:00:05Z", good), ("2026-11-20T02:00:05Z", "InProgress")],
+                "2026-11-21T08:10:00Z",
+                Some("has been running since"),
+            ),
+            (vec![("2026-11-20T02:00:05Z", "Queued")], "2026-11-20T10:00:00Z", None),
+            // None so far.
+            (vec![], "2026-11-01T01:00:00Z", None),
+            (vec![], "2026-11-01T08:01:00Z", Some("no backup so far")),
+            // Of a cluster before this one.
+            (vec![("2026-10-01T02:00:05Z", good)], "2026-11-01T07:00:00Z", None),
+        ] {
+            let backups: Vec<Value> = backups.iter().map(|(at, phase)| backup(at, phase)).collect();
+            match (judged(Some(live(json!({}))), &backups, now), word) {
+                (Found::Fine(_), None) => {}
+                (Found::Fault { why, .. }, Some(word)) => assert!(why.contains(word), "{now}: {why}"),
+                (found, _) => panic!("{backups:?} at {now}: {found:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn one_that_is_not_due_yet_says_when_it_will_be() {
+        let found = judged(Some(live(json!({}))), &[], "2026-11-01T01:00:00Z");
+        assert_eq!(
+            found,
+            Found::Fine("schedule daily: no backup so far, first backup due at 2026-11-01T02:00:00Z".into())
+        );
+        // What was to be skipped was not due.
+        let skipped = live(json!({"status": {"lastSkipped": "2026-11-09T12:00:00Z"}}));
+        assert!(
+            matches!(judged(Some(skipped), &[], "2026-11-10T01:00:00Z"), Found::Fine(said) if said.contains("due at 2026-11-10T02:00:00Z"))
+        );
+    }
+
+    #[test]
+    fn a_file_without_schedules_warns_and_a_bad_backup_by_hand_is_a_fault() {
+        let now = "2026-11-21T10:00:00Z".parse().unwrap();
+        assert!(matches!(judge(&[], &[], &[], &Asked::default(), now)[..], [Found::Warn { .. }]));
+        let mut by_hand = backup("2026-11-21T03:00:00Z", "PartiallyFailed");
+        by_hand["metadata"]["labels"] = json!({});
+        by_hand["status"]["errors"] = 3.into();
+        let found = judge(
+            &[wanted()],
+            &[live(json!({}))],
+            &[backup("2026-11-21T02:00:05Z", "Completed"), by_hand],
+            &Asked::default(),
+            now,
+        );
+        assert!(
+            matches!(&found[..], [Found::Fine(_), Found::Fault { why, .. }] if why.ends_with("is PartiallyFailed: 3 errors")),
+            "{found:?}"
+        );
+    }
+}
