@@ -143,8 +143,9 @@ fn pkcs8(sec1: &[u8]) -> Vec<u8> {
         let length = length.get(length.iter().take_while(|byte| **byte == 0).count()..).unwrap_or_default();
         let long = u8::try_from(length.len()).unwrap_or_default() | 0x80;
         let short = content.len() < 0x80;
-        let head: &[u8] = if short { &[tag] } else { &[tag, long] };
-        [head, length, content].concat()
+        let mut head = vec![tag];
+        head.extend((!short).then_some(long));
+        [head.as_slice(), length, content].concat()
     };
     wrapped(0x30, &[VERSION, P256, wrapped(4, sec1).as_slice()].concat())
 }
