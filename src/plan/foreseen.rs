@@ -99,9 +99,14 @@ pub fn selector(intent: &Intent, nodes: &[Node], met: bool) -> Option<Error> {
     let labels = labels.join(",");
     Some(
         Error::refused(format!(
-            "provisioner.openebs.nodeSelector: no node has {labels}, nor gets it from the file: its pods would wait for ever"
+            "provisioner.openebs.nodeSelector: no node has {labels}{}: its pods would wait for ever",
+            if nodes.is_empty() { "" } else { ", nor gets it from the file" }
         ))
-        .hint("list the labels below `labels` (or below those of a node), or take nodeSelector out"),
+        .hint(if nodes.is_empty() {
+            "label a node first; `nodeprep apply` sets the labels that the file lists"
+        } else {
+            "list the labels below `labels` (or below those of a node), or take nodeSelector out"
+        }),
     )
 }
 
