@@ -113,7 +113,7 @@ fn a_talconfig_yaml_tells_volumes_too_and_what_nodes_have_differently() {
     assert_eq!(names("192.168.200.14"), ["scratch"]);
     let worker = &intent.on("192.168.200.13").volumes[0];
     assert_eq!(worker.disk.matches, "disk.transport == \"nvme\"");
-    assert_eq!((worker.min_size, worker.max_size), (Some(Size(50 * GIB)), Some(MaxSize::Percent(80))));
+    assert_eq!((worker.min_size, worker.max_size), (Some(Size(50 * GIB)), Some(MaxSize::Percent(80.into()))));
     // What a node's entry can't say is said.
     assert!(answers.notes.iter().any(|note| note.contains("kworker1")), "{:?}", answers.notes);
 }

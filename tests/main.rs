@@ -26,6 +26,7 @@ mod quorum;
 mod repeatable;
 mod sandbox;
 mod scenarios;
+mod sizes;
 mod sops;
 mod stack_plan;
 mod stack_render;

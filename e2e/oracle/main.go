@@ -7,6 +7,7 @@
 //	oracle lines                       JSON lines {config, patches, result} from stdin, answered line by line
 //	oracle cel CASES DISKS             disk selectors: accepted, and which disks they match
 //	oracle fields KIND...              how each field of a document kind is merged
+//	oracle sizes TEXTS                 what each text is as minSize and as maxSize of a volume
 package main
 
 import (
@@ -35,7 +36,7 @@ func main() {
 
 func run(args []string) (any, error) {
 	if len(args) == 0 {
-		return nil, fmt.Errorf("usage: oracle load|validate|patch|cases|lines|cel|fields ARGUMENT...")
+		return nil, fmt.Errorf("usage: oracle load|validate|patch|cases|lines|cel|fields|sizes ARGUMENT...")
 	}
 	verb, args := args[0], args[1:]
 	switch {
@@ -51,6 +52,8 @@ func run(args []string) (any, error) {
 		return nil, lines(os.Stdin, os.Stdout)
 	case verb == "cel" && len(args) == 2:
 		return selectors(args[0], args[1])
+	case verb == "sizes" && len(args) == 1:
+		return sizes(args[0])
 	case verb == "fields":
 		return fields(args), nil
 	}

@@ -1,16 +1,21 @@
 //! What was asked for: `nodeprep.yaml`, typed and validated, its errors pointing at the line; and how a first one is made.
 
+#[macro_use]
+mod as_text;
+mod duration;
 pub mod import;
 pub mod init;
 mod node;
 mod parse;
+pub mod quantity;
 mod size;
 mod types;
 mod validate;
 mod volume;
 
+pub use duration::Duration;
 pub use node::OnNode;
 pub use parse::{parse, schema};
-pub use size::{Duration, MaxSize, Size};
+pub use size::{MaxSize, Percent, Size};
 pub use types::*;
 pub use volume::*;
