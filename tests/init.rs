@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::Path;
 
-use nodeprep::intent::import::{Keeper, import};
+use nodeprep::intent::import::{Alone, Keeper, import};
 use nodeprep::intent::init::{Answers, Node, Volume, cluster_name, from_import, min_size, propose, text};
 use nodeprep::intent::{Intent, MaxSize, Size, VolumeType, parse};
 use proptest::prelude::*;
@@ -50,6 +50,11 @@ nodes:
         filesystem:
           type: xfs
           projectQuotaSupport: true
+        encryption:
+          provider: luks2
+          keys:
+            - slot: 0
+              tpm: {}
   - hostname: kworker1
     ipAddress: 192.168.200.13
     controlPlane: false
@@ -82,7 +87,7 @@ fn good(answers: &Answers) -> Intent {
 
 #[test]
 fn a_topf_yaml_tells_name_and_nodes() {
-    let import = import("topf.yaml", TOPF.as_bytes()).unwrap();
+    let import = import("topf.yaml", TOPF.as_bytes(), &Alone).unwrap();
     assert_eq!((import.keeper, import.cluster.as_deref()), (Keeper::Topf, Some("my-cluster")));
     let nodes: Vec<_> =
         import.machines.iter().map(|m| (&m.name[..], &m.addresses[0][..], m.control_plane)).collect();
@@ -95,7 +100,7 @@ fn a_topf_yaml_tells_name_and_nodes() {
 
 #[test]
 fn a_talconfig_yaml_tells_volumes_too_and_what_nodes_have_differently() {
-    let import = import("talconfig.yaml", TALHELPER.as_bytes()).unwrap();
+    let import = import("talconfig.yaml", TALHELPER.as_bytes(), &Alone).unwrap();
     assert_eq!((import.keeper, import.cluster.as_deref()), (Keeper::Talhelper, Some("home-cluster")));
     assert_eq!(import.machine("10.0.0.11", None).unwrap().name, "kmaster1");
     let answers = Answers { name: "home".into(), ..from_import(&import, None).unwrap() };
@@ -113,7 +118,7 @@ fn a_talconfig_yaml_tells_volumes_too_and_what_nodes_have_differently() {
     assert_eq!(names("192.168.200.14"), ["scratch"]);
     let worker = &intent.on("192.168.200.13").volumes[0];
     assert_eq!(worker.disk.matches, "disk.transport == \"nvme\"");
-    assert_eq!((worker.min_size, worker.max_size), (Some(Size(50 * GIB)), Some(MaxSize::Percent(80))));
+    assert_eq!((worker.min_size, worker.max_size), (Some(Size(50 * GIB)), Some(MaxSize::Percent(80.into()))));
     // What a node's entry can't say is said.
     assert!(answers.notes.iter().any(|note| note.contains("kworker1")), "{:?}", answers.notes);
 }
@@ -133,23 +138,23 @@ fn what_a_file_has_wrong_is_told_with_its_line() {
         (topf("my-cluster", "ENC[AES256_GCM,data:x]"), &["file:4:", "encrypted with sops"]),
         (TOPF[..TOPF.find("nodes:").unwrap()].to_owned(), &["lists no nodes"]),
         (topf("nodes:\n", "nodes: 5\nrest:\n"), &["file:7:", "is no list"]),
-        (tal("home-cluster", "${NAME}"), &["file:2:", "${NAME}", "filled in by talhelper"]),
+        (tal("home-cluster", "${NAME}"), &["file:2:", "`${NAME}` is not set"]),
         (tal("    ipAddress: 192.168.200.13\n", ""), &["file:", "kworker1 has no `ipAddress`"]),
         (tal("minSize: 100GiB", "minSize: lots"), &["file:16:", "lots"]),
         (tal("      - name: scratch\n        volume", "      - volume"), &["without `name`"]),
         (format!("{TOPF}---\n{TOPF}"), &["holds 2 documents"]),
     ];
     for (text, words) in cases {
-        let error = import("file", text.as_bytes()).unwrap_err();
+        let error = import("file", text.as_bytes(), &Alone).unwrap_err();
         assert_eq!(error.kind.exit_code(), 2, "{error}");
         for word in words {
             assert!(error.what.contains(word), "no `{word}` in: {error}\n{text}");
         }
     }
-    assert!(import("file", &[0xff, 0xfe]).unwrap_err().what.contains("not a text file"));
+    assert!(import("file", &[0xff, 0xfe], &Alone).unwrap_err().what.contains("not a text file"));
     let unknown = TALHELPER.replace("volumeType: directory", "volumeType: tape");
-    let import = import("talconfig.yaml", unknown.as_bytes()).unwrap();
-    assert!(from_import(&import, None).unwrap_err().what.contains("tape"));
+    let error = import("talconfig.yaml", unknown.as_bytes(), &Alone).unwrap_err();
+    assert!(error.what.contains("talconfig.yaml:34:") && error.what.contains("tape"), "{error}");
 }
 
 fn sized(id: &str, serial: &str, gib: u64) -> Disk {
@@ -209,7 +214,7 @@ fn a_node_without_the_volume_gets_no_label_either() {
         ..Node::default()
     };
     let nodes = vec![node("10.0.0.1", &[]), node("fd00::2", &[("openebs".into(), None)])];
-    let intent = good(&Answers { name: "x".into(), nodes, volumes: vec![volume], notes: Vec::new() });
+    let intent = good(&Answers { name: "x".into(), nodes, volumes: vec![volume], ..Answers::default() });
     let (with, without) = (intent.on("10.0.0.1"), intent.on("fd00::2"));
     assert_eq!((with.labels.len(), with.volumes.len()), (1, 1));
     assert_eq!((without.labels.len(), without.volumes.len()), (0, 0));
@@ -243,6 +248,14 @@ fn file() -> impl Strategy<Value = String> {
         "    role: worker",
         "    controlPlane: true",
         "    userVolumes:",
+        "    userVolumes: []",
+        "    <<: *a",
+        "  - <<: [*a, 5]",
+        "    patches: [\"@x\", \"- a\", \"a: [\"]",
+        "    patches: [\"kind: UserVolumeConfig\\nname: ${X:-y}\"]",
+        "    ipAddress: $X",
+        "        encryption: {provider: luks2, keys: [{tpm: {}}, {static: {passphrase: x}}]}",
+        "&a controlPlane: {patches: {}}",
         "      - name: v",
         "        volumeType: disk",
         "        provisioning:",
@@ -266,9 +279,9 @@ proptest! {
 
     #[test]
     fn reading_anything_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..200), text in ".{0,200}", file in file()) {
-        let _ = import("x", &bytes);
-        let _ = import("x", text.as_bytes());
-        if let Ok(read) = import("x", file.as_bytes())
+        let _ = import("x", &bytes, &Alone);
+        let _ = import("x", text.as_bytes(), &Alone);
+        if let Ok(read) = import("x", file.as_bytes(), &Alone)
             && let Ok(answers) = from_import(&read, None)
         {
             let written = nodeprep::intent::init::text(&Answers { name: "x".into(), ..answers });
@@ -282,7 +295,7 @@ proptest! {
         let matches = format!("disk.serial == {}", serde_json::Value::from(serial));
         let volume = Volume { name: "v".into(), matches: Some(matches.clone()), min_size: Some(Size(1)), ..Volume::default() };
         let nodes = vec![Node { address: "10.0.0.1".into(), about, ..Node::default() }];
-        let intent = good(&Answers { name: "x".into(), nodes, volumes: vec![volume], notes: vec![note] });
+        let intent = good(&Answers { name: "x".into(), nodes, volumes: vec![volume], notes: vec![note], ..Answers::default() });
         prop_assert_eq!(&intent.volumes[0].disk.matches, &matches);
         prop_assert_eq!(intent.nodes.len(), 1);
     }

@@ -30,6 +30,7 @@ mod rehearsal;
 mod repeatable;
 mod sandbox;
 mod scenarios;
+mod sizes;
 mod sops;
 mod stack_plan;
 mod stack_render;

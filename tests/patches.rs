@@ -12,7 +12,7 @@ use std::process::Output;
 
 use nodeprep::config_doc::ConfigDoc;
 use nodeprep::intent::Passphrase;
-use nodeprep::intent::import::import;
+use nodeprep::intent::import::{Alone, import};
 use nodeprep::observe::nodes::Node;
 use nodeprep::plan::machine::{asked, plan};
 use nodeprep::plan::patches::{Host, PatchFile, Tool, files};
@@ -227,7 +227,7 @@ fn names_that_are_no_files_or_not_unique_are_refused() {
 #[test]
 fn what_talhelper_is_given_reads_as_its_own_file() {
     let found = files(Tool::Talhelper, &hosts(&machines(), FILE, "x"), true).unwrap();
-    let read = import("talconfig.yaml", text(&found[0]).as_bytes()).unwrap();
+    let read = import("talconfig.yaml", text(&found[0]).as_bytes(), &Alone).unwrap();
     let volumes: Vec<_> =
         read.machines.iter().map(|machine| (&machine.addresses[0][..], &machine.volumes[..])).collect();
     let [("10.0.0.1", [fast, scratch]), ("10.0.0.2", [other, _])] = volumes[..] else {

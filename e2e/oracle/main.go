@@ -9,6 +9,7 @@
 //	oracle fields KIND...              how each field of a document kind is merged
 //	oracle kinds KIND...               those of the kinds that this Talos registers
 //	oracle generate DIR VERSION KUBERNETES ENDPOINT   what talosctl gen config writes
+//	oracle sizes TEXTS                 what each text is as minSize and as maxSize of a volume
 package main
 
 import (
@@ -37,7 +38,7 @@ func main() {
 
 func run(args []string) (any, error) {
 	if len(args) == 0 {
-		return nil, fmt.Errorf("usage: oracle load|validate|patch|cases|lines|cel|fields|kinds|generate ARGUMENT...")
+		return nil, fmt.Errorf("usage: oracle load|validate|patch|cases|lines|cel|sizes|fields|kinds|generate ARGUMENT...")
 	}
 	verb, args := args[0], args[1:]
 	switch {
@@ -53,6 +54,8 @@ func run(args []string) (any, error) {
 		return nil, lines(os.Stdin, os.Stdout)
 	case verb == "cel" && len(args) == 2:
 		return selectors(args[0], args[1])
+	case verb == "sizes" && len(args) == 1:
+		return sizes(args[0])
 	case verb == "fields":
 		return fields(args), nil
 	case verb == "kinds":

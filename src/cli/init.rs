@@ -1,12 +1,15 @@
 //! `init`: a first nodeprep.yaml, from another tool's file or the cluster's own members, the nodes' disks and what
 //! somebody answers.
 
+mod backup;
+mod class;
+
 use std::path::{Path, PathBuf};
 
 use super::Global;
 use super::patches::{read, replace};
 use crate::error::{Error, Kind, Result};
-use crate::intent::import::Import;
+use crate::intent::import::{Import, same_address};
 use crate::intent::init::{self, Answers, Different, Proposal, Volume};
 use crate::intent::{self, Size};
 use crate::observe::nodes::{Node, observe_all};
@@ -35,6 +38,8 @@ pub struct Args {
     /// The least size of a volume, such as 100GiB.
     #[arg(long, value_name = "SIZE", value_parser = Size::parse)]
     min_size: Option<Size>,
+    #[command(flatten)]
+    backup: backup::Args,
     /// Ask nothing; take what was found.
     #[arg(short, long)]
     yes: bool,
@@ -55,16 +60,32 @@ pub async fn run(global: &Global, args: &Args, file: &Path) -> Result<()> {
     found.notes.iter().for_each(|note| report::stderr(&format!("! {note}\n")));
     let asking = Asking { somebody: !args.yes && report::somebody() };
     let mut answers = asking.answers(args, import.as_ref(), &found)?;
+    answers.notes.iter().for_each(|note| report::stderr(&format!("! {note}\n")));
     answers.name = asking.cluster_name(args, import.as_ref(), &found)?;
+    let addresses: Vec<&str> = answers.nodes.iter().map(|node| node.address.as_str()).collect();
+    answers.default_class = class::is_missing(global, &addresses).await;
+    answers.backup = asking.backup(&args.backup)?;
     let text = init::text(&answers);
-    intent::parse(&name, text.as_bytes())?;
+    good(&text, import.as_ref())?;
+    let secrets = backup::Secrets::of(&answers, file, &args.backup, &asking)?;
     if asking.somebody {
         report::stderr(&text);
         asking.confirm(&format!("Write this to {name}?"))?;
     }
+    secrets.write()?;
     replace(file, text.as_bytes())?;
     report::stdout(&format!("wrote {name}\n`nodeprep plan` shows what it would change\n"));
     Ok(())
+}
+
+/// What was made of the answers is a file that nodeprep takes. What is wrong is so in what was asked or read: nothing is
+/// written yet that could be looked at.
+fn good(text: &str, import: Option<&Import>) -> Result<()> {
+    let from = import.map_or("what was asked for", |import| import.file.as_str());
+    intent::parse("", text.as_bytes()).map(drop).map_err(|e| {
+        let what = e.what.trim_start_matches(|c: char| c == ':' || c.is_ascii_digit()).trim_start();
+        Error { what: format!("{from}: {what}"), ..e }
+    })
 }
 
 /// What is known of the cluster.
@@ -108,6 +129,13 @@ async fn look(global: &Global, import: Option<&Import>) -> Result<Found> {
         };
         machines = members(client, &context.nodes, &context.endpoints).await?;
     }
+    let mut once: Vec<(String, String)> = Vec::new();
+    for machine in machines {
+        if !once.iter().any(|(address, _)| same_address(address, &machine.0)) {
+            once.push(machine);
+        }
+    }
+    let machines = once;
     let addresses: Vec<String> = machines.iter().map(|(address, _)| address.clone()).collect();
     let nodes = match client {
         Ok(client) => {
@@ -180,17 +208,18 @@ impl Asking {
         if let Some(import) =
             import.filter(|import| !named && import.machines.iter().any(|m| !m.volumes.is_empty()))
         {
-            let mut answers = init::from_import(import, args.min_size)?;
-            let listed = |address: &String| answers.nodes.iter().any(|node| node.address == *address);
-            if let Some((unknown, _)) = found.machines.iter().find(|(address, _)| !listed(address)) {
+            let listed = |address: &str| import.machine(address, None).map(|machine| machine.name.clone());
+            if let Some((unknown, _)) = found.machines.iter().find(|(address, _)| listed(address).is_none()) {
                 return Err(Error::invalid(format!(
                     "--nodes {unknown}: not the address of a node of {}",
                     import.file
                 ))
                 .hint("name nodes as that file does, or take the volume from --volume and --match"));
             }
-            let wanted = |address: &String| found.machines.iter().any(|(machine, _)| machine == address);
-            answers.nodes.retain(|node| wanted(&node.address));
+            let wanted: Vec<_> = found.machines.iter().filter_map(|(address, _)| listed(address)).collect();
+            let mut import = import.clone();
+            import.machines.retain(|machine| wanted.contains(&machine.name));
+            let answers = init::from_import(&import, args.min_size)?;
             return Ok(answers);
         }
         let name = match &args.volume {
@@ -199,7 +228,8 @@ impl Asking {
                 self.text("The volume's name", Some(VOLUME.into()), |text| !text.is_empty(), "--volume")?
             }
         };
-        let mut answers = Answers::default();
+        let notes = import.map(|import| import.notes.clone()).unwrap_or_default();
+        let mut answers = Answers { notes, ..Answers::default() };
         for (address, about) in &found.machines {
             let node = found.nodes.iter().find(|node| node.address == *address);
             let role = node.and_then(|node| node.machine_type.as_ref().ok()?.as_deref());

@@ -2,6 +2,7 @@
 
 mod abort;
 mod apply;
+mod beside;
 mod bootstrap;
 mod cleanup;
 mod discover;

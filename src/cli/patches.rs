@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use secrecy::ExposeSecret;
 
 use super::Global;
+use super::beside::Beside;
 use super::global::observe;
 use crate::error::{Error, Result};
 use crate::intent::import::{Import, import};
@@ -180,7 +181,7 @@ impl Args {
 pub(super) fn read(path: &Path) -> Result<Import> {
     let name = path.display().to_string();
     let bytes = std::fs::read(path).map_err(|e| Error::invalid(format!("can't read {name}: {e}")))?;
-    import(&name, &bytes)
+    import(&name, &bytes, &Beside::of(path))
 }
 
 /// Writes a file for its owner alone, and the folders that lead to it.

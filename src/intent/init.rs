@@ -1,16 +1,23 @@
 //! A first `nodeprep.yaml`: from what other tools' files say, what the nodes' disks are, and what somebody answers.
 
+mod text;
+
 use std::collections::BTreeMap;
 
-use super::import::{Import, UserVolume};
+use super::import::{Import, Key, Secret, UserVolume};
 use super::validate::dns_label;
-use super::{API_VERSION, KIND, MaxSize, Size};
+use super::{Duration, FilesystemType, Location, MaxSize, Mount, Size, VolumeType};
 use crate::error::{Error, Result};
 use crate::observe::disks::{Disk, Selector, USER_VOLUME};
-use crate::yaml;
+
+pub use text::text;
 
 /// The label that leads the provisioner's pods to the nodes.
 const LABEL: &str = "openebs.io/storage-node";
+/// Where the passphrases of volumes are, beside the file.
+pub const VOLUME_SECRETS: &str = "secrets/volumes.sops.yaml";
+/// Where the store's credentials are, beside the file.
+pub const BACKUP_SECRETS: &str = "secrets/velero.sops.yaml";
 /// What a volume is given at least, where its disks are large enough.
 pub const MIN_SIZE: Size = Size(100 << 30);
 
@@ -21,8 +28,20 @@ pub struct Answers {
     pub name: String,
     pub nodes: Vec<Node>,
     pub volumes: Vec<Volume>,
+    /// The first class is to be the cluster's default.
+    pub default_class: bool,
+    pub backup: Backup,
     /// What is to be known of the file, as comments at its head.
     pub notes: Vec<String>,
+}
+
+/// What is said of backups.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub enum Backup {
+    #[default]
+    Unsaid,
+    Refused,
+    To(Location),
 }
 
 /// A node, and what is different about the volumes there; nothing for one that is left out.
@@ -46,13 +65,17 @@ pub struct Different {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Volume {
     pub name: String,
-    /// `partition`, `disk` or `directory`.
-    pub kind: String,
+    pub kind: VolumeType,
     pub matches: Option<String>,
     pub min_size: Option<Size>,
     pub max_size: Option<MaxSize>,
-    pub filesystem: Option<String>,
+    pub grow: Option<bool>,
+    pub filesystem: Option<FilesystemType>,
     pub quota: bool,
+    pub encryption: Vec<Key>,
+    pub mount: Mount,
+    pub trim: Option<Duration>,
+    pub scrub: Option<Duration>,
 }
 
 /// Which disks a volume could have.
@@ -125,77 +148,100 @@ pub fn cluster_name(text: &str) -> Option<String> {
     dns_label(&name).then_some(name)
 }
 
-/// The volumes of a file, and what single nodes have different: the first node that has a volume says what it is. Notes
+/// The volumes of a file, and what single nodes have differently: the first node that has a volume says what it is. Notes
 /// say what the file has and this one does not take.
 ///
 /// # Errors
-/// A volume of a type that nodeprep does not know.
+/// A volume that is encrypted in one way on one node and in another way on another.
 pub fn from_import(import: &Import, min: Option<Size>) -> Result<Answers> {
-    let mut answers = Answers::default();
-    let said = |volume: &UserVolume| -> Result<Volume> {
-        if !["partition", "disk", "directory"].contains(&volume.kind.as_str()) {
-            return Err(Error::invalid(format!(
-                "{}: volume {} is of type {}",
-                import.file, volume.name, volume.kind
-            ))
-            .hint("give --volume and --match, and write that volume by hand"));
+    let mut answers = Answers { notes: import.notes.clone(), ..Answers::default() };
+    let mut first: BTreeMap<&str, &str> = BTreeMap::new();
+    for machine in &import.machines {
+        for volume in &machine.volumes {
+            if answers.volumes.iter().any(|known| known.name == volume.name) {
+                continue;
+            }
+            let said = said(volume, min);
+            if let Some(size) = said.min_size.filter(|_| volume.min_size.is_none() && min.is_none()) {
+                answers.notes.push(format!(
+                    "{}: volume {} has no minSize there. {size} is asked for here, and is to be written there as well.",
+                    volume.place, volume.name
+                ));
+            }
+            first.insert(&volume.name, &machine.name);
+            answers.volumes.push(said);
         }
-        let sized = volume.kind == "partition";
-        Ok(Volume {
-            name: volume.name.clone(),
-            kind: volume.kind.clone(),
-            matches: volume.matches.as_deref().map(short),
-            min_size: volume.min_size.or(min).or(Some(MIN_SIZE)).filter(|_| sized),
-            max_size: volume.max_size.filter(|_| sized),
-            filesystem: volume.filesystem.clone().filter(|_| volume.kind != "directory"),
-            quota: volume.quota && volume.kind != "directory",
-        })
-    };
-    for volume in import.machines.iter().flat_map(|machine| &machine.volumes) {
-        if answers.volumes.iter().any(|known| known.name == volume.name) {
-            continue;
-        }
-        let name = &volume.name;
-        if volume.encrypted {
-            answers.notes.push(format!("Volume {name} is encrypted: write its `encryption` here as well."));
-        }
-        if volume.kind == "partition" && volume.min_size.is_none() && min.is_none() {
-            let file = &import.file;
-            answers.notes.push(format!(
-                "Volume {name} has no minSize in {file}, and needs the same one there as here."
-            ));
-        }
-        answers.volumes.push(said(volume)?);
     }
     for machine in &import.machines {
         let about = if machine.control_plane { ", control plane" } else { "" };
         let address = machine.addresses.first().cloned().unwrap_or_default();
         let mut node = Node { address, about: format!("{}{about}", machine.name), ..Node::default() };
         for volume in &answers.volumes {
-            let here = machine.volumes.iter().find(|here| here.name == volume.name).map(said).transpose()?;
-            match here {
-                None => node.different.extend([(volume.name.clone(), None)]),
-                Some(here) if here == *volume => {}
-                Some(here) => {
-                    if !alike(&here, volume) {
-                        let (name, file) = (&volume.name, &import.file);
-                        answers.notes.push(format!("{file} says more of volume {name} on {} than a node can have differently: look it over.", machine.name));
-                    }
-                    node.different.extend(
-                        different(here, volume).map(|different| (volume.name.clone(), Some(different))),
-                    );
-                }
+            let Some(there) = machine.volumes.iter().find(|here| here.name == volume.name) else {
+                node.different.extend([(volume.name.clone(), None)]);
+                continue;
+            };
+            let here = said(there, min);
+            if here == *volume {
+                continue;
             }
+            let (name, machine) = (&volume.name, &machine.name);
+            if here.encryption != volume.encryption {
+                let other = first.get(name.as_str()).copied().unwrap_or_default();
+                let what = format!(
+                    "{}: volume {name} is encrypted otherwise on {machine} than on {other}",
+                    there.place
+                );
+                return Err(Error::invalid(what)
+                    .hint("a volume is encrypted alike on all nodes of a nodeprep.yaml: make one for each kind of node, with --nodes"));
+            }
+            if !alike(&here, volume) {
+                answers.notes.push(format!(
+                    "{}: more is said of volume {name} on {machine} than a node can have differently: look it over.",
+                    there.place
+                ));
+            }
+            node.different
+                .extend(different(here, volume).map(|different| (volume.name.clone(), Some(different))));
         }
         answers.nodes.push(node);
     }
     Ok(answers)
 }
 
+/// A volume as this file takes it. A least size that is not said must not be above the largest one.
+fn said(volume: &UserVolume, min: Option<Size>) -> Volume {
+    let kind = volume.kind.unwrap_or_default();
+    let sized = matches!(kind, VolumeType::Partition | VolumeType::Raw);
+    let invented = || {
+        let most = volume.max_size.and_then(MaxSize::bytes).map_or(MIN_SIZE, Size);
+        min.unwrap_or_else(|| most.min(MIN_SIZE))
+    };
+    Volume {
+        name: volume.name.clone(),
+        kind,
+        matches: volume.matches.as_deref().map(short),
+        min_size: volume.min_size.or_else(|| sized.then(invented)),
+        max_size: volume.max_size,
+        grow: volume.grow,
+        filesystem: volume.filesystem,
+        quota: volume.quota == Some(true),
+        encryption: volume.encryption.clone(),
+        mount: volume.mount.clone(),
+        trim: volume.trim,
+        scrub: volume.scrub,
+    }
+}
+
 /// Nothing is different but what a node's own entry can say.
 fn alike(here: &Volume, volume: &Volume) -> bool {
-    let of = |volume: &Volume| (volume.kind.clone(), volume.filesystem.clone(), volume.quota);
-    of(here) == of(volume)
+    let same = Volume {
+        matches: here.matches.clone(),
+        min_size: here.min_size,
+        max_size: here.max_size,
+        ..volume.clone()
+    };
+    *here == same
         && here.matches.is_some() == volume.matches.is_some()
         && (here.max_size.is_some() || volume.max_size.is_none())
 }
@@ -209,6 +255,23 @@ fn different(here: Volume, volume: &Volume) -> Option<Different> {
     Some(different).filter(|different| *different != Different::default())
 }
 
+/// What a passphrase is called in its SOPS file.
+fn passphrase_key(volume: &Volume, slot: usize) -> String {
+    if slot == 0 { volume.name.clone() } else { format!("{}-{slot}", volume.name) }
+}
+
+/// The passphrases of the volumes, by what they are called in their SOPS file.
+pub fn passphrases(answers: &Answers) -> BTreeMap<String, Secret> {
+    let keys = |volume: &Volume| -> Vec<(String, Secret)> {
+        let named = |(slot, key): (usize, &Key)| match key {
+            Key::Static(secret) => Some((passphrase_key(volume, slot), secret.clone())),
+            Key::NodeId | Key::Tpm | Key::Kms(_) => None,
+        };
+        volume.encryption.iter().enumerate().filter_map(named).collect()
+    };
+    answers.volumes.iter().flat_map(keys).collect()
+}
+
 /// `disk.serial == "S"` as the preset `serial:S`; any other expression as it is.
 fn short(expression: &str) -> String {
     for field in ["serial", "wwid"] {
@@ -219,136 +282,6 @@ fn short(expression: &str) -> String {
         }
     }
     expression.to_owned()
-}
-
-const HEAD: &str = "\
-# Written by `nodeprep init`; `nodeprep schema` tells every key there is.
-# `nodeprep plan` shows what this would change, `nodeprep apply` does it and proves the result.
-";
-const NODES: &str = "
-# The nodes' machine API addresses. What one node has differently stands below its address.
-nodes:
-";
-const VOLUMES: &str = "
-# A volume on each node; Talos mounts it at /var/mnt/<name>. `match` must find exactly one disk of a node, that is empty or
-# holds this volume already: a CEL expression over disk.*, or nvme, ssd, serial:…, wwid:… or largest-free-nvme.
-volumes:
-";
-const PROVISIONER: &str = "
-# What makes claims into directories on the volumes.
-provisioner:
-  openebs:
-    nodeSelector:
-";
-const CLASSES: &str = "
-# `default: true` makes one of them the cluster's default class.
-classes:
-";
-const BACKUP: &str = "
-# Backups by Velero to an S3 store, with the credentials in a SOPS file:
-# backup:
-#   location: {bucket: backups, region: us-east-1, url: \"https://s3.example.com\", pathStyle: true}
-#   secrets: [secrets/velero.sops.yaml]
-#   schedules: [{name: daily, cron: 0 2 * * *}]
-";
-
-/// The text of the file.
-pub fn text(answers: &Answers) -> String {
-    let mut text = HEAD.to_owned();
-    for note in &answers.notes {
-        text.push_str(&format!("# {}\n", comment(note)));
-    }
-    let name = yaml::string(&answers.name);
-    text.push_str(&format!("apiVersion: {API_VERSION}\nkind: {KIND}\nmetadata:\n  name: {name}\n{NODES}"));
-    answers.nodes.iter().for_each(|node| text.push_str(&node_text(node, answers)));
-    let label = format!("{LABEL}: \"true\"");
-    text.push_str(&format!("\n# Set on every node, through its machine config.\nlabels:\n  {label}\n"));
-    if answers.volumes.is_empty() {
-        return text;
-    }
-    text.push_str(VOLUMES);
-    answers.volumes.iter().for_each(|volume| text.push_str(&volume_text(volume)));
-    text.push_str(&format!("{PROVISIONER}      {label}\n{CLASSES}"));
-    for (i, volume) in answers.volumes.iter().enumerate() {
-        let mut class = "openebs-hostpath".to_owned();
-        if i > 0 {
-            class = format!("openebs-{}", volume.name.to_ascii_lowercase().trim_matches('-'));
-        }
-        let path = yaml::string(&format!("/var/mnt/{}", volume.name));
-        text.push_str(&format!("  - name: {}\n    basePath: {path}\n", yaml::string(&class)));
-    }
-    text.push_str(BACKUP);
-    text
-}
-
-fn node_text(node: &Node, answers: &Answers) -> String {
-    let about = if node.about.is_empty() { String::new() } else { format!(" # {}", comment(&node.about)) };
-    let mut text = format!("  - address: {}{about}\n", yaml::string(&node.address));
-    let without = |volume: &Volume| node.different.get(&volume.name) == Some(&None);
-    if !answers.volumes.is_empty() && answers.volumes.iter().all(without) {
-        // The provisioner's pods have no business there either.
-        text.push_str(&format!("    labels:\n      {LABEL}: null\n"));
-    }
-    if !node.different.is_empty() {
-        text.push_str("    volumes:\n");
-    }
-    for (name, different) in &node.different {
-        let name = yaml::string(name);
-        let Some(different) = different else {
-            text.push_str(&format!("      {name}: null # left out here\n"));
-            continue;
-        };
-        text.push_str(&format!("      {name}:\n"));
-        if let Some(matches) = &different.matches {
-            text.push_str(&format!("        disk:\n          match: {}\n", selector(matches)));
-        }
-        text.push_str(&sizes(different.min_size, different.max_size, "        "));
-    }
-    text
-}
-
-fn volume_text(volume: &Volume) -> String {
-    let mut text = format!("  - name: {}\n", yaml::string(&volume.name));
-    if !matches!(volume.kind.as_str(), "" | "partition") {
-        text.push_str(&format!("    type: {}\n", yaml::string(&volume.kind)));
-    }
-    if let Some(matches) = &volume.matches {
-        text.push_str(&format!("    disk:\n      match: {}\n", selector(matches)));
-    }
-    text.push_str(&sizes(volume.min_size, volume.max_size, "    "));
-    if volume.filesystem.is_some() || volume.quota {
-        text.push_str("    filesystem:\n");
-    }
-    if let Some(kind) = &volume.filesystem {
-        text.push_str(&format!("      type: {}\n", yaml::string(kind)));
-    }
-    if volume.quota {
-        text.push_str("      projectQuota: true\n");
-    }
-    text
-}
-
-fn sizes(least: Option<Size>, most: Option<MaxSize>, indent: &str) -> String {
-    let least = least.map(|size| format!("{indent}minSize: {size}\n"));
-    let most = most.map(|size| format!("{indent}maxSize: {}\n", yaml::string(&size.to_string())));
-    least.into_iter().chain(most).collect()
-}
-
-/// The text on one line, whatever is in it.
-fn comment(text: &str) -> String {
-    let breaks = |c: char| {
-        c.is_control() || matches!(c, '\u{feff}' | '\u{2028}' | '\u{2029}' | '\u{fffe}' | '\u{ffff}')
-    };
-    text.chars().map(|c| if breaks(c) { ' ' } else { c }).collect()
-}
-
-/// CEL has quotes of its own, so that single ones around it read best.
-fn selector(text: &str) -> String {
-    let plain = yaml::string(text);
-    if plain == text || text.chars().any(char::is_control) {
-        return plain;
-    }
-    format!("'{}'", text.replace('\'', "''"))
 }
 
 /// Whether an answer can be the cluster's name.

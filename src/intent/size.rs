@@ -1,91 +1,166 @@
-//! Sizes (`100GiB`, `1Gi`, `500GB`) and durations (`30s`, `720h`) as they are written in the file.
+//! Sizes as Talos reads them: github.com/dustin/go-humanize v1.0.1 (bytes.go) for bytes, and siderolabs/talos
+//! (pkg/machinery/config/types/block: byte_size.go, percentage_size.go, size.go) for the rest. `tests/sizes.rs` holds what
+//! each release of Talos answered.
 
-use std::borrow::Cow;
 use std::fmt;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-/// A number of bytes, with the units of Talos (`GiB`, `GB`) and of Kubernetes (`Gi`, `G`).
+/// A number of bytes: `100GiB`, `500GB`, `1.8TB`, `1,000 MB`, `4096`; the letters of a unit may be small or large.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(pub u64);
 
-const UNITS: [(&str, u64); 6] =
-    [("Ei", 1 << 60), ("Pi", 1 << 50), ("Ti", 1 << 40), ("Gi", 1 << 30), ("Mi", 1 << 20), ("Ki", 1 << 10)];
-const SIZE_HELP: &str = "write a size such as 100GiB, 1Gi or 500GB";
+/// Units by the letter that they begin with: of 1024, and of 1000.
+const UNITS: [(char, u64, u64); 6] = [
+    ('E', 1 << 60, 1_000_000_000_000_000_000),
+    ('P', 1 << 50, 1_000_000_000_000_000),
+    ('T', 1 << 40, 1_000_000_000_000),
+    ('G', 1 << 30, 1_000_000_000),
+    ('M', 1 << 20, 1_000_000),
+    ('K', 1 << 10, 1_000),
+];
+const SIZE_HELP: &str = "write a size such as 100GiB, 1.8TB or 500GB";
 
 impl Size {
     pub fn parse(text: &str) -> Result<Self, String> {
         let bad = || format!("`{text}` is not a size: {SIZE_HELP}");
-        let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-        let (number, unit) = text.split_at(digits);
-        let number: u64 = number.parse().map_err(|_| bad())?;
-        let factor = match unit.trim().trim_end_matches('B') {
-            "" => 1,
-            "k" => 1_000,
-            "M" => 1_000_000,
-            "G" => 1_000_000_000,
-            "T" => 1_000_000_000_000,
-            "P" => 1_000_000_000_000_000,
-            binary => UNITS.iter().find(|(name, _)| *name == binary).ok_or_else(bad)?.1,
-        };
-        number.checked_mul(factor).map(Self).ok_or_else(|| format!("`{text}` is larger than any disk"))
+        let end = text.find(|c: char| !c.is_ascii_digit() && c != '.' && c != ',').unwrap_or(text.len());
+        let (number, unit) = text.split_at(end);
+        let number: f64 = number.replace(',', "").parse().map_err(|_| bad())?;
+        let factor = factor(&unit.trim().to_lowercase()).ok_or_else(bad)?;
+        // A float, as there: what is beyond 2^53 loses its last digits, and a fraction of a byte is cut.
+        let bytes = number * factor as f64;
+        if bytes < u64::MAX as f64 {
+            return Ok(Self(bytes as u64));
+        }
+        Err(format!("`{text}` is larger than any disk"))
     }
 
     /// As Kubernetes writes quantities, such as `1Gi`.
     pub fn quantity(self) -> String {
-        self.exact("").unwrap_or_else(|| self.0.to_string())
-    }
-
-    fn exact(self, suffix: &str) -> Option<String> {
-        let (unit, factor) = UNITS.iter().find(|(_, f)| self.0 >= *f && self.0.is_multiple_of(*f))?;
-        Some(format!("{}{unit}{suffix}", self.0 / factor))
+        let whole = UNITS.iter().find(|(_, binary, _)| self.0 >= *binary && self.0.is_multiple_of(*binary));
+        whole.map_or_else(|| self.0.to_string(), |(unit, binary, _)| format!("{}{unit}i", self.0 / binary))
     }
 }
 
-/// As Talos writes sizes, such as `100GiB`; plain bytes when no binary unit fits exactly.
+/// What a unit in small letters stands for.
+fn factor(unit: &str) -> Option<u64> {
+    let unit = unit.strip_suffix('b').unwrap_or(unit);
+    let (unit, binary) = unit.strip_suffix('i').map_or((unit, false), |unit| (unit, true));
+    if unit.is_empty() {
+        return (!binary).then_some(1);
+    }
+    let (_, of_1024, of_1000) =
+        UNITS.iter().find(|(letter, _, _)| unit.chars().eq([letter.to_ascii_lowercase()]))?;
+    Some(if binary { *of_1024 } else { *of_1000 })
+}
+
+/// As a person would write it, and as Talos reads it back: `100GiB`, `50GB`, `1.8TB`.
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.exact("B").unwrap_or_else(|| self.0.to_string()))
+        let plain = self.0.to_string();
+        let mut shortest: Option<String> = None;
+        for (letter, binary, decimal) in UNITS {
+            for (unit, suffix) in [(binary, "iB"), (decimal, "B")] {
+                let tenths = u128::from(self.0) * 10;
+                if self.0 < unit || !tenths.is_multiple_of(u128::from(unit)) {
+                    continue;
+                }
+                let tenths = tenths / u128::from(unit);
+                let fraction = if tenths % 10 == 0 { String::new() } else { format!(".{}", tenths % 10) };
+                let text = format!("{}{fraction}{letter}{suffix}", tenths / 10);
+                let short = text.len() < shortest.as_ref().map_or(plain.len() + 1, String::len);
+                if short && Self::parse(&text) == Ok(*self) {
+                    shortest = Some(text);
+                }
+            }
+        }
+        f.write_str(&shortest.unwrap_or(plain))
     }
 }
 
-/// The most that a volume takes: so many bytes, a part of the free space (`80%`, Talos 1.12 and later), or all of it
-/// but so much (`-10GiB`, Talos 1.13 and later).
+/// The most that a volume takes: so many bytes; a part of the free space (`80%`, Talos 1.12 and later); or all of it but
+/// so much (`-10GiB`, `-10%`, Talos 1.13 and later).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MaxSize {
     Bytes(Size),
-    Percent(u8),
+    Percent(Percent),
     AllBut(Size),
+    AllButPercent(Percent),
+}
+
+/// A part of a hundred. Talos takes a fraction, and cuts it off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Percent {
+    pub whole: u8,
+    /// As it was written, to be written again.
+    thousandths: u16,
+}
+
+impl Percent {
+    /// None for what is no number from 0 to 100.
+    fn parse(number: &str) -> Option<Self> {
+        let value: f64 = number.parse().ok().filter(|value| (0.0..=100.0).contains(value))?;
+        let fraction = number.split_once('.').map_or("", |(_, fraction)| fraction);
+        let digits = fraction.bytes().all(|digit| digit.is_ascii_digit());
+        let thousandths = format!("{fraction:0<3}").get(..3).filter(|_| digits).and_then(|t| t.parse().ok());
+        Some(Self { whole: value as u8, thousandths: thousandths.unwrap_or(0) })
+    }
+
+    fn of(self, space: u64) -> u64 {
+        u64::try_from(u128::from(space) * u128::from(self.whole) / 100).unwrap_or(u64::MAX)
+    }
+}
+
+impl From<u8> for Percent {
+    fn from(whole: u8) -> Self {
+        Self { whole, thousandths: 0 }
+    }
+}
+
+impl fmt::Display for Percent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fraction = format!(".{:03}", self.thousandths);
+        write!(f, "{}{}%", self.whole, fraction.trim_end_matches('0').trim_end_matches('.'))
+    }
 }
 
 impl MaxSize {
     pub fn parse(text: &str) -> Result<Self, String> {
-        if let Some(number) = text.strip_suffix('%') {
-            let percent = number.parse().ok().filter(|percent| (1..=100).contains(percent));
-            return percent.map(Self::Percent).ok_or_else(|| format!("`{text}` is not between 1% and 100%"));
+        let (number, negative) = text.strip_prefix('-').map_or((text, false), |rest| (rest, true));
+        if number.contains('%') {
+            let percent = number.strip_suffix('%').and_then(Percent::parse);
+            let percent = percent.ok_or_else(|| format!("`{text}` is not between 0% and 100%"))?;
+            return Ok(if negative { Self::AllButPercent(percent) } else { Self::Percent(percent) });
         }
-        match text.strip_prefix('-') {
-            Some(rest) => Size::parse(rest).map(Self::AllBut),
-            None => Size::parse(text).map(Self::Bytes),
-        }
+        let size = Size::parse(number).map_err(|_| {
+            let hint = "write a size such as 100GiB, 80% or -10GiB";
+            format!("`{text}` is not a size: {hint}")
+        })?;
+        Ok(if negative { Self::AllBut(size) } else { Self::Bytes(size) })
     }
 
     /// The number of bytes, when it does not depend on the disk.
     pub const fn bytes(self) -> Option<u64> {
         match self {
             Self::Bytes(size) => Some(size.0),
-            Self::Percent(_) | Self::AllBut(_) => None,
+            Self::Percent(_) | Self::AllBut(_) | Self::AllButPercent(_) => None,
+        }
+    }
+
+    /// Talos takes nothing for "not set": the volume gets the whole space.
+    pub const fn is_nothing(self) -> bool {
+        match self {
+            Self::Bytes(size) | Self::AllBut(size) => size.0 == 0,
+            Self::Percent(percent) | Self::AllButPercent(percent) => percent.whole == 0,
         }
     }
 
     /// How much a volume takes when so many bytes are free.
-    pub const fn of(self, free: u64) -> u64 {
+    pub fn of(self, free: u64) -> u64 {
         match self {
-            Self::Bytes(size) if size.0 < free => size.0,
-            Self::Bytes(_) => free,
-            Self::Percent(percent) => free / 100 * percent as u64,
+            Self::Bytes(size) => size.0.min(free),
+            Self::Percent(percent) => percent.of(free),
             Self::AllBut(size) => free.saturating_sub(size.0),
+            Self::AllButPercent(percent) => free.saturating_sub(percent.of(free)),
         }
     }
 }
@@ -94,100 +169,37 @@ impl fmt::Display for MaxSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Bytes(size) => size.fmt(f),
-            Self::Percent(percent) => write!(f, "{percent}%"),
+            Self::Percent(percent) => percent.fmt(f),
             Self::AllBut(size) => write!(f, "-{size}"),
+            Self::AllButPercent(percent) => write!(f, "-{percent}"),
         }
     }
 }
 
-/// A span of time in whole seconds: `30s`, `5m`, `720h`, or a mix such as `1h30m`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Duration(pub u64);
-
-impl Duration {
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let bad = || format!("`{text}` is not a duration: write one such as 30s, 5m or 720h");
-        let (mut total, mut rest) = (0u64, text);
-        while !rest.is_empty() {
-            let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(bad)?;
-            let number: u64 = rest[..digits].parse().map_err(|_| bad())?;
-            let factor = match rest[digits..].chars().next() {
-                Some('s') => 1,
-                Some('m') => 60,
-                Some('h') => 3600,
-                _ => return Err(bad()),
-            };
-            total = number.checked_mul(factor).and_then(|n| n.checked_add(total)).ok_or_else(bad)?;
-            rest = &rest[digits + 1..];
-        }
-        if text.is_empty() { Err(bad()) } else { Ok(Self(total)) }
-    }
-
-    pub fn std(self) -> std::time::Duration {
-        std::time::Duration::from_secs(self.0)
-    }
-}
-
-/// As Go and Talos write durations, such as `720h0m0s`, which Velero reads back unchanged.
-impl fmt::Display for Duration {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (h, m, s) = (self.0 / 3600, self.0 / 60 % 60, self.0 % 60);
-        match (h, m) {
-            (0, 0) => write!(f, "{s}s"),
-            (0, _) => write!(f, "{m}m{s}s"),
-            _ => write!(f, "{h}h{m}m{s}s"),
-        }
-    }
-}
-
-macro_rules! as_text {
-    ($type:ident, $name:literal, $pattern:literal) => {
-        impl<'de> Deserialize<'de> for $type {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = Cow::<'de, str>::deserialize(deserializer)?;
-                Self::parse(&text).map_err(serde::de::Error::custom)
-            }
-        }
-        impl Serialize for $type {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
-            }
-        }
-        impl JsonSchema for $type {
-            fn schema_name() -> Cow<'static, str> {
-                $name.into()
-            }
-            fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                json_schema!({ "type": "string", "pattern": $pattern })
-            }
-        }
-    };
-}
-as_text!(Size, "Size", "^[0-9]+ ?([kMGTP]B?|[KMGTPE]iB?|B)?$");
-as_text!(MaxSize, "MaxSize", "^(-?[0-9]+ ?([kMGTP]B?|[KMGTPE]iB?|B)?|[0-9]{1,3}%)$");
-as_text!(Duration, "Duration", "^([0-9]+[smh])+$");
+as_text!(Size, "Size", "^[0-9][0-9,]*(\\.[0-9]*)? ?([kKmMgGtTpPeE]i?)?[bB]?$");
+as_text!(MaxSize, "MaxSize", "^-?[0-9][0-9,]*(\\.[0-9]*)? ?(%|([kKmMgGtTpPeE]i?)?[bB]?)$");
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn sizes_are_read_in_the_units_of_talos_and_kubernetes() {
-        for (text, bytes) in [
-            ("100GiB", 100 << 30),
-            ("1Gi", 1 << 30),
-            ("500GB", 500_000_000_000),
-            ("2T", 2_000_000_000_000),
-            ("1024", 1024),
-            ("10 MiB", 10 << 20),
+    fn a_size_is_written_as_a_person_would() {
+        for text in [
+            "100GiB", "50GB", "1.8TB", "2TB", "1.5GiB", "1GiB", "1KB", "1KiB", "0.5TB", "1000", "1001",
+            "4096", "0",
         ] {
-            assert_eq!(Size::parse(text), Ok(Size(bytes)), "{text}");
+            let size = Size::parse(text).unwrap();
+            let shown = match text {
+                "0.5TB" => "500GB",
+                "1000" => "1KB",
+                "4096" => "4KiB",
+                same => same,
+            };
+            assert_eq!(size.to_string(), shown, "{text}");
         }
-        for text in ["", "GiB", "-1GiB", "1.5GiB", "1XiB", "99999999999TiB", "1GiBB B"] {
-            assert!(Size::parse(text).is_err(), "{text}");
-        }
-        assert_eq!(Size(100 << 30).to_string(), "100GiB");
         assert_eq!(Size(1536 << 20).quantity(), "1536Mi");
+        assert_eq!(Size(1 << 10).quantity(), "1Ki");
         assert_eq!(Size(1000).quantity(), "1000");
     }
 
@@ -196,26 +208,16 @@ mod tests {
         for (text, most, of_100_mib) in [
             ("10MiB", MaxSize::Bytes(Size(10 << 20)), 10 << 20),
             ("1GiB", MaxSize::Bytes(Size(1 << 30)), 100 << 20),
-            ("50%", MaxSize::Percent(50), 50 << 20),
+            ("50%", MaxSize::Percent(50.into()), 50 << 20),
+            ("12.5%", MaxSize::Percent(Percent { whole: 12, thousandths: 500 }), (100 << 20) / 100 * 12),
             ("-10MiB", MaxSize::AllBut(Size(10 << 20)), 90 << 20),
             ("-1GiB", MaxSize::AllBut(Size(1 << 30)), 0),
+            ("-10%", MaxSize::AllButPercent(10.into()), 90 << 20),
         ] {
             assert_eq!(MaxSize::parse(text), Ok(most), "{text}");
             assert_eq!((most.to_string(), most.of(100 << 20)), (text.to_owned(), of_100_mib), "{text}");
         }
-        for text in ["", "%", "0%", "101%", "-", "-5%", "1.5%", "--1GiB"] {
-            assert!(MaxSize::parse(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn durations_are_read_and_written_as_go_does() {
-        for (text, seconds) in [("30s", 30), ("5m", 300), ("720h", 2_592_000), ("1h30m", 5400)] {
-            assert_eq!(Duration::parse(text), Ok(Duration(seconds)), "{text}");
-        }
-        for text in ["", "5", "m", "5d", "-5s", "5s5"] {
-            assert!(Duration::parse(text).is_err(), "{text}");
-        }
-        assert_eq!(Duration(2_592_000).to_string(), "720h0m0s");
+        assert!(MaxSize::parse("0.9%").unwrap().is_nothing());
+        assert!(!MaxSize::parse("1%").unwrap().is_nothing());
     }
 }

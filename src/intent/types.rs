@@ -321,7 +321,9 @@ impl Default for Images {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Validation {
-    /// The size of the claims that the checks make.
+    /// The size of the claims that the checks make, as Kubernetes writes it: `1Gi`.
+    #[serde(with = "super::quantity")]
+    #[schemars(with = "super::quantity::Quantity")]
     pub claim_size: Size,
     /// How long a claim without a pod must stay Pending.
     pub pending_for: Duration,

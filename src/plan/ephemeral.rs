@@ -20,7 +20,7 @@ pub(super) fn cap(doc: &mut ConfigDoc, disks: &[Disk], version: &Version, most: 
     let first = match most {
         MaxSize::Bytes(_) => (1, 0),
         MaxSize::Percent(_) => (1, 12),
-        MaxSize::AllBut(_) => (1, 13),
+        MaxSize::AllBut(_) | MaxSize::AllButPercent(_) => (1, 13),
     };
     if release(version) < first {
         return Err(Error::refused(format!("Talos {} can't cap {NAME} at {most}", version.tag))

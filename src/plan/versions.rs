@@ -50,7 +50,7 @@ fn needs(volume: &Volume) -> [(bool, &'static str, (u64, u64)); 11] {
         (kind == VolumeType::Disk, "volumes of type disk", (1, 12)),
         (kind == VolumeType::Directory, "volumes of type directory", (1, 12)),
         (matches!(most, Some(MaxSize::Percent(_))), "maxSize in percent", (1, 12)),
-        (matches!(most, Some(MaxSize::AllBut(_))), "negative maxSize", (1, 13)),
+        (matches!(most, Some(MaxSize::AllBut(_) | MaxSize::AllButPercent(_))), "negative maxSize", (1, 13)),
         (volume.mount.secure.is_some(), "mount.secure", (1, 13)),
         (volume.mount.disable_access_time.is_some(), "mount.disableAccessTime", (1, 13)),
         (volume.trim.is_some(), "trim", (1, 14)),

@@ -157,8 +157,8 @@ impl Rules<'_> {
 
     /// Talos takes nothing for "not set".
     fn size_is_some(&self, path: Path<'_>, size: MaxSize) {
-        let good = !matches!(size, MaxSize::Bytes(size) | MaxSize::AllBut(size) if size.0 == 0);
-        self.check(good, path, "maxSize is nothing", "write a size such as 200GiB, 80% or -10GiB");
+        let allowed = "write a size such as 200GiB, 80% or -10GiB";
+        self.check(!size.is_nothing(), path, "maxSize is nothing", allowed);
     }
 
     fn encryption(&self, base: Path<'_>, volume: &Volume) {

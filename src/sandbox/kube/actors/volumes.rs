@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::objects::{free, list, path};
 use super::{Stage, ending, names, text};
-use crate::intent::Size;
+use crate::intent::{Size, quantity};
 use crate::sandbox::kube::control::{selected_node, waits};
 use crate::sandbox::kube::store::Place;
 
@@ -139,7 +139,7 @@ fn satisfies(volume: &Value, claim: &Value) -> bool {
 }
 
 fn size(object: &Value, pointer: &str) -> Option<Size> {
-    Size::parse(text(object, pointer)).ok()
+    quantity::parse(text(object, pointer)).ok()
 }
 
 fn bind(stage: &mut Stage<'_>, claim: &Value, volume: &Value) {
