@@ -3,6 +3,9 @@
 //! The files of topf and talhelper here have the shape of those in postfinance/topf (example/topf.yaml,
 //! docs/configuration.md) and budimanjojo/talhelper (example/talconfig.yaml, docs/docs/reference/configuration.md).
 
+mod backup;
+mod imports;
+
 use std::fs;
 use std::path::Path;
 

@@ -233,9 +233,9 @@ fn what_talhelper_is_given_reads_as_its_own_file() {
     let [("10.0.0.1", [fast, scratch]), ("10.0.0.2", [other, _])] = volumes[..] else {
         panic!("{volumes:?}")
     };
-    assert_eq!((fast.matches.as_deref(), fast.quota), (Some("disk.serial == \"A\""), true));
+    assert_eq!((fast.matches.as_deref(), fast.quota), (Some("disk.serial == \"A\""), Some(true)));
     assert_eq!(other.matches.as_deref(), Some("disk.serial == \"A2\""));
-    assert_eq!((&scratch.name[..], &scratch.kind[..]), ("scratch", "directory"));
+    assert_eq!((&scratch.name[..], scratch.kind.unwrap().name()), ("scratch", "directory"));
 }
 
 fn run(folder: &Path, args: &[&str]) -> Output {

@@ -239,8 +239,11 @@ fn default_velero_namespace() -> String {
     "velero".into()
 }
 
+/// The Secret with the store's credentials, unless the file names another.
+pub const CREDENTIALS_SECRET: &str = "cloud-credentials";
+
 fn default_credentials_secret() -> String {
-    "cloud-credentials".into()
+    CREDENTIALS_SECRET.into()
 }
 
 /// Where backups go: one S3 bucket (Velero's `BackupStorageLocation`).
@@ -269,8 +272,11 @@ pub struct Location {
     pub ca_cert: Option<String>,
 }
 
+/// The BackupStorageLocation's name, unless the file says another.
+pub const LOCATION: &str = "default";
+
 fn default_location_name() -> String {
-    "default".into()
+    LOCATION.into()
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -11,13 +11,13 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::{Asking, no_answer};
 use crate::error::{Error, Result};
-use crate::intent::Location;
 use crate::intent::init::{self, Answers, BACKUP_SECRETS, Backup, VOLUME_SECRETS};
+use crate::intent::{CREDENTIALS_SECRET, LOCATION, Location};
 use crate::report;
 use crate::secrets::{
     Environment, Format, NewKey, Recipient, Settings, creation_rule, encrypt, settings_for,
 };
-use crate::stack::{CLOUD_SECRET, REPOSITORY_SECRET};
+use crate::stack::{CLOUD_KEY, REPOSITORY_SECRET};
 use crate::state::write_new_private;
 use crate::yaml::quote;
 
@@ -83,7 +83,16 @@ impl Asking {
             }
             None => url.is_some(),
         };
-        Ok(Backup::To(Location { bucket, prefix: None, region, url, path_style, checksum_algorithm: None }))
+        Ok(Backup::To(Location {
+            name: LOCATION.into(),
+            bucket,
+            prefix: None,
+            region,
+            url,
+            path_style,
+            checksum_algorithm: None,
+            ca_cert: None,
+        }))
     }
 
     /// The store's credentials: of the environment, else what somebody types unseen.
@@ -243,7 +252,7 @@ fn velero(id: &str, key: &SecretString) -> Zeroizing<String> {
         "[default]\naws_access_key_id={id}\naws_secret_access_key={}\n",
         key.expose_secret()
     ));
-    let (name, entry) = CLOUD_SECRET;
+    let (name, entry) = (CREDENTIALS_SECRET, CLOUD_KEY);
     let cloud = secret(name, Some("velero"), [(entry, cloud.as_str())].into_iter());
     let (name, entry) = REPOSITORY_SECRET;
     let repository = secret(name, Some("velero"), [(entry, password.as_str())].into_iter());
