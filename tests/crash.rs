@@ -321,7 +321,8 @@ fn open(entries: &[Entry]) -> Vec<&str> {
 fn timeless(value: Value) -> Value {
     match value {
         Value::Object(map) => {
-            let kept = map.into_iter().filter(|(key, _)| key != "resourceVersion" && key != "uid");
+            const OWN: [&str; 4] = ["resourceVersion", "uid", "machineID", "bootID"];
+            let kept = map.into_iter().filter(|(key, _)| !OWN.contains(&key.as_str()));
             let mut kept: Map<String, Value> = kept.map(|(key, value)| (key, timeless(value))).collect();
             // Ordered by their times, which may be the same.
             if let Some(Value::Array(managers)) = kept.get_mut("managedFields") {

@@ -24,6 +24,10 @@ pub struct StorageNode {
     taints: Vec<(String, String)>,
 }
 
+/// The effects of taints that keep pods away.
+const KEEP: [&str; 2] = ["NoSchedule", "NoExecute"];
+/// The taints of control planes, which all that is installed tolerates.
+const CONTROL_PLANES: [&str; 2] = ["node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"];
 /// Before the keys of taints that Kubernetes sets by itself.
 const OF_KUBERNETES: &str = "node.kubernetes.io/";
 
@@ -53,11 +57,11 @@ impl Nodes<'_> {
     pub fn of(&self, class: &Class, live: Option<&StorageClass>) -> Vec<StorageNode> {
         let mut found: BTreeMap<String, StorageNode> = BTreeMap::new();
         if self.intent.nodes.is_empty() {
-            let wanted = |node: &&Node| match self.intent.labels.is_empty() {
-                true => is_schedulable(node),
-                false => lacking(node, &self.intent.labels).is_empty(),
+            let wanted: Vec<&Node> = match self.intent.labels.is_empty() {
+                true => self.open(),
+                false => self.listed.iter().filter(|n| lacking(n, &self.intent.labels).is_empty()).collect(),
             };
-            for node in self.listed.iter().filter(wanted) {
+            for node in wanted {
                 let node = self.judged(node, class, live, &self.intent.labels);
                 found.insert(node.name.clone(), node);
             }
@@ -70,13 +74,25 @@ impl Nodes<'_> {
             };
             found.insert(node.name.clone(), node);
         }
-        for node in self.listed.iter().filter(|node| is_schedulable(node) && is_allowed(node, live)) {
+        for node in self.open().into_iter().filter(|node| is_allowed(node, live)) {
             let other = StorageNode { beyond: true, ..self.judged(node, class, live, &BTreeMap::new()) };
             if other.unfit.is_none() {
                 found.entry(other.name.clone()).or_insert(other);
             }
         }
         found.into_values().filter(|node| self.in_scope(node)).collect()
+    }
+
+    /// The nodes that pods may be sent to: those that nothing keeps for others; else, where there are only control planes, those.
+    fn open(&self) -> Vec<&Node> {
+        let but = |tolerated: &[&str]| -> Vec<&Node> {
+            let kept = |taint: &Taint| {
+                KEEP.contains(&taint.effect.as_str()) && !tolerated.contains(&taint.key.as_str())
+            };
+            self.listed.iter().filter(|node| !set_taints(node).any(kept)).collect()
+        };
+        let open = but(&[]);
+        if open.is_empty() { but(&CONTROL_PLANES) } else { open }
     }
 
     /// The names of the scope that are of no node at all.
@@ -176,11 +192,6 @@ fn lacking(node: &Node, labels: &BTreeMap<String, String>) -> Vec<String> {
     let has = |key: &str, value: &String| labels_of(node).and_then(|labels| labels.get(key)) == Some(value);
     let missing = labels.iter().filter(|(key, value)| !has(key, value));
     missing.map(|(key, value)| format!("{key}={value}")).collect()
-}
-
-/// Whether pods that tolerate nothing may be sent there, once it is Ready and not cordoned.
-fn is_schedulable(node: &Node) -> bool {
-    set_taints(node).all(|taint| !["NoSchedule", "NoExecute"].contains(&taint.effect.as_str()))
 }
 
 fn set_taints(node: &Node) -> impl Iterator<Item = &Taint> {
@@ -321,6 +332,17 @@ mod tests {
         ] {
             assert_eq!(told(&nodes, &intent, live, &scope), expected, "{what}");
         }
+    }
+
+    #[test]
+    fn where_there_are_only_control_planes_they_are_proven() {
+        let any = live(Value::Null);
+        let nodes = [node(1, tainted), node(2, tainted)];
+        assert_eq!(told(&nodes, &intent(json!({}), json!([])), &any, &[]), ["n1", "n2"]);
+        assert_eq!(
+            told(&[node(1, tainted), node(2, plain)], &intent(json!({}), json!([])), &any, &[]),
+            ["n2"]
+        );
     }
 
     #[test]

@@ -4,12 +4,11 @@ use super::Global;
 use super::global::observe;
 use super::wipe::{Tokens, carry_out};
 use crate::error::{Error, Result, all};
-use crate::observe::claims::{Users, users};
+use crate::observe::claims::users;
 use crate::observe::identity::{self, Witness};
 use crate::observe::nodes::Node;
 use crate::plan::Plan;
 use crate::plan::remove::{Asked, find, plan, refuse_unknown};
-use crate::talos::Client;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -40,8 +39,20 @@ pub async fn run(global: &Global, args: &Args) -> Result<()> {
         );
     }
     carry_out(global, "remove", args.yes, async |client, addresses| {
+        let cluster = match args.ignore_cluster {
+            true => None,
+            false => Some(global.cluster().await.map_err(not_asked)?),
+        };
         let nodes = observe(client, addresses).await?;
-        let users = residents(global, args, client, &nodes).await?;
+        let users = match &cluster {
+            None => None,
+            Some(cluster) => {
+                // What another cluster does not know of says nothing.
+                let machines: Vec<Witness> = nodes.iter().map(Witness::from).collect();
+                identity::prove(client, &machines, cluster).await?;
+                Some(users(cluster).await.map_err(not_asked)?)
+            }
+        };
         let in_file =
             global.file.exists() && global.intent()?.volumes.iter().any(|volume| volume.name == args.volume);
         if !in_file {
@@ -64,20 +75,7 @@ pub async fn run(global: &Global, args: &Args) -> Result<()> {
     .await
 }
 
-/// What the cluster has on its nodes. What another cluster does not know of says nothing.
-async fn residents(global: &Global, args: &Args, client: &Client, nodes: &[Node]) -> Result<Option<Users>> {
-    if args.ignore_cluster {
-        return Ok(None);
-    }
-    let read = async {
-        let cluster = global.cluster().await?;
-        let machines: Vec<Witness> = nodes.iter().map(Witness::from).collect();
-        Ok((identity::prove(client, &machines, &cluster).await, users(&cluster).await?))
-    };
-    let read: Result<_> = read.await;
-    let (one, found) = read.map_err(|e| {
-        Error::refused(format!("the cluster could not be asked which of its volumes lie there: {}", e.what))
-            .hint("--ignore-cluster removes the volume all the same, with whatever lies on it")
-    })?;
-    one.map(|_| Some(found))
+fn not_asked(error: Error) -> Error {
+    Error::refused(format!("the cluster could not be asked which of its volumes lie there: {}", error.what))
+        .hint("--ignore-cluster removes the volume all the same, with whatever lies on it")
 }

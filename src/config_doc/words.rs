@@ -145,9 +145,11 @@ fn without(text: &str, mut secrets: Vec<&str>) -> String {
     secrets.into_iter().fold(text.to_owned(), |text, secret| text.replace(secret, REDACTED))
 }
 
-/// Most texts hold no field, no URL and nothing long.
+/// Most texts hold no field, no URL, no key and nothing long.
 fn is_plain(text: &str) -> bool {
-    !text.contains([':', '=']) && !text.split_whitespace().any(|word| word.len() >= 40)
+    !text.contains([':', '='])
+        && !text.contains("-----BEGIN ")
+        && !text.split_whitespace().any(|word| word.len() >= 40)
 }
 
 /// The name of a secret field that the line is the first of: what follows is further in.

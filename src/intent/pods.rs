@@ -230,7 +230,7 @@ mod tests {
     #[test]
     fn where_pods_run_is_checked_at_its_line() {
         const HEAD: &str = "apiVersion: nodeprep.dev/v1alpha1\nkind: Cluster\nmetadata: {name: lab}\n";
-        const BACKUP: &str = "backup:\n  location: {bucket: b, region: r}\n  secrets: [s.yaml]\n";
+        const BACKUP: &str = "backup:\n  location: {bucket: velero, region: r}\n  secrets: [s.yaml]\n";
         let parse = |text: &str| crate::intent::parse("nodeprep.yaml", format!("{HEAD}{text}").as_bytes());
         let openebs = |lines: &str| format!("provisioner:\n  openebs:\n    {lines}\n");
         let backup = |lines: &str| format!("{BACKUP}  {lines}\n");

@@ -128,7 +128,7 @@ impl MaxSize {
         let (number, negative) = text.strip_prefix('-').map_or((text, false), |rest| (rest, true));
         if number.contains('%') {
             let percent = number.strip_suffix('%').and_then(Percent::parse);
-            let percent = percent.ok_or_else(|| format!("`{text}` is not between 0% and 100%"))?;
+            let percent = percent.ok_or_else(|| format!("`{text}` is not between 1% and 100%"))?;
             return Ok(if negative { Self::AllButPercent(percent) } else { Self::Percent(percent) });
         }
         let size = Size::parse(number).map_err(|_| {

@@ -97,15 +97,15 @@ fn what_is_missing_is_told_and_nothing_is_half_done() {
         ),
         (&STORE, &CREDENTIALS[..1], 0, &["was not written"], &["nodeprep.yaml"]),
         (&["--backup-url", "https://x"], &[], 2, &["--backup-bucket is missing"], &[]),
-        (&["--no-backup", "--backup-bucket", "b"], &[], 2, &["cannot be used with"], &[]),
+        (&["--no-backup", "--backup-bucket", "backups"], &[], 2, &["cannot be used with"], &[]),
         (
-            &["--backup-bucket", "b", "--age", OTHER],
+            &["--backup-bucket", "backups", "--age", OTHER],
             &CREDENTIALS,
             0,
             &[],
             &[".sops.yaml", "nodeprep.yaml", "secrets"],
         ),
-        (&["--backup-bucket", "b", "--age", "nobody"], &CREDENTIALS, 2, &["nobody"], &[]),
+        (&["--backup-bucket", "backups", "--age", "nobody"], &CREDENTIALS, 2, &["nobody"], &[]),
     ];
     for (args, env, code, words, files) in table {
         let folder = tempfile::tempdir().unwrap();

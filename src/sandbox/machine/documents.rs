@@ -172,7 +172,9 @@ impl Provisioning {
             Some(MaxSize::Percent(_)) if release(version) < PERCENT => {
                 return Err("unhandled size name: %".into());
             }
-            Some(MaxSize::AllBut(_)) if release(version) < NEGATIVE => return Err(NO_SIZE.into()),
+            Some(MaxSize::AllBut(_) | MaxSize::AllButPercent(_)) if release(version) < NEGATIVE => {
+                return Err(NO_SIZE.into());
+            }
             most => most,
         };
         match (least, most) {
