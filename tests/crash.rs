@@ -321,7 +321,7 @@ fn open(entries: &[Entry]) -> Vec<&str> {
 fn timeless(value: Value) -> Value {
     match value {
         Value::Object(map) => {
-            const OWN: [&str; 4] = ["resourceVersion", "uid", "machineID", "bootID"];
+            const OWN: [&str; 5] = ["resourceVersion", "uid", "machineID", "bootID", "seed"];
             let kept = map.into_iter().filter(|(key, _)| !OWN.contains(&key.as_str()));
             let mut kept: Map<String, Value> = kept.map(|(key, value)| (key, timeless(value))).collect();
             // Ordered by their times, which may be the same.

@@ -159,12 +159,18 @@ pub async fn prove(client: &Client, machines: &[Witness], cluster: &Cluster) -> 
         Found::Two(why) => return Err(two(cluster, why)),
         Found::Open => {}
     }
+    let mut away = None;
     for machine in machines {
         let Some(node) = machine.name.as_deref().and_then(|name| listed.named(name)) else { continue };
         let told = node["status"]["nodeInfo"]["machineID"].as_str().unwrap_or_default();
-        if !told.is_empty() && machine_id(client, machine).await?.as_deref() == Some(told) {
-            return Ok(listed);
+        match machine_id(client, machine).await {
+            Ok(own) if !told.is_empty() && own.as_deref() == Some(told) => return Ok(listed),
+            Err(error) if error.kind == Kind::Unavailable => away = Some(error),
+            other => drop(other?),
         }
+    }
+    if let Some(away) = away {
+        return Err(away);
     }
     let names: Vec<&str> = machines.iter().map(|m| m.name.as_deref().unwrap_or(&m.address)).collect();
     let named = names.iter().take(3).copied().collect::<Vec<_>>().join(", ");
@@ -191,11 +197,8 @@ fn two(cluster: &Cluster, why: String) -> Error {
 }
 
 async fn machine_id(client: &Client, machine: &Witness) -> Result<Option<String>> {
-    match client.node(&machine.address)?.read(MACHINE_ID, 64).await {
-        Ok(found) => Ok(found.map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned())),
-        Err(error) if error.kind == Kind::Unavailable => Ok(None),
-        Err(error) => Err(error),
-    }
+    let found = client.node(&machine.address)?.read(MACHINE_ID, 64).await?;
+    Ok(found.map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned()))
 }
 
 /// The API server's authorities by its own word; where it does not tell, the only one that the kubeconfig trusts.
