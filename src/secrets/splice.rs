@@ -8,7 +8,7 @@ use super::metadata::Metadata;
 use super::sops::Format;
 use super::value::Plain;
 use crate::error::{Error, Result};
-use crate::yaml::{self, Document, Kind, Stream};
+use crate::yaml::{self, Document, Kind, Node, Stream, Style};
 
 /// The bytes to replace, and what with.
 pub(super) type Edit = (Range<usize>, Zeroizing<String>);
@@ -53,6 +53,38 @@ fn literal(text: &str, indent: usize) -> Option<String> {
         .map(|line| if line.is_empty() { String::new() } else { format!("{indent}{line}") })
         .collect();
     Some(format!("|{chomp}\n{}", lines.join("\n")))
+}
+
+/// Puts a decrypted leaf where its encrypted text stands. A block scalar begins on that line and goes on below it, so that a
+/// comment behind the value is no part of it.
+pub(super) fn placed(text: &str, span: &Range<usize>, new: Zeroizing<String>) -> Vec<Edit> {
+    let Some((header, body)) = new.split_once('\n') else { return vec![(span.clone(), new)] };
+    let end = line_end(text, span.end);
+    let last = if end == text.len() { "\n" } else { "" };
+    vec![(span.clone(), header.to_owned().into()), (end..end, format!("\n{body}{last}").into())]
+}
+
+/// Puts an encrypted leaf where its plain text stands. Of a block scalar the comment behind its header and the empty lines
+/// at its end stay.
+pub(super) fn sealed_over(text: &str, node: &Node, new: String) -> Vec<Edit> {
+    let Kind::Scalar { style: Style::Literal | Style::Folded, .. } = node.kind else {
+        return vec![(node.span.clone(), new.into())];
+    };
+    let written = text.get(node.span.clone()).unwrap_or_default();
+    let header = node.span.start + written.find(char::is_whitespace).unwrap_or(written.len());
+    let body = line_end(text, header)..node.span.start + written.trim_end().len();
+    let mut edits = vec![(node.span.start..header, new.into())];
+    if body.start < body.end {
+        edits.push((body, Zeroizing::default()));
+    }
+    edits
+}
+
+/// The end of the line, before its line break.
+fn line_end(text: &str, from: usize) -> usize {
+    let rest = text.get(from..).unwrap_or_default();
+    let line = rest.split('\n').next().unwrap_or_default();
+    from + line.strip_suffix('\r').unwrap_or(line).len()
 }
 
 /// Removes the metadata block from a document.

@@ -66,9 +66,11 @@ impl Builder<'_> {
         let bytes = span.byte_range().unwrap_or(self.last_end..self.last_end);
         match event {
             Event::DocumentStart(explicit, _) => {
-                // An implicit start belongs to the bytes since the last document.
+                // An implicit start belongs to the bytes since the last document, and may lie behind a block scalar's header.
                 self.document_start = if explicit { bytes.start } else { self.last_end };
-                self.last_end = self.last_end.max(bytes.end);
+                if explicit {
+                    self.last_end = self.last_end.max(bytes.end);
+                }
             }
             Event::DocumentEnd => self.end_document(bytes.end),
             Event::Comment(..) => self.comments.push(bytes),
@@ -230,9 +232,10 @@ impl Builder<'_> {
         let keep = indicators.contains('+');
         let content_text = self.text.get(content.clone()).unwrap_or_default();
         let used = if keep {
-            content_text
-                .strip_suffix('\n')
-                .map_or(content_text, |text| text.strip_suffix('\r').unwrap_or(text))
+            // The last line break stays outside, and so does the next line's indentation.
+            let whole = content_text.trim_end_matches([' ', '\t']);
+            let lines = whole.strip_suffix('\n').unwrap_or(content_text);
+            lines.strip_suffix('\r').unwrap_or(lines)
         } else {
             content_text.trim_end_matches([' ', '\t', '\r', '\n'])
         };
