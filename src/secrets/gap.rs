@@ -8,6 +8,8 @@
 
 use std::ops::Range;
 
+use crate::yaml::Node;
+
 /// An open block collection. A list that is not further right than its key is none of its own.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Level {
@@ -139,6 +141,17 @@ fn map_at(levels: &[Level], number: usize, next_column: usize) -> Fate {
     let open = levels.iter().enumerate().take(number + 1).rev();
     let map = open.into_iter().find(|(_, level)| level.map);
     map.filter(|(_, level)| level.column > next_column).map_or(Fate::Next, |(number, _)| Fate::Level(number))
+}
+
+/// Where a node starts, its tag included.
+pub(super) fn start(text: &str, node: &Node) -> usize {
+    if node.tag.is_none() {
+        return node.span.start;
+    }
+    let before = text.get(..node.span.start).unwrap_or_default().trim_end();
+    let word = before.rfind(char::is_whitespace).unwrap_or_default();
+    let tag = before.get(word..).and_then(|word| word.find('!'));
+    tag.map_or(node.span.start, |tag| word + tag)
 }
 
 /// The column of a byte, from 0.

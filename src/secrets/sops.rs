@@ -17,7 +17,7 @@ use super::gap;
 use super::mac::Mac;
 use super::metadata::{Metadata, Selector};
 use super::recipient::Recipient;
-use super::splice::{Edit, apply, insertion, placed, pretty, removal, sealed_over, written};
+use super::splice::{Edit, apply, behind_metadata, insertion, placed, pretty, removal, sealed_over, written};
 use super::tree::{Leaf, What, walk};
 use super::value::{self, DataKey, Plain, additional_data};
 use crate::error::{Error, Result};
@@ -145,7 +145,9 @@ pub fn update_keys(text: &str, format: Format, identities: &Identities, to: &[Re
     metadata.age = wrap_key(&key, to)?;
     let mut edits = Vec::new();
     for document in stream.documents().iter().filter(|document| document.root.get(&["sops"]).is_some()) {
-        edits.extend(removal(&stream, document).map(|(span, _)| (span, Zeroizing::default())));
+        let comment =
+            behind_metadata(&stream, document).map(|span| format!("{}\n", stream.slice(span).trim_end()));
+        edits.extend(removal(&stream, document).map(|(span, _)| (span, comment.unwrap_or_default().into())));
         edits.push(insertion(&stream, document, format, &metadata)?);
     }
     Ok(apply(text, edits).to_string())
@@ -194,7 +196,14 @@ fn decrypt_with(
             edits.extend(decrypt_leaf(stream, format, &leaf, picked, key, &places, &mut mac)?);
             Ok(())
         })?;
-        edits.extend(removal(stream, document));
+        let moved = behind_metadata(stream, document).map(|span| {
+            let plain = decrypt_comment(stream, span, key, &places.paths).map(|(_, comment)| comment);
+            plain.unwrap_or_else(|| stream.slice(span).trim_end().to_owned().into())
+        });
+        let comment = moved.map_or_else(Zeroizing::default, |text| Zeroizing::new(format!("{}\n", *text)));
+        edits.extend(
+            removal(stream, document).map(|(span, rest)| (span, format!("{}{}", *comment, *rest).into())),
+        );
     }
     mac.verify(&metadata.mac, key, &metadata.last_modified)?;
     Ok(apply(stream.text(), edits))

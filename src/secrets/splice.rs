@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use zeroize::Zeroizing;
 
+use super::gap;
 use super::metadata::Metadata;
 use super::sops::Format;
 use super::value::Plain;
@@ -87,6 +88,14 @@ fn line_end(text: &str, from: usize) -> usize {
     from + line.strip_suffix('\r').unwrap_or(line).len()
 }
 
+/// The comment behind the metadata's key: sops moves one there that stood behind the last flow collection.
+pub(super) fn behind_metadata<'a>(stream: &Stream, document: &'a Document) -> Option<&'a Range<usize>> {
+    let Kind::Map { entries, flow: false } = &document.root.kind else { return None };
+    let (key, _) = entries.iter().find(|(key, _)| key.text() == Some("sops"))?;
+    let line = key.span.end..line_end(stream.text(), key.span.end);
+    document.comments.iter().find(|comment| line.contains(&comment.start))
+}
+
 /// Removes the metadata block from a document.
 pub(super) fn removal(stream: &Stream, document: &Document) -> Option<Edit> {
     let text = stream.text();
@@ -130,7 +139,7 @@ pub(super) fn insertion(
             .map_or((document.root.span.start + 1, ""), |(_, value)| (value.span.end, ","));
         return Ok((at..at, format!("{comma}\n{block}").into()));
     }
-    let column = entries.first().map_or(0, |(key, _)| yaml::line_column(text, key.span.start).1 - 1);
+    let column = entries.first().map_or(0, |(key, _)| gap::column(text, gap::start(text, key)));
     let tail = text.get(document.root.span.end..document.span.end).unwrap_or_default();
     let at = tail.find("\n...").map_or(document.span.end, |at| document.root.span.end + at + 1);
     let eol = if text.contains("\r\n") { "\r\n" } else { "\n" };

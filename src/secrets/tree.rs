@@ -49,11 +49,13 @@ pub(super) fn walk<'a>(
         gap: None,
         fates: Vec::new(),
         done: Vec::new(),
+        handed_on: Vec::new(),
         visit,
     };
     // At the end of the text the metadata is, or will be.
-    let next =
-        Next { start: document.span.end, column: gap::column(stream.text(), document.root.span.start) };
+    let first = document.root.entries().first().map_or(&document.root, |(key, _)| key);
+    let column = gap::column(stream.text(), gap::start(stream.text(), first));
+    let next = Next { start: document.span.end, column };
     walker.collection(&document.root, document.root.span.start, next)
 }
 
@@ -77,6 +79,8 @@ struct Walker<'a, 'v> {
     fates: Vec<Fate>,
     /// The starts of comments that were taken before their turn.
     done: Vec<usize>,
+    /// The comments above a list's last item that is not written are about whatever comes next.
+    handed_on: Vec<Range<usize>>,
     visit: &'v mut dyn FnMut(Leaf<'a>) -> Result<()>,
 }
 
@@ -89,9 +93,9 @@ impl<'a> Walker<'a, '_> {
         }
         let pushed = match &node.kind {
             Kind::Map { entries, flow } => {
-                let column = entries.first().map_or(0, |(key, _)| self.column(key.span.start));
+                let column = entries.first().map_or(0, |(key, _)| self.column(self.start(key)));
                 let pushed = !flow && self.open(column, true);
-                let nexts = entries.iter().skip(1).map(|(key, _)| self.next_at(key.span.start));
+                let nexts = entries.iter().skip(1).map(|(key, _)| self.next_at(self.start(key)));
                 let nexts: Vec<_> = nexts.chain([next]).collect();
                 for ((key, value), next) in entries.iter().zip(nexts) {
                     self.entry(key, value, next, (!flow).then_some(column + 2))?;
@@ -108,7 +112,11 @@ impl<'a> Walker<'a, '_> {
                         (None, Some(item)) => self.next_at(item.span.start),
                         (None, None) => next,
                     };
-                    self.item(item, dashes.get(number).copied(), next, (!flow).then_some(column + 2))?;
+                    let dash = dashes.get(number).copied();
+                    if let Some(dash) = dash.filter(|_| number + 1 == items.len() && item.span.is_empty()) {
+                        self.hand_on(dash);
+                    }
+                    self.item(item, dash, next, (!flow).then_some(column + 2))?;
                 }
                 pushed
             }
@@ -120,6 +128,7 @@ impl<'a> Walker<'a, '_> {
     }
 
     fn entry(&mut self, key: &'a Node, value: &'a Node, next: Next, indent: Option<usize>) -> Result<()> {
+        self.take_handed_on()?;
         self.take_while(|comment| comment.start < key.span.start)?;
         let name = key.as_str().ok_or_else(|| self.error(key, "only text can be a key"))?;
         if self.path.is_empty() && name == "sops" {
@@ -180,6 +189,17 @@ impl<'a> Walker<'a, '_> {
         (self.visit)(leaf)
     }
 
+    fn hand_on(&mut self, before: usize) {
+        let count = self.comments.iter().take_while(|comment| comment.start < before).count();
+        let (above, rest) = self.comments.split_at(count);
+        self.handed_on.extend(above.iter().filter(|comment| !self.done.contains(&comment.start)).cloned());
+        self.comments = rest;
+    }
+
+    fn take_handed_on(&mut self) -> Result<()> {
+        std::mem::take(&mut self.handed_on).iter().try_for_each(|comment| self.comment(comment))
+    }
+
     /// Comments above a node; those in a scalar (behind a block scalar's header), and behind it on its last line.
     /// `from` is behind its key or at its dash.
     fn comments_before(&mut self, node: &Node, from: usize) -> Result<()> {
@@ -206,6 +226,7 @@ impl<'a> Walker<'a, '_> {
     fn rest(&mut self, node: &Node, next: Next, pushed: bool) -> Result<()> {
         let depth = self.levels.len();
         if self.active.len() == 1 {
+            self.take_handed_on()?;
             self.take_while(|comment| comment.start < next.start)?;
         } else if is_flow(node) {
             self.take_while(|comment| comment.start < node.span.end)?;
@@ -287,6 +308,10 @@ impl<'a> Walker<'a, '_> {
 
     fn next_at(&self, start: usize) -> Next {
         Next { start, column: self.column(start) }
+    }
+
+    fn start(&self, node: &Node) -> usize {
+        gap::start(self.stream.text(), node)
     }
 
     fn column(&self, offset: usize) -> usize {
