@@ -17,7 +17,7 @@ use super::gap;
 use super::mac::Mac;
 use super::metadata::{Metadata, Selector};
 use super::recipient::Recipient;
-use super::splice::{Edit, apply, behind_metadata, insertion, placed, pretty, removal, sealed_over, written};
+use super::splice::{Edit, apply, behind_metadata, insertion, placed, pretty, removal, sealed_over, swallows, written};
 use super::tree::{Leaf, What, walk};
 use super::value::{self, DataKey, Plain, additional_data};
 use crate::error::{Error, Result};
@@ -245,7 +245,8 @@ fn decrypt_leaf(
         let last_of_only = places.comment_lists.contains(&node.span.start);
         return Ok(vec![comment_for_item(stream, node, comment, last_of_only)]);
     }
-    Ok(placed(stream.text(), &node.span, written(&plain, format, leaf.indent)))
+    let indent = leaf.indent.filter(|indent| !swallows(stream.text(), &node.span, *indent));
+    Ok(placed(stream.text(), &node.span, written(&plain, format, indent)))
 }
 
 /// What is known of a document before its leaves are visited.

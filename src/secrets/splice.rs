@@ -65,6 +65,14 @@ pub(super) fn placed(text: &str, span: &Range<usize>, new: Zeroizing<String>) ->
     vec![(span.clone(), header.to_owned().into()), (end..end, format!("\n{body}{last}").into())]
 }
 
+/// Whether a block scalar on this line would swallow what stands below it: a comment that is not further left than its text.
+pub(super) fn swallows(text: &str, span: &Range<usize>, indent: usize) -> bool {
+    let below = text.get(line_end(text, span.end)..).unwrap_or_default();
+    let next = below.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    let comment = next.trim_start();
+    comment.starts_with('#') && next.len() - comment.len() >= indent
+}
+
 /// Puts an encrypted leaf where its plain text stands. Of a block scalar the comment behind its header and the empty lines
 /// at its end stay.
 pub(super) fn sealed_over(text: &str, node: &Node, new: String) -> Vec<Edit> {

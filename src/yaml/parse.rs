@@ -203,10 +203,9 @@ impl Builder<'_> {
                 // The parser gives `~` for a value that is not written.
                 Style::Plain if bytes.is_empty() => text.clear(),
                 Style::Literal | Style::Folded => {
-                    let (span, keep) = self.block_scalar(&bytes)?;
-                    node.span = span;
+                    node.span = self.block_scalar(&bytes)?;
                     // go-yaml adds no line break that the text does not have.
-                    if !keep && node.span.end == self.text.len() && text.ends_with('\n') {
+                    if node.span.end == self.text.len() && text.ends_with('\n') {
                         text.pop();
                     }
                 }
@@ -216,9 +215,9 @@ impl Builder<'_> {
         Ok(node)
     }
 
-    /// The span of a block scalar from its header to the end of its last line, and whether it keeps (`+`) its
-    /// trailing empty lines.
-    fn block_scalar(&self, content: &Range<usize>) -> Result<(Range<usize>, bool)> {
+    /// The span of a block scalar from its header to the end of its last line; of one that keeps (`+`) its trailing empty lines
+    /// they are part.
+    fn block_scalar(&self, content: &Range<usize>) -> Result<Range<usize>> {
         let header = find_header(self.text, self.last_end)
             .filter(|header| *header <= content.start)
             .ok_or_else(|| self.error(content.start, "the block scalar's start was not found"))?;
@@ -229,9 +228,8 @@ impl Builder<'_> {
             .chars()
             .take_while(|c| !c.is_whitespace())
             .collect();
-        let keep = indicators.contains('+');
         let content_text = self.text.get(content.clone()).unwrap_or_default();
-        let used = if keep {
+        let used = if indicators.contains('+') {
             // The last line break stays outside, and so does the next line's indentation.
             let whole = content_text.trim_end_matches([' ', '\t']);
             let lines = whole.strip_suffix('\n').unwrap_or(content_text);
@@ -240,7 +238,7 @@ impl Builder<'_> {
             content_text.trim_end_matches([' ', '\t', '\r', '\n'])
         };
         let end = if used.is_empty() { header + 1 + indicators.len() } else { content.start + used.len() };
-        Ok((header..end, keep))
+        Ok(header..end)
     }
 
     fn end_document(&mut self, end: usize) {

@@ -447,7 +447,8 @@ impl Lab {
                 // It found the MAC right, which is over every value that it read.
                 (Ok(_), _) => *refused.entry("only sops refuses to encrypt".to_owned()).or_default() += 1,
                 (Err(why), Some(_)) => wrong.push(format!("sops does not read ours: {why}")),
-                (Err(why), None) => wrong.push(format!("only we encrypt it, and sops cannot read it: {why}")),
+                // Whoever reads with go-yaml cannot read the plain text either.
+                (Err(_), None) => *refused.entry("sops reads neither text".to_owned()).or_default() += 1,
             },
         }
         if let (Ok(sealed), Some(Ok(expected))) = (&theirs, &expected) {

@@ -31,6 +31,9 @@ fn a_comment_behind_a_value_of_several_lines_is_no_part_of_it() -> Result<()> {
         "f: {a: \"x\\ny\", # in it\n b: 1} # behind\n",
         "a: \"x\\ny\"   \nb: \"p\\nq\\n\"\t# tab",
         "a: # above\n  \"x\\ny\"\n",
+        "a: \"x\\ny\"\n    # further right\nb: 1\n",
+        "l:\n- m: \"x\\ny\"\n\n    # further right\n  n: 1\n",
+        "l:\n- |+ # no line break at the end\n  one\n  two",
     ] {
         let sealed = encrypt(text.as_bytes(), Format::Yaml, &keys.settings, now())?;
         assert!(!sealed.contains("gitleaks") && !sealed.contains("header"), "{sealed}");

@@ -10,8 +10,10 @@ use sha2::{Digest as _, Sha256};
 /// The age crate reads these on purpose, though the specification does not: early versions of other programs wrote them.
 const LEGACY: [&str; 2] = ["stanza_missing_body", "stanza_missing_final_line"];
 
+type Fields = HashMap<String, Vec<String>>;
+
 /// A vector's lines of `name: value`, each name's values in their order, and its age file.
-fn parts(bytes: &[u8]) -> Option<(HashMap<String, Vec<String>>, Vec<u8>)> {
+fn parts(bytes: &[u8]) -> Option<(Fields, Vec<u8>)> {
     let end = bytes.windows(2).position(|two| two == b"\n\n")?;
     let mut fields: HashMap<_, Vec<_>> = HashMap::new();
     for line in std::str::from_utf8(&bytes[..end]).ok()?.lines() {
@@ -29,7 +31,7 @@ fn parts(bytes: &[u8]) -> Option<(HashMap<String, Vec<String>>, Vec<u8>)> {
     Some((fields, file))
 }
 
-fn verdict(fields: &HashMap<String, Vec<String>>, file: &[u8]) -> Result<String> {
+fn verdict(fields: &Fields, file: &[u8]) -> Result<String> {
     let text = fields.get("identity").map(|lines| lines.join("\n")).unwrap_or_default();
     let identities = if text.is_empty() { Identities::default() } else { Identities::from_text(&text)? };
     // Around an armor white space is cut off where a file's metadata is read.
