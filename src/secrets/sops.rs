@@ -17,7 +17,9 @@ use super::gap;
 use super::mac::Mac;
 use super::metadata::{Metadata, Selector};
 use super::recipient::Recipient;
-use super::splice::{Edit, apply, behind_metadata, insertion, placed, pretty, removal, sealed_over, swallows, written};
+use super::splice::{
+    Edit, apply, behind_metadata, insertion, placed, pretty, removal, sealed_over, swallows, written,
+};
 use super::tree::{Leaf, What, walk};
 use super::value::{self, DataKey, Plain, additional_data};
 use crate::error::{Error, Result};
