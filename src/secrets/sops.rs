@@ -18,7 +18,8 @@ use super::mac::Mac;
 use super::metadata::{Metadata, Selector};
 use super::recipient::Recipient;
 use super::splice::{
-    Edit, apply, behind_metadata, insertion, placed, pretty, removal, sealed_over, swallows, written,
+    Edit, apply, behind_metadata, insertion, placed, pretty, removal, sealed_over, swallows, unbroken,
+    written,
 };
 use super::tree::{Leaf, What, walk};
 use super::value::{self, DataKey, Plain, additional_data};
@@ -374,7 +375,7 @@ fn encrypt_leaf(
     }
     mac.add(&plain, picked);
     if !picked {
-        return Ok(Vec::new());
+        return Ok(unbroken(stream.text(), node).into_iter().collect());
     }
     let sealed = value::encrypt(&plain, key, &additional_data)?;
     let plain_style = format == Format::Yaml && leaf.indent.is_some() && !sealed.is_empty();

@@ -89,6 +89,17 @@ pub(super) fn sealed_over(text: &str, node: &Node, new: String) -> Vec<Edit> {
     edits
 }
 
+/// Lets a block scalar that a file ends with, without a line break, have none when the metadata follows it.
+pub(super) fn unbroken(text: &str, node: &Node) -> Option<Edit> {
+    let Kind::Scalar { style: Style::Literal | Style::Folded, .. } = node.kind else { return None };
+    let header = text.get(node.span.clone())?.split(char::is_whitespace).next()?;
+    if node.span.end < text.len() || header.contains('-') {
+        return None;
+    }
+    let span = node.span.start..node.span.start + header.len();
+    Some((span, format!("{}-", header.replace('+', "")).into()))
+}
+
 /// The end of the line, before its line break.
 fn line_end(text: &str, from: usize) -> usize {
     let rest = text.get(from..).unwrap_or_default();

@@ -56,6 +56,18 @@ fn the_last_value_of_a_file_keeps_its_line_break() -> Result<()> {
 }
 
 #[test]
+fn a_shown_block_scalar_at_the_end_of_a_file_without_line_break_gets_none() -> Result<()> {
+    let keys = keys(kubernetes()?)?;
+    for header in ["|", "|+", ">2+", "|-", "|+2 # c"] {
+        let text = format!("a: {header}\n  one\n  two");
+        let sealed = encrypt(text.as_bytes(), Format::Yaml, &keys.settings, now())?;
+        let back = decrypt(&sealed, Format::Yaml, &keys.identities)?;
+        assert_eq!(values(back.expose_text()?)?, values(&text)?, "{sealed}");
+    }
+    Ok(())
+}
+
+#[test]
 fn block_scalars_with_every_indicator_come_back() -> Result<()> {
     let keys = keys(None)?;
     for style in ["|", ">"] {
