@@ -242,3 +242,25 @@ fn an_expired_certificate_is_told_from_an_unreachable_node() {
         env.refuses(&["--talosconfig", "talosconfig", "plan"], 2, &["talosconfig"]);
     }
 }
+
+#[cfg(unix)]
+#[test]
+fn encryption_in_place_goes_through_a_link_and_leaves_it() {
+    let env = Env::new(GOOD.as_bytes());
+    fs::create_dir(env.path().join("real")).expect("a folder");
+    fs::write(env.path().join("real/plain.yaml"), "stringData:\n  a: x\n").expect("a file");
+    std::os::unix::fs::symlink("real/plain.yaml", env.path().join("link.yaml")).expect("a link");
+    let key = env.run(&["secrets", "keygen", "--pq", "-o", "age.key"]);
+    let recipient = String::from_utf8(key.stdout).expect("text");
+    let target = || fs::read_to_string(env.path().join("real/plain.yaml")).expect("a file");
+    let is_link = || fs::symlink_metadata(env.path().join("link.yaml")).is_ok_and(|meta| meta.is_symlink());
+
+    let sealed = env.run(&["secrets", "encrypt", "--age", recipient.trim(), "-i", "link.yaml"]);
+    assert!(sealed.status.success(), "{}", String::from_utf8_lossy(&sealed.stderr));
+    assert!(is_link() && target().contains("a: ENC["), "{}", target());
+    let opened = env.run(&["secrets", "decrypt", "--age-key-file", "age.key", "-i", "link.yaml"]);
+    assert!(opened.status.success(), "{}", String::from_utf8_lossy(&opened.stderr));
+    assert!(is_link());
+    assert_eq!(target(), "stringData:\n  a: x\n");
+    assert_eq!(fs::read_dir(env.path().join("real")).expect("a folder").count(), 1, "nothing else is left");
+}

@@ -1,7 +1,10 @@
 //! Files encrypted by the real sops, by this crate, and files that somebody tampered with.
 
 mod fixtures;
+mod grid;
+mod kept;
 mod laws;
+mod vectors;
 
 use std::path::Path;
 

@@ -25,6 +25,9 @@ enum What {
         /// The key file; one that exists is never overwritten.
         #[arg(short, long, value_name = "FILE")]
         output: PathBuf,
+        /// A post-quantum key (age1pq1…), for age 1.3, sops 3.12, Flux 2.9 or later.
+        #[arg(long)]
+        pq: bool,
     },
     /// Encrypt a file, or stdin, to stdout or in place.
     Encrypt {
@@ -70,8 +73,9 @@ enum InputType {
 pub fn run(args: Args) -> Result<()> {
     let env = Environment::from_process();
     match args.what {
-        What::Keygen { output } => {
-            let key = NewKey::generate(Timestamp::now());
+        What::Keygen { output, pq } => {
+            let make = if pq { NewKey::post_quantum } else { NewKey::generate };
+            let key = make(Timestamp::now());
             key.write(&output)?;
             report::stdout(&format!("{}\n", key.recipient()));
             Ok(())
@@ -135,13 +139,14 @@ impl Place {
         Ok(content)
     }
 
-    /// To stdout, or into the file: a new file of mode 0600 that takes the old one's place.
+    /// To stdout, or into the file: a new file of mode 0600 that takes the old one's place; where a link leads, not the link's.
     fn write(&self, content: &[u8]) -> Result<()> {
         let Some(path) = self.path.as_ref().filter(|_| self.in_place) else {
             let _ = std::io::stdout().lock().write_all(content);
             return Ok(());
         };
         let fail = |e: std::io::Error| Error::failed(format!("can't write {}: {e}", path.display()));
+        let path = &std::fs::canonicalize(path).map_err(fail)?;
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
         let mut file = tempfile::NamedTempFile::new_in(folder).map_err(fail)?;
         file.write_all(content).and_then(|()| file.as_file().sync_all()).map_err(fail)?;

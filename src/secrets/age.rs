@@ -5,14 +5,15 @@ use std::fmt;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::str::FromStr;
 
 use age::x25519;
 use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 use zeroize::Zeroizing;
 
+use super::hybrid;
 use super::metadata::AgeEntry;
+use super::recipient::{Kind, Recipient, recipient_kind, shortened};
 use super::value::DataKey;
 use crate::error::{Error, Result};
 
@@ -27,11 +28,22 @@ pub struct Environment {
     pub age_key_cmd: Option<String>,
     /// `SOPS_AGE_RECIPIENTS`: separated by commas.
     pub age_recipients: Option<String>,
+    /// The variables that name recipients of other kinds, and are set.
+    pub other_recipients: Vec<(&'static str, &'static str)>,
     /// `SOPS_CONFIG`: the path of a `.sops.yaml`.
     pub sops_config: Option<PathBuf>,
     /// The user's configuration directory: `XDG_CONFIG_HOME`, else the platform's.
     pub config_dir: Option<PathBuf>,
 }
+
+const OTHER_RECIPIENTS: [(&str, &str); 6] = [
+    ("SOPS_PGP_FP", "PGP"),
+    ("SOPS_KMS_ARN", "AWS KMS"),
+    ("SOPS_GCP_KMS_IDS", "Google Cloud KMS"),
+    ("SOPS_HUAWEICLOUD_KMS_IDS", "Huawei Cloud KMS"),
+    ("SOPS_AZURE_KEYVAULT_URLS", "Azure Key Vault"),
+    ("SOPS_VAULT_URIS", "HashiCorp Vault"),
+];
 
 impl Environment {
     /// Reads this process' environment.
@@ -56,8 +68,39 @@ impl Environment {
             age_key_file: path("SOPS_AGE_KEY_FILE"),
             age_key_cmd: text("SOPS_AGE_KEY_CMD"),
             age_recipients: text("SOPS_AGE_RECIPIENTS"),
+            other_recipients: OTHER_RECIPIENTS.into_iter().filter(|(name, _)| path(name).is_some()).collect(),
             sops_config: path("SOPS_CONFIG"),
             config_dir: path("XDG_CONFIG_HOME").or(platform),
+        }
+    }
+}
+
+/// A private key.
+#[derive(Clone)]
+enum Identity {
+    Classic(x25519::Identity),
+    Hybrid(Box<hybrid::Identity>),
+}
+
+impl Identity {
+    fn public(&self) -> Recipient {
+        match self {
+            Self::Classic(key) => Recipient::Classic(key.to_public()),
+            Self::Hybrid(key) => Recipient::Hybrid(Box::new(key.to_public())),
+        }
+    }
+
+    fn text(&self) -> SecretString {
+        match self {
+            Self::Classic(key) => key.to_string(),
+            Self::Hybrid(key) => key.to_text(),
+        }
+    }
+
+    fn decrypt(&self, file: &[u8]) -> Result<Vec<u8>, age::DecryptError> {
+        match self {
+            Self::Classic(key) => age::decrypt(key, file),
+            Self::Hybrid(key) => age::decrypt(key.as_ref(), file),
         }
     }
 }
@@ -65,7 +108,7 @@ impl Environment {
 /// Everything that may decrypt, and every place that was looked at.
 #[derive(Clone, Default)]
 pub struct Identities {
-    keys: Vec<x25519::Identity>,
+    keys: Vec<Identity>,
     tried: Vec<String>,
 }
 
@@ -120,17 +163,33 @@ impl Identities {
     /// Takes identities from their text alone; for tests and for keys that were just made.
     ///
     /// # Errors
-    /// A line is no X25519 identity.
+    /// A line is no age identity.
     pub fn from_text(text: &str) -> Result<Self> {
         let keys = parse(text).map_err(Error::invalid)?;
         Ok(Self { keys, tried: vec!["the given identities".to_owned()] })
     }
 
-    fn add(&mut self, source: impl Into<String>, keys: Result<Vec<x25519::Identity>, String>) {
+    /// Decrypts an age file, armored or not, with the first identity that fits.
+    ///
+    /// # Errors
+    /// None fits, or the file is damaged.
+    pub fn open(&self, file: &[u8]) -> Result<Zeroizing<Vec<u8>>, age::DecryptError> {
+        let mut failure = age::DecryptError::NoMatchingKeys;
+        for identity in &self.keys {
+            match identity.decrypt(file) {
+                Ok(bytes) => return Ok(Zeroizing::new(bytes)),
+                Err(age::DecryptError::NoMatchingKeys) => {}
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    }
+
+    fn add(&mut self, source: impl Into<String>, keys: Result<Vec<Identity>, String>) {
         let source = source.into();
         match keys {
             Ok(keys) => {
-                let public: Vec<_> = keys.iter().map(|key| key.to_public().to_string()).collect();
+                let public: Vec<_> = keys.iter().map(|key| key.public().short()).collect();
                 self.tried.push(format!("{source} ({})", public.join(", ")));
                 self.keys.extend(keys);
             }
@@ -140,32 +199,39 @@ impl Identities {
 }
 
 /// The identities in a key file's text: one per line, `#` for comments.
-fn parse(text: &str) -> Result<Vec<x25519::Identity>, String> {
+fn parse(text: &str) -> Result<Vec<Identity>, String> {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     some(lines.map(identity).collect())
 }
 
 /// As [`parse`], with several on a line.
-fn parse_words(text: &str) -> Result<Vec<x25519::Identity>, String> {
+fn parse_words(text: &str) -> Result<Vec<Identity>, String> {
     let lines = text.lines().filter(|line| !line.starts_with('#'));
     some(lines.flat_map(str::split_whitespace).map(identity).collect())
 }
 
-fn some(keys: Result<Vec<x25519::Identity>, String>) -> Result<Vec<x25519::Identity>, String> {
+fn some(keys: Result<Vec<Identity>, String>) -> Result<Vec<Identity>, String> {
     keys.and_then(|keys| if keys.is_empty() { Err("holds no identity".to_owned()) } else { Ok(keys) })
 }
 
 /// Errors never quote the text: it is, or was meant to be, a secret.
-fn identity(text: &str) -> Result<x25519::Identity, String> {
-    if text.starts_with("AGE-SECRET-KEY-PQ-1") || text.starts_with("AGE-PLUGIN-") {
-        return Err("holds a post-quantum or plugin identity, only AGE-SECRET-KEY-1… is supported".to_owned());
+fn identity(text: &str) -> Result<Identity, String> {
+    const SUPPORTED: &str = "only AGE-SECRET-KEY-1… and AGE-SECRET-KEY-PQ-1… are supported";
+    if text.starts_with("AGE-SECRET-KEY-PQ-1") {
+        let key = text.parse().map(|key| Identity::Hybrid(Box::new(key)));
+        return key.map_err(|why| format!("holds a post-quantum identity that {why}"));
+    }
+    if text.starts_with("AGE-SECRET-KEY-1") {
+        let key = text.parse().map(Identity::Classic);
+        return key.map_err(|_| format!("holds a line that is no age identity: it {}", hybrid::NOT_ONE));
+    }
+    if text.starts_with("AGE-PLUGIN-") {
+        return Err(format!("holds a plugin's identity, {SUPPORTED}"));
     }
     if text.starts_with("-----BEGIN") {
-        return Err(
-            "holds an SSH key or an encrypted key file, only AGE-SECRET-KEY-1… is supported".to_owned()
-        );
+        return Err(format!("holds an SSH key or an encrypted key file, {SUPPORTED}"));
     }
-    text.parse().map_err(|_| "holds a line that is no age identity (AGE-SECRET-KEY-1…)".to_owned())
+    Err(format!("holds a line that is no age identity, {SUPPORTED}"))
 }
 
 fn read(path: &Path) -> Result<Zeroizing<String>, String> {
@@ -189,59 +255,9 @@ fn run(command: &str) -> Result<Zeroizing<String>, String> {
     String::from_utf8(output.stdout).map(Zeroizing::new).map_err(|_| "did not print text".to_owned())
 }
 
-/// Who can decrypt: an `age1…` public key.
-#[derive(Clone)]
-pub struct Recipient(x25519::Recipient);
-
-impl FromStr for Recipient {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        let kind = match text {
-            _ if text.starts_with("age1pq1") => "a post-quantum recipient",
-            _ if text.starts_with("ssh-") => "an SSH recipient",
-            _ if text.starts_with("AGE-SECRET-KEY-") => {
-                return Err(Error::invalid("a secret key was given where a recipient (age1…) is expected")
-                    .hint(
-                        "`nodeprep secrets keygen` writes the recipient as the public key into the key file",
-                    ));
-            }
-            _ if text.starts_with("age1") && text.matches('1').count() > 1 && text.len() != 62 => {
-                "a plugin's recipient"
-            }
-            _ => "no age recipient",
-        };
-        text.parse().map(Self).map_err(|_| {
-            Error::invalid(format!("{text:?} is {kind}")).hint("only age1… X25519 recipients are supported")
-        })
-    }
-}
-
-impl fmt::Display for Recipient {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl fmt::Debug for Recipient {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl Recipient {
-    /// Recipients separated by commas, as `--age` and `SOPS_AGE_RECIPIENTS` hold them.
-    ///
-    /// # Errors
-    /// One of them is no X25519 recipient.
-    pub fn parse_list(text: &str) -> Result<Vec<Self>> {
-        text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::parse).collect()
-    }
-}
-
 /// A new identity.
 pub struct NewKey {
-    identity: x25519::Identity,
+    identity: Identity,
     created: Timestamp,
 }
 
@@ -253,16 +269,21 @@ impl fmt::Debug for NewKey {
 
 impl NewKey {
     pub fn generate(now: Timestamp) -> Self {
-        Self { identity: x25519::Identity::generate(), created: now }
+        Self { identity: Identity::Classic(x25519::Identity::generate()), created: now }
+    }
+
+    /// A key that quantum computers cannot break either.
+    pub fn post_quantum(now: Timestamp) -> Self {
+        Self { identity: Identity::Hybrid(Box::new(hybrid::Identity::generate())), created: now }
     }
 
     pub fn recipient(&self) -> Recipient {
-        Recipient(self.identity.to_public())
+        self.identity.public()
     }
 
     /// The key file as `age-keygen` writes it.
     pub fn to_text(&self) -> SecretString {
-        let identity = self.identity.to_string();
+        let identity = self.identity.text();
         let created = self.created.strftime("%Y-%m-%dT%H:%M:%SZ");
         let public = self.recipient();
         format!("# created: {created}\n# public key: {public}\n{}\n", identity.expose_secret()).into()
@@ -304,8 +325,9 @@ pub(super) fn wrap_key(key: &DataKey, recipients: &[Recipient]) -> Result<Vec<Ag
     recipients
         .iter()
         .map(|recipient| {
-            let enc = age::encrypt_and_armor(&recipient.0, key.as_slice())
-                .map_err(|error| Error::failed(format!("encrypting to {recipient}: {error}")))?;
+            let enc = recipient
+                .encrypt(key.as_slice())
+                .map_err(|error| Error::failed(format!("encrypting to {}: {error}", recipient.short())))?;
             Ok(AgeEntry { recipient: recipient.to_string(), enc })
         })
         .collect()
@@ -315,28 +337,49 @@ pub(super) fn wrap_key(key: &DataKey, recipients: &[Recipient]) -> Result<Vec<Ag
 pub(super) fn unwrap_key(entries: &[AgeEntry], identities: &Identities) -> Result<DataKey> {
     let mut damaged = None;
     for entry in entries {
-        for identity in &identities.keys {
-            match age::decrypt(identity, entry.enc.trim().as_bytes()).map(Zeroizing::new) {
-                Ok(bytes) => {
-                    let key: [u8; 32] = bytes
-                        .as_slice()
-                        .try_into()
-                        .map_err(|_| Error::invalid("the encrypted data key is not 32 bytes long"))?;
-                    return Ok(Zeroizing::new(key));
-                }
-                Err(age::DecryptError::NoMatchingKeys) => {}
-                Err(error) => {
-                    damaged = Some(format!("; the entry of {} is damaged: {error}", entry.recipient))
-                }
+        match identities.open(entry.enc.trim().as_bytes()) {
+            Ok(bytes) => {
+                let key: [u8; 32] = bytes
+                    .as_slice()
+                    .try_into()
+                    .map_err(|_| Error::invalid("the encrypted data key is not 32 bytes long"))?;
+                return Ok(Zeroizing::new(key));
+            }
+            Err(age::DecryptError::NoMatchingKeys) => {}
+            Err(error) => {
+                damaged = Some(format!("; the entry of {} is damaged: {error}", shortened(&entry.recipient)))
             }
         }
     }
-    let recipients: Vec<_> = entries.iter().map(|entry| entry.recipient.as_str()).collect();
+    let recipients: Vec<_> = entries.iter().map(|entry| shortened(&entry.recipient)).collect();
+    let hint = match unsupported(entries) {
+        Some(kinds) => format!(
+            "{kinds} cannot be used here, only age1… and age1pq1… keys; add such a recipient: put it into .sops.yaml and \
+             run `sops updatekeys` where the other key is"
+        ),
+        None => "set SOPS_AGE_KEY_FILE to the key file that holds the identity of one of these recipients"
+            .to_owned(),
+    };
     Err(Error::invalid(format!(
         "no age identity can decrypt this file: it is encrypted to {}; tried: {}{}",
         recipients.join(", "),
         identities.tried.join("; "),
         damaged.unwrap_or_default()
     ))
-    .hint("set SOPS_AGE_KEY_FILE to the key file that holds the identity of one of these recipients"))
+    .hint(hint))
+}
+
+/// The kinds of a file's recipients if none of them is one whose identity could be given.
+fn unsupported(entries: &[AgeEntry]) -> Option<String> {
+    let mut kinds: Vec<_> = entries
+        .iter()
+        .map(|entry| match recipient_kind(&entry.recipient) {
+            Kind::Ssh => Some("SSH keys"),
+            Kind::Plugin => Some("age plugins"),
+            Kind::Age | Kind::Unknown => None,
+        })
+        .collect::<Option<_>>()?;
+    kinds.sort_unstable();
+    kinds.dedup();
+    Some(kinds.join(" and "))
 }

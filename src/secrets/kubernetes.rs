@@ -44,7 +44,7 @@ pub fn load_kubernetes_secrets(path: &Path, identities: &Identities) -> Result<V
 /// As there.
 pub fn kubernetes_secrets(text: &str, format: Format, identities: &Identities) -> Result<Vec<KubeSecret>> {
     let decrypted = decrypt(text, format, identities)?;
-    let stream = Stream::parse(decrypted.expose_text()?)?;
+    let stream = Stream::parse(decrypted.expose_text()?)?.merged()?;
     let secrets: Vec<_> = stream
         .documents()
         .iter()

@@ -133,22 +133,11 @@ impl Metadata {
     /// The block is malformed, or uses what is not supported: several key groups, or no age recipient.
     pub(super) fn read(root: &Node) -> Result<Option<Self>> {
         let Some(block) = root.get(&["sops"]) else { return Ok(None) };
-        if block.get(&["shamir_threshold"]).is_some_and(|node| !node.is_null() && node.text() != Some("0"))
-            || block.get(&["key_groups"]).is_some_and(|groups| groups.items().len() > 1)
-        {
-            return Err(Error::invalid(
-                "the data key is shared between several key groups, which is not supported",
-            )
-            .hint("decrypt it with sops, or encrypt it again with one group of age recipients"));
-        }
-        let group = block.get(&["key_groups"]).and_then(|groups| groups.items().first());
-        let age = block.get(&["age"]).filter(|age| !age.items().is_empty());
-        let age = age.or_else(|| group.and_then(|group| group.get(&["age"])));
-        let age =
-            age.map(Node::items).unwrap_or_default().iter().map(age_entry).collect::<Result<Vec<_>>>()?;
+        let group = key_group(block)?;
+        let age = group.get(&["age"]).map(Node::items).unwrap_or_default();
+        let age = age.iter().map(age_entry).collect::<Result<Vec<_>>>()?;
         if age.is_empty() {
-            return Err(Error::invalid("the file is encrypted to no age recipient")
-                .hint("only age keys are supported; sops updatekeys can add one"));
+            return Err(no_age(&other_kinds(group)));
         }
         Ok(Some(Self {
             age,
@@ -206,6 +195,55 @@ impl AgeEntry {
         lines.extend(self.enc.lines().map(|line| format!("            {line}")));
         lines.push(format!("          recipient: {}", self.recipient));
     }
+}
+
+/// What sops can encrypt to besides age: the names in files and rules, and how people call it.
+pub(super) const OTHER_KINDS: [(&str, &str); 8] = [
+    ("pgp", "PGP"),
+    ("kms", "AWS KMS"),
+    ("gcp_kms", "Google Cloud KMS"),
+    ("hckms", "Huawei Cloud KMS"),
+    ("azure_kv", "Azure Key Vault"),
+    ("azure_keyvault", "Azure Key Vault"),
+    ("hc_vault", "HashiCorp Vault"),
+    ("hc_vault_transit_uri", "HashiCorp Vault"),
+];
+
+/// The kinds besides age that a map of recipients names.
+pub(super) fn other_kinds(keys: &Node) -> Vec<&'static str> {
+    let named = |name: &str| keys.get(&[name]).is_some_and(names_someone);
+    OTHER_KINDS.iter().filter(|(name, _)| named(name)).map(|(_, kind)| *kind).collect()
+}
+
+/// Whether a list of recipients, or a text of them, is not empty.
+pub(super) fn names_someone(list: &Node) -> bool {
+    match list.text() {
+        Some(text) => !list.is_null() && text.split(',').any(|part| !part.trim().is_empty()),
+        None => !list.items().is_empty() || !list.entries().is_empty(),
+    }
+}
+
+/// The one map with everyone's entries. A threshold says nothing where there is one group: sops splits no key then.
+fn key_group(block: &Node) -> Result<&Node> {
+    let flat = block.get(&["age"]).is_some_and(names_someone) || !other_kinds(block).is_empty();
+    match block.get(&["key_groups"]).map(Node::items).unwrap_or_default() {
+        [group] if !flat => Ok(group),
+        [_, _, ..] if !flat => {
+            Err(Error::invalid("the data key is shared between several key groups, which is not supported")
+                .hint("decrypt it with sops, or encrypt it again with one group of age recipients"))
+        }
+        _ => Ok(block),
+    }
+}
+
+fn no_age(others: &[&str]) -> Error {
+    if others.is_empty() {
+        return Error::invalid("the file is encrypted to no age recipient, nor to anybody else");
+    }
+    let kinds = others.join(" and ");
+    Error::invalid(format!("the file is encrypted to no age recipient, only to {kinds} keys; those are not supported")).hint(
+        "add an age recipient (age1…): put it into .sops.yaml and run `sops updatekeys` where the other key is",
+    )
 }
 
 fn age_entry(entry: &Node) -> Result<AgeEntry> {

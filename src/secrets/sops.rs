@@ -3,6 +3,7 @@
 //! Both directions are splices: each value's bytes are replaced where they stand, so layout, quoting and comments
 //! of everything else survive.
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::path::Path;
 
@@ -11,10 +12,15 @@ use rand::RngCore as _;
 use secrecy::{ExposeSecret as _, SecretSlice};
 use zeroize::{Zeroize as _, Zeroizing};
 
-use super::age::{Identities, Recipient, unwrap_key, wrap_key};
+use super::age::{Identities, unwrap_key, wrap_key};
+use super::gap;
 use super::mac::Mac;
 use super::metadata::{Metadata, Selector};
-use super::splice::{Edit, apply, insertion, pretty, removal, written};
+use super::recipient::Recipient;
+use super::splice::{
+    Edit, apply, behind_metadata, insertion, placed, pretty, removal, sealed_over, swallows, unbroken,
+    written,
+};
 use super::tree::{Leaf, What, walk};
 use super::value::{self, DataKey, Plain, additional_data};
 use crate::error::{Error, Result};
@@ -142,7 +148,9 @@ pub fn update_keys(text: &str, format: Format, identities: &Identities, to: &[Re
     metadata.age = wrap_key(&key, to)?;
     let mut edits = Vec::new();
     for document in stream.documents().iter().filter(|document| document.root.get(&["sops"]).is_some()) {
-        edits.extend(removal(&stream, document).map(|(span, _)| (span, Zeroizing::default())));
+        let comment =
+            behind_metadata(&stream, document).map(|span| format!("{}\n", stream.slice(span).trim_end()));
+        edits.extend(removal(&stream, document).map(|(span, _)| (span, comment.unwrap_or_default().into())));
         edits.push(insertion(&stream, document, format, &metadata)?);
     }
     Ok(apply(text, edits).to_string())
@@ -183,14 +191,22 @@ fn decrypt_with(
     let mut mac = Mac::new(metadata.mac_only_encrypted);
     let mut edits: Vec<Edit> = Vec::new();
     for document in stream.documents() {
-        let paths = map_paths(&document.root);
+        let places =
+            Places { paths: map_paths(&document.root), comment_lists: comment_lists(&document.root) };
         walk(stream, document, &mut |leaf| {
             let picked =
                 metadata.selector.picks(&leaf.path, &leaf.comments, matches!(leaf.what, What::Comment(_)));
-            edits.extend(decrypt_leaf(stream, format, &leaf, picked, key, &paths, &mut mac)?);
+            edits.extend(decrypt_leaf(stream, format, &leaf, picked, key, &places, &mut mac)?);
             Ok(())
         })?;
-        edits.extend(removal(stream, document));
+        let moved = behind_metadata(stream, document).map(|span| {
+            let plain = decrypt_comment(stream, span, key, &places.paths).map(|(_, comment)| comment);
+            plain.unwrap_or_else(|| stream.slice(span).trim_end().to_owned().into())
+        });
+        let comment = moved.map_or_else(Zeroizing::default, |text| Zeroizing::new(format!("{}\n", *text)));
+        edits.extend(
+            removal(stream, document).map(|(span, rest)| (span, format!("{}{}", *comment, *rest).into())),
+        );
     }
     mac.verify(&metadata.mac, key, &metadata.last_modified)?;
     Ok(apply(stream.text(), edits))
@@ -202,11 +218,13 @@ fn decrypt_leaf(
     leaf: &Leaf<'_>,
     picked: bool,
     key: &DataKey,
-    paths: &[String],
+    places: &Places,
     mac: &mut Mac,
-) -> Result<Option<Edit>> {
+) -> Result<Vec<Edit>> {
     let node = match &leaf.what {
-        What::Comment(span) => return Ok(decrypt_comment(stream, span, key, paths)),
+        What::Comment(span) => {
+            return Ok(decrypt_comment(stream, span, key, &places.paths).into_iter().collect());
+        }
         What::Scalar(node) | What::Item(node) => node,
     };
     let scalar = node.scalar().unwrap_or(Value::Null);
@@ -215,28 +233,55 @@ fn decrypt_leaf(
         error.at(format!("line {line}, {}", leaf.path.join(".")))
     };
     let plain = match (picked, scalar) {
-        (_, Value::Null) => return Ok(None),
+        (_, Value::Null) => return Ok(Vec::new()),
         (false, scalar) => {
             if let Some(plain) = Plain::from_scalar(scalar).map_err(here)? {
                 mac.add(&plain, false);
             }
-            return Ok(None);
+            return Ok(Vec::new());
         }
         (true, Value::Str(text)) => value::decrypt(&text, key, &additional_data(&leaf.path)).map_err(here)?,
         (true, _) => return Err(here(Error::invalid("expected an encrypted value, found a plain one"))),
     };
     mac.add(&plain, true);
     if let (Plain::Comment(comment), What::Item(_)) = (&plain, &leaf.what) {
-        return Ok(Some(comment_for_item(stream, node, comment)));
+        let last_of_only = places.comment_lists.contains(&node.span.start);
+        return Ok(vec![comment_for_item(stream, node, comment, last_of_only)]);
     }
-    Ok(Some((node.span.clone(), written(&plain, format, leaf.indent))))
+    let indent = leaf.indent.filter(|indent| !swallows(stream.text(), &node.span, *indent));
+    Ok(placed(stream.text(), &node.span, written(&plain, format, indent)))
 }
 
-/// Older files hold the encrypted comments of a list as items of it: back to a comment, dash included.
-fn comment_for_item(stream: &Stream, node: &Node, comment: &str) -> Edit {
+/// What is known of a document before its leaves are visited.
+struct Places {
+    /// The additional data of every map and list.
+    paths: Vec<String>,
+    /// The starts of the last items of lists that hold nothing but encrypted comments.
+    comment_lists: HashSet<usize>,
+}
+
+/// The encrypted comments of a list are items of it: back to a comment, dash included. A list without any other item is
+/// written as an empty one below its comments.
+fn comment_for_item(stream: &Stream, node: &Node, comment: &str, last_of_only: bool) -> Edit {
     let before = stream.text().get(..node.span.start).unwrap_or_default();
     let start = before.trim_end_matches([' ', '\t']).strip_suffix('-').map_or(node.span.start, str::len);
-    (start..node.span.end, format!("#{comment}").into())
+    let indent = " ".repeat(gap::column(stream.text(), start));
+    let empty = if last_of_only { format!("\n{indent}[]") } else { String::new() };
+    (start..node.span.end, format!("#{comment}{empty}").into())
+}
+
+fn comment_lists(root: &Node) -> HashSet<usize> {
+    fn collect(node: &Node, out: &mut HashSet<usize>) {
+        let comment = |item: &Node| item.as_str().is_some_and(value::is_comment);
+        if let Some(last) = node.items().last().filter(|_| node.items().iter().all(comment)) {
+            out.insert(last.span.start);
+        }
+        node.items().iter().for_each(|item| collect(item, out));
+        node.entries().iter().for_each(|(_, value)| collect(value, out));
+    }
+    let mut out = HashSet::new();
+    collect(root, &mut out);
+    out
 }
 
 /// A comment does not say where it was encrypted: whichever place of the document fits. One that fits nowhere was
@@ -305,16 +350,16 @@ fn encrypt_leaf(
     picked: bool,
     key: &DataKey,
     mac: &mut Mac,
-) -> Result<Option<Edit>> {
+) -> Result<Vec<Edit>> {
     let additional_data = additional_data(&leaf.path);
     let node = match &leaf.what {
         What::Comment(span) => {
             let text = stream.slice(span).strip_prefix('#').unwrap_or_default().trim_end_matches('\r');
             if !picked || text.is_empty() {
-                return Ok(None);
+                return Ok(Vec::new());
             }
             let sealed = value::encrypt(&Plain::Comment(text.to_owned().into()), key, &additional_data)?;
-            return Ok(Some((span.clone(), format!("#{sealed}").into())));
+            return Ok(vec![(span.clone(), format!("#{sealed}").into())]);
         }
         What::Scalar(node) | What::Item(node) => node,
     };
@@ -323,19 +368,19 @@ fn encrypt_leaf(
         error.at(format!("line {line}, {}", leaf.path.join(".")))
     };
     let Some(plain) = Plain::from_scalar(node.scalar().unwrap_or(Value::Null)).map_err(here)? else {
-        return Ok(None);
+        return Ok(Vec::new());
     };
     if node.tag.is_some() {
         return Err(here(Error::invalid("tags cannot be used in a file to encrypt")));
     }
     mac.add(&plain, picked);
     if !picked {
-        return Ok(None);
+        return Ok(unbroken(stream.text(), node).into_iter().collect());
     }
     let sealed = value::encrypt(&plain, key, &additional_data)?;
     let plain_style = format == Format::Yaml && leaf.indent.is_some() && !sealed.is_empty();
     let text = if plain_style { sealed } else { format!("\"{sealed}\"") };
-    Ok(Some((node.span.clone(), text.into())))
+    Ok(sealed_over(stream.text(), node, text))
 }
 
 fn decrypt_binary(stream: &Stream, metadata: &Metadata, key: &DataKey) -> Result<Zeroizing<Vec<u8>>> {
@@ -360,17 +405,22 @@ fn encrypt_binary(content: &[u8], mut metadata: Metadata, key: &DataKey) -> Resu
     Ok(pretty(&sealed, "\t")?.replace("\n\t", "\n") + "\n")
 }
 
-/// What was encrypted must decrypt to the same meaning before anything is written.
+/// What was encrypted must decrypt to the same meaning before anything is written. What goes wrong here has no place in the
+/// file that was given.
 fn check_round_trip(plain: &Stream, encrypted: &str, format: Format, key: &DataKey) -> Result<()> {
-    let stream = parse(encrypted, format)?;
-    let mut text = decrypt_with(&stream, format, &metadata(&stream)?, key)?;
-    let back = Stream::parse(text.as_str())?;
-    text.zeroize();
+    let back = || -> Result<Stream> {
+        let stream = parse(encrypted, format)?;
+        let mut text = decrypt_with(&stream, format, &metadata(&stream)?, key)?;
+        let back = Stream::parse(text.as_str());
+        text.zeroize();
+        back
+    };
     let values =
         |stream: &Stream| stream.documents().iter().map(|document| document.root.value()).collect::<Vec<_>>();
-    if values(plain) == values(&back) {
+    if back().is_ok_and(|back| values(plain) == values(&back)) {
         Ok(())
     } else {
-        Err(Error::failed("the encrypted file would not decrypt to what was given; nothing was written"))
+        Err(Error::failed("the encrypted file would not decrypt to what was given; nothing was written")
+            .hint("encrypt it with sops, and report a file of this form as a fault of nodeprep"))
     }
 }

@@ -4,11 +4,12 @@ use std::ops::Range;
 
 use zeroize::Zeroizing;
 
+use super::gap;
 use super::metadata::Metadata;
 use super::sops::Format;
 use super::value::Plain;
 use crate::error::{Error, Result};
-use crate::yaml::{self, Document, Kind, Stream};
+use crate::yaml::{self, Document, Kind, Node, Stream, Style};
 
 /// The bytes to replace, and what with.
 pub(super) type Edit = (Range<usize>, Zeroizing<String>);
@@ -55,6 +56,65 @@ fn literal(text: &str, indent: usize) -> Option<String> {
     Some(format!("|{chomp}\n{}", lines.join("\n")))
 }
 
+/// Puts a decrypted leaf where its encrypted text stands. A block scalar begins on that line and goes on below it, so that a
+/// comment behind the value is no part of it.
+pub(super) fn placed(text: &str, span: &Range<usize>, new: Zeroizing<String>) -> Vec<Edit> {
+    let Some((header, body)) = new.split_once('\n') else { return vec![(span.clone(), new)] };
+    let end = line_end(text, span.end);
+    let last = if end == text.len() { "\n" } else { "" };
+    vec![(span.clone(), header.to_owned().into()), (end..end, format!("\n{body}{last}").into())]
+}
+
+/// Whether a block scalar on this line would swallow what stands below it: a comment that is not further left than its text.
+pub(super) fn swallows(text: &str, span: &Range<usize>, indent: usize) -> bool {
+    let below = text.get(line_end(text, span.end)..).unwrap_or_default();
+    let next = below.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    let comment = next.trim_start();
+    comment.starts_with('#') && next.len() - comment.len() >= indent
+}
+
+/// Puts an encrypted leaf where its plain text stands. Of a block scalar the comment behind its header and the empty lines
+/// at its end stay.
+pub(super) fn sealed_over(text: &str, node: &Node, new: String) -> Vec<Edit> {
+    let Kind::Scalar { style: Style::Literal | Style::Folded, .. } = node.kind else {
+        return vec![(node.span.clone(), new.into())];
+    };
+    let written = text.get(node.span.clone()).unwrap_or_default();
+    let header = node.span.start + written.find(char::is_whitespace).unwrap_or(written.len());
+    let body = line_end(text, header)..node.span.start + written.trim_end().len();
+    let mut edits = vec![(node.span.start..header, new.into())];
+    if body.start < body.end {
+        edits.push((body, Zeroizing::default()));
+    }
+    edits
+}
+
+/// Lets a block scalar that a file ends with, without a line break, have none when the metadata follows it.
+pub(super) fn unbroken(text: &str, node: &Node) -> Option<Edit> {
+    let Kind::Scalar { style: Style::Literal | Style::Folded, .. } = node.kind else { return None };
+    let header = text.get(node.span.clone())?.split(char::is_whitespace).next()?;
+    if node.span.end < text.len() || header.contains('-') {
+        return None;
+    }
+    let span = node.span.start..node.span.start + header.len();
+    Some((span, format!("{}-", header.replace('+', "")).into()))
+}
+
+/// The end of the line, before its line break.
+fn line_end(text: &str, from: usize) -> usize {
+    let rest = text.get(from..).unwrap_or_default();
+    let line = rest.split('\n').next().unwrap_or_default();
+    from + line.strip_suffix('\r').unwrap_or(line).len()
+}
+
+/// The comment behind the metadata's key: sops moves one there that stood behind the last flow collection.
+pub(super) fn behind_metadata<'a>(stream: &Stream, document: &'a Document) -> Option<&'a Range<usize>> {
+    let Kind::Map { entries, flow: false } = &document.root.kind else { return None };
+    let (key, _) = entries.iter().find(|(key, _)| key.text() == Some("sops"))?;
+    let line = key.span.end..line_end(stream.text(), key.span.end);
+    document.comments.iter().find(|comment| line.contains(&comment.start))
+}
+
 /// Removes the metadata block from a document.
 pub(super) fn removal(stream: &Stream, document: &Document) -> Option<Edit> {
     let text = stream.text();
@@ -98,7 +158,7 @@ pub(super) fn insertion(
             .map_or((document.root.span.start + 1, ""), |(_, value)| (value.span.end, ","));
         return Ok((at..at, format!("{comma}\n{block}").into()));
     }
-    let column = entries.first().map_or(0, |(key, _)| yaml::line_column(text, key.span.start).1 - 1);
+    let column = entries.first().map_or(0, |(key, _)| gap::column(text, gap::start(text, key)));
     let tail = text.get(document.root.span.end..document.span.end).unwrap_or_default();
     let at = tail.find("\n...").map_or(document.span.end, |at| document.root.span.end + at + 1);
     let eol = if text.contains("\r\n") { "\r\n" } else { "\n" };

@@ -202,6 +202,11 @@ pub(super) fn is_encrypted(text: &str) -> bool {
     Parts::parse(text).is_some()
 }
 
+/// Whether the text is an encrypted comment.
+pub(super) fn is_comment(text: &str) -> bool {
+    Parts::parse(text).is_some_and(|parts| parts.kind == "comment")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

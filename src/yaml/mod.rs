@@ -4,6 +4,7 @@
 //! everything else survives byte for byte. Plain scalars are resolved as go-yaml v3 does ([`resolve`]), because the
 //! programs on the other side (Talos, sops, Kubernetes) read with it.
 
+mod merge;
 mod parse;
 mod resolve;
 mod write;

@@ -66,9 +66,11 @@ impl Builder<'_> {
         let bytes = span.byte_range().unwrap_or(self.last_end..self.last_end);
         match event {
             Event::DocumentStart(explicit, _) => {
-                // An implicit start belongs to the bytes since the last document.
+                // An implicit start belongs to the bytes since the last document, and may lie behind a block scalar's header.
                 self.document_start = if explicit { bytes.start } else { self.last_end };
-                self.last_end = self.last_end.max(bytes.end);
+                if explicit {
+                    self.last_end = self.last_end.max(bytes.end);
+                }
             }
             Event::DocumentEnd => self.end_document(bytes.end),
             Event::Comment(..) => self.comments.push(bytes),
@@ -201,10 +203,9 @@ impl Builder<'_> {
                 // The parser gives `~` for a value that is not written.
                 Style::Plain if bytes.is_empty() => text.clear(),
                 Style::Literal | Style::Folded => {
-                    let (span, keep) = self.block_scalar(&bytes)?;
-                    node.span = span;
+                    node.span = self.block_scalar(&bytes)?;
                     // go-yaml adds no line break that the text does not have.
-                    if !keep && node.span.end == self.text.len() && text.ends_with('\n') {
+                    if node.span.end == self.text.len() && text.ends_with('\n') {
                         text.pop();
                     }
                 }
@@ -214,9 +215,9 @@ impl Builder<'_> {
         Ok(node)
     }
 
-    /// The span of a block scalar from its header to the end of its last line, and whether it keeps (`+`) its
-    /// trailing empty lines.
-    fn block_scalar(&self, content: &Range<usize>) -> Result<(Range<usize>, bool)> {
+    /// The span of a block scalar from its header to the end of its last line; of one that keeps (`+`) its trailing empty lines
+    /// they are part.
+    fn block_scalar(&self, content: &Range<usize>) -> Result<Range<usize>> {
         let header = find_header(self.text, self.last_end)
             .filter(|header| *header <= content.start)
             .ok_or_else(|| self.error(content.start, "the block scalar's start was not found"))?;
@@ -227,17 +228,17 @@ impl Builder<'_> {
             .chars()
             .take_while(|c| !c.is_whitespace())
             .collect();
-        let keep = indicators.contains('+');
         let content_text = self.text.get(content.clone()).unwrap_or_default();
-        let used = if keep {
-            content_text
-                .strip_suffix('\n')
-                .map_or(content_text, |text| text.strip_suffix('\r').unwrap_or(text))
+        let used = if indicators.contains('+') {
+            // The last line break stays outside, and so does the next line's indentation.
+            let whole = content_text.trim_end_matches([' ', '\t']);
+            let lines = whole.strip_suffix('\n').unwrap_or(content_text);
+            lines.strip_suffix('\r').unwrap_or(lines)
         } else {
             content_text.trim_end_matches([' ', '\t', '\r', '\n'])
         };
         let end = if used.is_empty() { header + 1 + indicators.len() } else { content.start + used.len() };
-        Ok((header..end, keep))
+        Ok(header..end)
     }
 
     fn end_document(&mut self, end: usize) {

@@ -65,6 +65,8 @@ fn tagged(text: &str, tag: &str) -> Value {
     match (tag.strip_prefix("tag:yaml.org,2002:"), value) {
         (Some("float"), Value::Int(number)) => Value::Float(number as f64),
         (Some("null"), Value::Null) => Value::Null,
+        // A merge key's name is a text, written out or not.
+        (Some("merge"), Value::Str(text)) if text == "<<" => Value::Str(text),
         (Some("bool"), value @ Value::Bool(_))
         | (Some("int"), value @ (Value::Int(_) | Value::Uint(_)))
         | (Some("float"), value @ Value::Float(_))

@@ -36,15 +36,17 @@ fn cases() -> Result<Vec<(PathBuf, String, Format)>> {
     Ok(cases)
 }
 
+/// The key of every case, and that of the one with a post-quantum key.
 fn fixture_key() -> Result<Identities> {
-    Identities::from_text(&read(&fixtures().join("age.key"))?)
+    let keys = [fixtures().join("age.key"), fixtures().join("hybrid/age.key")];
+    Identities::from_text(&keys.iter().map(|path| read(path)).collect::<Result<Vec<_>>>()?.concat())
 }
 
 #[test]
 fn what_the_real_sops_encrypted_decrypts_to_its_plain_text() -> Result<()> {
     let key = fixture_key()?;
     let cases = cases()?;
-    assert!(cases.len() >= 12, "{}", cases.len());
+    assert!(cases.len() >= 18, "{}", cases.len());
     for (dir, text, format) in cases {
         let decrypted = decrypt(&text, format, &key).map_err(|error| error.at(dir.display()))?;
         if format == Format::Binary {
@@ -188,9 +190,14 @@ fn the_real_sops_decrypts_what_we_encrypt() -> Result<()> {
             Format::Binary => assert_eq!(output.stdout, plain),
             _ => {
                 // It writes some values in a way of its own (1.0 as 1), whoever encrypted them.
-                let own = decrypts(&case.join(format!("enc.{extension}")), &fixtures().join("age.key"))?;
+                let own_key = [case.join("age.key"), fixtures().join("age.key")];
+                let own_key = own_key.iter().find(|path| path.is_file()).unwrap_or(&key_file);
+                let own = decrypts(&case.join(format!("enc.{extension}")), own_key)?;
                 let own = String::from_utf8_lossy(&own.stdout);
-                assert_eq!(values(&out)?, values(&own)?, "{}", case.display());
+                // The block scalars that it writes into lists are not always YAML; the same tree gives the same text.
+                if out != own {
+                    assert_eq!(values(&out)?, values(&own)?, "{}", case.display());
+                }
             }
         }
         count += 1;
