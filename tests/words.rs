@@ -69,6 +69,14 @@ impl Bed {
     }
 
     /// Runs it to its end; what it printed.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "another process is looked at; whoever calls this has a deadline"
+    )]
+    fn pause(milliseconds: u64) {
+        std::thread::sleep(Duration::from_millis(milliseconds));
+    }
+
     #[track_caller]
     fn run(&self, args: &[&str], code: i32) -> String {
         let output = self.command(args).output().unwrap();
@@ -91,7 +99,7 @@ impl Bed {
         };
         while !made() {
             assert!(began.elapsed() < Duration::from_secs(60), "no test object was made");
-            std::thread::sleep(Duration::from_millis(20));
+            pause(20);
         }
         child
     }
@@ -187,7 +195,7 @@ fn an_api_server_that_goes_away_is_said_to_be_away() {
     let began = Instant::now();
     while child.try_wait().unwrap().is_none() {
         assert!(began.elapsed() < Duration::from_secs(240), "it does not end");
-        std::thread::sleep(Duration::from_millis(100));
+        pause(100);
     }
     let text = said(&child.wait_with_output().unwrap(), &["validate"], 75);
     assert!(text.contains("can't reach the API server") && !text.contains("does not exist"), "{text}");
@@ -331,7 +339,7 @@ fn a_hangup_ends_a_run_as_ctrl_c_does_and_the_second_says_what_is_left() {
         world.faults.0.push(slow);
     });
     signal(&child, "-INT");
-    std::thread::sleep(Duration::from_millis(500));
+    pause(500);
     signal(&child, "-INT");
     let text = said(&child.wait_with_output().unwrap(), &["-INT"], 130);
     assert!(text.contains("left in the cluster: namespace nodeprep-"), "{text}");

@@ -50,7 +50,7 @@ pub async fn ask(cluster: &Cluster, namespace: &str) -> Result<(), Stop> {
     let all = RIGHTS.iter().flat_map(|right| right.verbs.iter().map(move |verb| (right, *verb)));
     let asked = stream::iter(all).map(|(right, verb)| async move {
         let allowed = is_allowed(cluster, right, verb, namespace).await;
-        (!allowed).then(|| (right, verb))
+        (!allowed).then_some((right, verb))
     });
     let missing: Vec<(&Right, &str)> = asked.buffered(AT_ONCE).filter_map(std::future::ready).collect().await;
     if missing.is_empty() {

@@ -180,6 +180,7 @@ as_text!(Size, "Size", "^[0-9][0-9,]*(\\.[0-9]*)? ?([kKmMgGtTpPeE]i?)?[bB]?$");
 as_text!(MaxSize, "MaxSize", "^-?[0-9][0-9,]*(\\.[0-9]*)? ?(%|([kKmMgGtTpPeE]i?)?[bB]?)$");
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -138,7 +138,7 @@ impl Context {
 
     /// Of the authority that it trusts.
     pub fn fingerprint(&self) -> String {
-        let first = self.ca.first().map(|authority| Sha256::digest(authority)).unwrap_or_default();
+        let first = self.ca.first().map(Sha256::digest).unwrap_or_default();
         first.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 

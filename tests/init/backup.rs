@@ -85,7 +85,8 @@ fn a_store_a_key_a_rule_and_the_secrets_are_prepared() {
 #[test]
 fn what_is_missing_is_told_and_nothing_is_half_done() {
     const OTHER: &str = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p";
-    let table: [(&[&str], &[(&str, &str)], i32, &[&str], &[&str]); 8] = [
+    type Case<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], i32, &'a [&'a str], &'a [&'a str]);
+    let table: [Case<'_>; 8] = [
         (&[], &[], 0, &["no backup is in the file", "--backup-bucket", "--no-backup"], &["nodeprep.yaml"]),
         (&["--no-backup"], &[], 0, &[], &["nodeprep.yaml"]),
         (

@@ -98,7 +98,8 @@ pub fn release(tag: &str) -> (u64, u64) {
 /// release than those counts as the oldest without user volumes, a newer one as the newest.
 fn is_registered(kind: &str, version: &str) -> bool {
     type Kinds = BTreeMap<String, Vec<String>>;
-    static KINDS: LazyLock<Vec<((u64, u64), Vec<String>)>> = LazyLock::new(|| {
+    type Release = ((u64, u64), Vec<String>);
+    static KINDS: LazyLock<Vec<Release>> = LazyLock::new(|| {
         let recorded: Kinds = serde_json::from_str(include_str!("kinds.json")).unwrap_or_default();
         let mut kinds: Vec<_> = recorded.into_iter().map(|(tag, kinds)| (release(&tag), kinds)).collect();
         kinds.sort();
@@ -142,7 +143,7 @@ pub fn parse(text: &str, version: &str) -> Result<Config, String> {
     }
     let has = |kind: &str| seen.iter().any(|id| id.starts_with(&format!("v1alpha1/{kind}/")));
     let clash = |(kind, path, _): &&(&str, &str, &str)| {
-        has(*kind) && config.main.pointer(path).is_some_and(|value| !value.is_null())
+        has(kind) && config.main.pointer(path).is_some_and(|value| !value.is_null())
     };
     if let Some((.., why)) = CONFLICTS.iter().find(clash) {
         return Err((*why).to_owned());
