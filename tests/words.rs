@@ -69,13 +69,6 @@ impl Bed {
     }
 
     /// Runs it to its end; what it printed.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "another process is looked at; whoever calls this has a deadline"
-    )]
-    fn pause(milliseconds: u64) {
-        std::thread::sleep(Duration::from_millis(milliseconds));
-    }
 
     #[track_caller]
     fn run(&self, args: &[&str], code: i32) -> String {
@@ -368,4 +361,12 @@ fn what_a_finalizer_holds_is_named_with_it_and_not_waited_for_for_long() {
         assert!(error.what.contains(held) && error.hint.is_some(), "{error:?}");
         assert!(began.elapsed() < Duration::from_secs(240), "{:?}", began.elapsed());
     });
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "another process is looked at; whoever calls this has a deadline"
+)]
+fn pause(milliseconds: u64) {
+    std::thread::sleep(Duration::from_millis(milliseconds));
 }
