@@ -139,12 +139,21 @@ async fn hosts(
         (None, _) => BTreeMap::new(),
         (Some(cluster), None) => global.members(intent, cluster).await?,
         (Some(cluster), Some((client, nodes))) => {
+            went_away(nodes)?;
             let machines: Vec<Witness> = nodes.iter().map(Witness::from).collect();
             let addresses: Vec<String> = intent.nodes.iter().map(|node| node.address.clone()).collect();
             identity::prove(client, &machines, cluster).await?.members(&addresses, &machines)
         }
     };
     Ok(members.into_iter().map(|(address, member)| (address, member.hostname)).collect())
+}
+
+/// A machine that went away while it was looked at is not asked any more.
+fn went_away(nodes: &[Node]) -> Result<()> {
+    let away = |node: &Node| node.disks.as_ref().err().filter(|e| e.kind == Kind::Unavailable).cloned();
+    let found =
+        nodes.iter().find_map(|node| Some(away(node)?.at("could not read its disks").at(&node.address)));
+    found.map_or(Ok(()), Err)
 }
 
 /// The labels that the provisioner's pods want are on a node of the cluster, or will be.
