@@ -69,7 +69,6 @@ impl Bed {
     }
 
     /// Runs it to its end; what it printed.
-
     #[track_caller]
     fn run(&self, args: &[&str], code: i32) -> String {
         let output = self.command(args).output().unwrap();
