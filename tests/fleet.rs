@@ -11,7 +11,7 @@ use nodeprep::error::Result;
 use nodeprep::event::Events;
 use nodeprep::intent::{self, Deadlines, Intent};
 use nodeprep::observe;
-use nodeprep::observe::identity::{self, Witness};
+use nodeprep::observe::identity;
 use nodeprep::plan::first::First;
 use nodeprep::plan::{self, Plan, Saved, bootstrap};
 use nodeprep::sandbox::Sandbox;
@@ -77,8 +77,7 @@ impl Session {
         let mut plan = Plan::default();
         let addresses: Vec<String> = self.intent.nodes.iter().map(|node| node.address.clone()).collect();
         let nodes = observe::nodes::observe_all(&talos, &addresses, self.fleet.now()).await?;
-        let machines: Vec<Witness> = nodes.iter().map(Witness::from).collect();
-        let members = identity::prove(&talos, &machines, &cluster).await?.members(&addresses, &machines);
+        let members = identity::prove(&talos, &nodes, &cluster).await?.members(&addresses);
         let hosts = members.into_iter().map(|(address, member)| (address, member.hostname)).collect();
         let items = stack::render_on(&self.intent, &secrets(), &hosts)?;
         for node in &nodes {

@@ -3,7 +3,6 @@
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use tokio::time::Instant;
 
-use super::pod::Probe;
 use super::probe::{Watch, phase, volume_name};
 use super::wait::{Look, until};
 use super::why::{On, Sign, quote};
@@ -26,14 +25,7 @@ async fn judge(run: &Run<'_>, subject: &Subject<'_>) -> Result<Verdict, Stop> {
     stays_pending(&watch).await?;
     let wanted = Instant::now();
     let image = &run.ctx.intent.images.shell;
-    let probe = Probe {
-        name: &claim,
-        image,
-        work: "true",
-        claim: &claim,
-        hosts: subject.pin()?,
-        tolerations: &subject.tolerations,
-    };
+    let probe = subject.probe(&claim, image, "true")?;
     run.scratch.make(probe.pod()?).await?;
     watch.bound().await?;
     let measurement = Measurement { value: wanted.elapsed().as_secs_f64(), unit: "s".into() };

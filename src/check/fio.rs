@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::frame::Output;
-use super::pod::Probe;
 use super::probe::Watch;
 use super::{Check, Per, Run, Stop, Subject};
 use crate::error::Error;
@@ -27,14 +26,7 @@ async fn judge(run: &Run<'_>, subject: &Subject<'_>) -> Result<Verdict, Stop> {
     let claim = run.scratch.name("fio");
     let work = work(&validation.fio);
     let image = &run.ctx.intent.images.fio;
-    let probe = Probe {
-        name: &claim,
-        image,
-        work: &work,
-        claim: &claim,
-        hosts: subject.pin()?,
-        tolerations: &subject.tolerations,
-    };
+    let probe = subject.probe(&claim, image, &work)?;
     run.scratch.claim(&claim, &class.name, claim_size(validation.claim_size, validation.fio.size)).await?;
     let seconds = validation.fio.runtime.0 + validation.timeout.0;
     run.scratch.make(probe.job(seconds)?).await?;

@@ -136,6 +136,11 @@ impl<'a> Subject<'a> {
         self.class.ok_or_else(|| Error::failed("the check was given no storage class").into())
     }
 
+    /// A probe on the host that the subject's probes are sent to, with a claim of its own name.
+    fn probe<'p>(&'p self, name: &'p str, image: &'p str, work: &'p str) -> Result<pod::Probe<'p>, Stop> {
+        Ok(pod::Probe { name, image, work, claim: name, hosts: self.pin()?, tolerations: &self.tolerations })
+    }
+
     /// The host that a probe is sent to.
     fn pin(&self) -> Result<&[String], Stop> {
         self.hosts.get(..1).ok_or_else(|| {

@@ -6,8 +6,8 @@ use k8s_openapi::api::core::v1::{Node, NodeCondition, Taint};
 use k8s_openapi::api::storage::v1::StorageClass;
 use serde_json::{Value, json};
 
-use super::pod::HOSTNAME;
 use crate::intent::{Class, Intent};
+use crate::plan::HOSTNAME;
 
 /// A Kubernetes node that is to hold volumes of a class.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

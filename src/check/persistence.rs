@@ -20,8 +20,7 @@ async fn judge(run: &Run<'_>, subject: &Subject<'_>) -> Result<Verdict, Stop> {
     let (writer, reader) = (run.scratch.name("writer"), run.scratch.name("reader"));
     let image = &run.ctx.intent.images.shell;
     let claim = writer.as_str();
-    let (hosts, tolerations) = (subject.pin()?, subject.tolerations.as_slice());
-    let write = Probe { name: &writer, image, work: WRITE, claim, hosts, tolerations };
+    let write = subject.probe(&writer, image, WRITE)?;
     run.scratch.claim(claim, &class.name, run.ctx.intent.validation.claim_size).await?;
     run.scratch.make(write.pod()?).await?;
     let wrote = Watch { run, subject, claim, pod: &writer }.finished().await?;

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::frame;
 use crate::error::{Error, Result};
+use crate::plan::HOSTNAME;
 
 /// Where a probe's claim is mounted.
 pub const DATA: &str = "/data";
@@ -14,8 +15,6 @@ pub const DATA: &str = "/data";
 pub const PROBE: &str = "nodeprep.dev/probe";
 /// The name of a probe's container.
 pub const CONTAINER: &str = "probe";
-/// The node label that volumes and pods are pinned by.
-pub const HOSTNAME: &str = "kubernetes.io/hostname";
 const NOBODY: u32 = 65534;
 
 /// One pod that does some work with a claim, prints the framed result and ends.

@@ -8,7 +8,7 @@ use kube::{Api, ResourceExt};
 use tokio::time::Instant;
 
 use super::mount::{self, Mount, USER_VOLUMES};
-use super::pod::{DATA, Probe};
+use super::pod::DATA;
 use super::probe::{Finished, Watch};
 use super::{Check, Per, Run, Stop, Subject, broken};
 use crate::error::Error;
@@ -72,14 +72,7 @@ async fn probe(run: &Run<'_>, subject: &Subject<'_>) -> Result<Probed, Stop> {
     let (class, started) = (subject.class()?, Instant::now());
     let claim = run.scratch.name("pvc");
     let (image, work) = (&run.ctx.intent.images.shell, [WRITE, READ, FREE, MOUNTS].concat());
-    let probe = Probe {
-        name: &claim,
-        image,
-        work: &work,
-        claim: &claim,
-        hosts: subject.pin()?,
-        tolerations: &subject.tolerations,
-    };
+    let probe = subject.probe(&claim, image, &work)?;
     run.scratch.claim(&claim, &class.name, run.ctx.intent.validation.claim_size).await?;
     run.scratch.make(probe.pod()?).await?;
     let watch = Watch { run, subject, claim: &claim, pod: &claim };

@@ -235,11 +235,11 @@ impl Global {
             return Ok(BTreeMap::new());
         }
         if !self.has_talosconfig() {
-            return Ok(identity::prove_listed(&addresses, cluster).await?.members(&addresses, &[]));
+            return Ok(identity::prove_listed(&addresses, cluster).await?.members(&addresses));
         }
         let client = self.talos_client()?;
         let machines = identity::witnesses(&client, &addresses).await?;
-        Ok(identity::prove(&client, &machines, cluster).await?.members(&addresses, &machines))
+        Ok(identity::prove(&client, machines, cluster).await?.members(&addresses))
     }
 
     /// Whether a talosconfig is named, or lies where it is looked for.

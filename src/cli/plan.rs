@@ -12,7 +12,7 @@ use crate::cluster::{Cluster, Losses};
 use crate::error::{Error, Kind, Result, together};
 use crate::intent::{Intent, Provisioner};
 use crate::observe;
-use crate::observe::identity::{self, Witness};
+use crate::observe::identity;
 use crate::observe::nodes::Node;
 use crate::plan::{self, Action, Passphrases, Plan, Saved, Skipped};
 use crate::report;
@@ -140,9 +140,8 @@ async fn hosts(
         (Some(cluster), None) => global.members(intent, cluster).await?,
         (Some(cluster), Some((client, nodes))) => {
             went_away(nodes)?;
-            let machines: Vec<Witness> = nodes.iter().map(Witness::from).collect();
             let addresses: Vec<String> = intent.nodes.iter().map(|node| node.address.clone()).collect();
-            identity::prove(client, &machines, cluster).await?.members(&addresses, &machines)
+            identity::prove(client, nodes, cluster).await?.members(&addresses)
         }
     };
     Ok(members.into_iter().map(|(address, member)| (address, member.hostname)).collect())

@@ -5,7 +5,7 @@ use super::global::observe;
 use super::wipe::{Tokens, carry_out};
 use crate::error::{Error, Result, all};
 use crate::observe::claims::users;
-use crate::observe::identity::{self, Witness};
+use crate::observe::identity;
 use crate::observe::nodes::Node;
 use crate::plan::Plan;
 use crate::plan::remove::{Asked, find, plan, refuse_unknown};
@@ -48,8 +48,7 @@ pub async fn run(global: &Global, args: &Args) -> Result<()> {
             None => None,
             Some(cluster) => {
                 // What another cluster does not know of says nothing.
-                let machines: Vec<Witness> = nodes.iter().map(Witness::from).collect();
-                identity::prove(client, &machines, cluster).await?;
+                identity::prove(client, &nodes, cluster).await?;
                 Some(users(cluster).await.map_err(not_asked)?)
             }
         };

@@ -18,6 +18,7 @@ use super::nodes::{self, AT_ONCE, Node};
 use crate::cluster::Cluster;
 use crate::config_doc::ConfigDoc;
 use crate::error::{Error, Kind, Result};
+use crate::plan::HOSTNAME;
 use crate::talos::Client;
 use crate::yaml;
 
@@ -25,8 +26,6 @@ use crate::yaml;
 const MACHINE_ID: &str = "/etc/machine-id";
 /// The document that holds Kubernetes' authorities from Talos 1.14 on.
 const AUTHORITIES: &str = "KubeAPIServerCAConfig";
-/// The label that Kubernetes gives every node.
-const HOSTNAME: &str = "kubernetes.io/hostname";
 /// The ConfigMap with the API server's authorities, which Kubernetes keeps in each namespace.
 const ROOT_CA: &str = "kube-root-ca.crt";
 
@@ -103,7 +102,11 @@ fn pem(text: &[u8]) -> Vec<Vec<u8>> {
 
 /// The Node objects of the cluster that the machines were proven to be of.
 #[derive(Debug)]
-pub struct Listed(Vec<Value>);
+pub struct Listed {
+    nodes: Vec<Value>,
+    /// What the machines said; empty where they were not asked.
+    machines: Vec<Witness>,
+}
 
 /// A machine's Node object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,17 +117,17 @@ pub struct Member {
 }
 
 impl Listed {
-    async fn read(cluster: &Cluster) -> Result<Self> {
-        cluster.list("v1", "Node", None, "").await.map(Self)
+    async fn read(cluster: &Cluster, machines: Vec<Witness>) -> Result<Self> {
+        Ok(Self { nodes: cluster.list("v1", "Node", None, "").await?, machines })
     }
 
     fn named(&self, name: &str) -> Option<&Value> {
-        self.0.iter().find(|node| node["metadata"]["name"] == name)
+        self.nodes.iter().find(|node| node["metadata"]["name"] == name)
     }
 
     /// The node with this address or name.
     fn at(&self, address: &str) -> Option<&Value> {
-        self.0.iter().find(|node| {
+        self.nodes.iter().find(|node| {
             let told = node["status"]["addresses"].as_array().into_iter().flatten();
             let mut told = told.map(|one| &one["address"]).chain([&node["metadata"]["name"]]);
             told.any(|known| known == address)
@@ -132,9 +135,9 @@ impl Listed {
     }
 
     /// Which node each address is of: by the name that the machine there told, else by the address.
-    pub fn members(&self, addresses: &[String], machines: &[Witness]) -> BTreeMap<String, Member> {
+    pub fn members(&self, addresses: &[String]) -> BTreeMap<String, Member> {
         let named = |address: &str| {
-            let machine = machines.iter().find(|machine| machine.address == address)?;
+            let machine = self.machines.iter().find(|machine| machine.address == address)?;
             machine.name.as_deref().map(|name| self.named(name))
         };
         let member = |address: &String| {
@@ -151,8 +154,13 @@ impl Listed {
 ///
 /// # Errors
 /// `Kind::Invalid`: they are not, or nothing proves it.
-pub async fn prove(client: &Client, machines: &[Witness], cluster: &Cluster) -> Result<Listed> {
-    let listed = Listed::read(cluster).await?;
+pub async fn prove(
+    client: &Client,
+    machines: impl IntoIterator<Item: Into<Witness>>,
+    cluster: &Cluster,
+) -> Result<Listed> {
+    let listed = Listed::read(cluster, machines.into_iter().map(Into::into).collect()).await?;
+    let machines = listed.machines.as_slice();
     let served = served(cluster).await?;
     match by_authority(machines, &served, |name| listed.named(name).is_some()) {
         Found::One => return Ok(listed),
@@ -182,7 +190,7 @@ pub async fn prove(client: &Client, machines: &[Witness], cluster: &Cluster) -> 
 /// # Errors
 /// `Kind::Invalid`: it has none.
 pub async fn prove_listed(addresses: &[String], cluster: &Cluster) -> Result<Listed> {
-    let listed = Listed::read(cluster).await?;
+    let listed = Listed::read(cluster, Vec::new()).await?;
     match addresses.iter().any(|address| listed.at(address).is_some()) {
         true => Ok(listed),
         false => Err(two(cluster, "none of the nodes that the file lists has an address there".into())),
@@ -270,16 +278,17 @@ mod tests {
     #[test]
     fn a_node_is_found_by_what_its_machine_is_called_else_by_its_address() {
         let node = |name: &str, address: &str, host: &str| serde_json::json!({"metadata": {"name": name, "labels": {HOSTNAME: host}}, "status": {"addresses": [{"address": address}]}});
-        let listed = Listed(vec![node("n1", "10.0.0.1", "h1"), node("n2", "10.0.0.2", "h2")]);
+        let nodes = vec![node("n1", "10.0.0.1", "h1"), node("n2", "10.0.0.2", "h2")];
         let machine = |address: &str, name: &str| Witness {
             address: address.into(),
             name: Some(name.into()),
             ..Witness::default()
         };
         // The second machine has a name that no node has: whoever has its address now is another one.
-        let machines = [machine("a.lan", "n1"), machine("10.0.0.1", "gone")];
+        let machines = vec![machine("a.lan", "n1"), machine("10.0.0.1", "gone")];
+        let listed = Listed { nodes, machines };
         let addresses = ["a.lan", "10.0.0.1", "10.0.0.2", "n1", "10.0.0.9"].map(str::to_owned);
-        let members = listed.members(&addresses, &machines);
+        let members = listed.members(&addresses);
         let told: Vec<_> = members.iter().map(|(a, m)| format!("{a} {} {}", m.name, m.hostname)).collect();
         assert_eq!(told, ["10.0.0.2 n2 h2", "a.lan n1 h1", "n1 n1 h1"]);
     }

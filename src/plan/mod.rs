@@ -23,6 +23,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 pub use saved::{Key, Saved, SavedStep};
+
+/// The label that Kubernetes gives every node, and that volumes and pods are pinned by.
+pub const HOSTNAME: &str = "kubernetes.io/hostname";
+
 use secrecy::SecretString;
 use serde::Serialize;
 use serde_json::Value;

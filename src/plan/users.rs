@@ -5,9 +5,9 @@ use crate::error::{Error, Result};
 use crate::observe::claims::{KubeNode, Users};
 use crate::observe::disks::{Disk, Partition, RAW_VOLUME};
 use crate::observe::nodes::Node;
+use crate::plan::HOSTNAME;
 use crate::yaml;
 
-const HOSTNAME: &str = "kubernetes.io/hostname";
 /// Where Talos mounts volumes; what mounts this folder sees each of them.
 const VOLUMES: &str = "/var/mnt";
 /// CSI drivers that keep nothing on the disks of nodes, by the names that they register.

@@ -5,9 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use crate::intent::{Class, Intent};
-
-/// The label that Kubernetes gives every node.
-const HOSTNAME: &str = "kubernetes.io/hostname";
+use crate::plan::HOSTNAME;
 
 /// A node label and the values of it that a class allows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

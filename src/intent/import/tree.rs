@@ -2,7 +2,7 @@
 
 use super::substitute::{UNSET, substitute};
 use crate::error::{Error, Result};
-use crate::yaml::{Kind, Node, Stream, Style, Value, line_column};
+use crate::yaml::{Kind, Node, Stream, Value, line_column};
 
 /// What sops writes in place of a value.
 const ENCRYPTED: &str = "ENC[AES256_GCM,";
@@ -119,47 +119,28 @@ impl Source {
                 items: items.iter().map(|item| self.merged(item)).collect::<Result<_>>()?,
                 flow: *flow,
             },
-            Kind::Map { entries, flow } => {
-                let (merges, own): (Vec<_>, Vec<_>) = entries.iter().partition(|(key, _)| is_merge(key));
-                let mut all = Vec::with_capacity(entries.len());
-                for (key, value) in own {
-                    all.push((key.clone(), self.merged(value)?));
-                }
-                for (_, value) in merges {
-                    self.bring(value, &mut all)?;
-                }
-                Kind::Map { entries: all, flow: *flow }
-            }
+            Kind::Map { entries, flow } => Kind::Map { entries: self.brought(entries)?, flow: *flow },
         };
         Ok(Node { kind, ..node.clone() })
     }
 
-    fn bring(&self, from: &Node, all: &mut Vec<(Node, Node)>) -> Result<()> {
-        let maps: &[Node] = match &from.kind {
-            Kind::Map { .. } => std::slice::from_ref(from),
-            Kind::Seq { items, .. } if items.iter().all(|item| matches!(item.kind, Kind::Map { .. })) => {
-                items
-            }
-            _ => {
-                return Err(self.wrong(
-                    from,
-                    "`<<` takes a map, or a list of maps",
-                    "write an alias such as *name",
-                ));
-            }
-        };
-        for map in maps {
-            for (key, value) in self.merged(map)?.entries() {
-                if !all.iter().any(|(known, _)| known.means(key)) {
-                    all.push((key.clone(), value.clone()));
+    fn brought(&self, entries: &[(Node, Node)]) -> Result<Vec<(Node, Node)>> {
+        let (merges, own): (Vec<_>, Vec<_>) = entries.iter().partition(|(key, _)| key.is_merge());
+        let mut all = Vec::with_capacity(entries.len());
+        for (key, value) in own {
+            all.push((key.clone(), self.merged(value)?));
+        }
+        for (_, from) in merges {
+            let wrong =
+                || self.wrong(from, "`<<` takes a map, or a list of maps", "write an alias such as *name");
+            for map in from.merge_sources().ok_or_else(wrong)? {
+                for (key, value) in self.brought(map)? {
+                    if !all.iter().any(|(known, _)| known.means(&key)) {
+                        all.push((key, value));
+                    }
                 }
             }
         }
-        Ok(())
+        Ok(all)
     }
-}
-
-fn is_merge(key: &Node) -> bool {
-    let plain = matches!(&key.kind, Kind::Scalar { text, style: Style::Plain } if text == "<<");
-    plain && key.tag.as_deref().is_none_or(|tag| tag == "tag:yaml.org,2002:merge")
 }
