@@ -220,7 +220,11 @@ impl First {
         match (Version::of_image(image), running) {
             (Some(version), _) => Ok(version),
             (None, Some(running)) if image.is_empty() => Ok(running.clone()),
-            _ => Err(Error::invalid(format!("{}: the installer's image `{image}` does not name a version", self.file))
+            (None, None) if image.is_empty() => {
+                Err(Error::invalid(format!("{}: machine.install.image is not in it, and the machine does not say which Talos it runs", self.file))
+                    .hint("name the installer's image with its version's tag"))
+            }
+            _ => Err(Error::invalid(format!("{}: machine.install.image `{image}` does not name a version", self.file))
                 .hint("write it with the version's tag, such as factory.talos.dev/metal-installer/376567988ad370138ad8b2698212367b8edcb69b5fd68c80be1f2ec7d603b4ba:v1.14.1")),
         }
     }
