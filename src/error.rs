@@ -138,3 +138,13 @@ fn plain(error: &dyn std::error::Error) -> String {
     let text = error.to_string();
     text.split_once(": https://docs.rs/").map_or_else(|| text.clone(), |(words, _)| words.to_owned())
 }
+/// Both, or what stands in the way of either.
+pub fn both<A, B>(one: Result<A>, other: Result<B>) -> Result<(A, B)> {
+    match (one, other) {
+        (Ok(one), Ok(other)) => Ok((one, other)),
+        (one, other) => {
+            let errors = one.err().into_iter().chain(other.err()).collect();
+            Err(together(errors).unwrap_or_else(|| Error::failed("nothing was planned")))
+        }
+    }
+}

@@ -44,6 +44,17 @@ pub enum What {
         what: String,
         last: String,
     },
+    /// What a person is told by the way.
+    Message {
+        message: String,
+    },
+    /// What is about to be asked about and carried out: as people read it, and as data.
+    Planned {
+        #[serde(skip)]
+        text: String,
+        plan: serde_json::Value,
+    },
+    /// What only those want to know who ask for more.
     Note {
         message: String,
     },
@@ -76,6 +87,8 @@ impl What {
         match self {
             Self::Waiting { what, last } => [what, last].into_iter().for_each(change),
             Self::StepStarted { title: text }
+            | Self::Message { message: text }
+            | Self::Planned { text, .. }
             | Self::Note { message: text }
             | Self::Warning { message: text }
             | Self::StepSkipped { why: text }
@@ -199,6 +212,10 @@ impl Events {
         let event =
             Event { seq, at: (self.clock)(), target: self.target.clone(), step: self.step.clone(), what };
         (self.sink)(event);
+    }
+
+    pub fn say(&self, message: impl Into<String>) {
+        self.send(What::Message { message: message.into() });
     }
 
     pub fn note(&self, message: impl Into<String>) {

@@ -5,13 +5,12 @@
 //! * what is asked: [`intent`]
 //! * what is there: [`observe`], read through [`talos`] and [`cluster`]
 //! * what to do about it: [`plan`], with [`stack`] and [`config_doc`]
-//! * doing it: [`apply`]
+//! * doing it: [`session`]
 //! * judging it: [`check`]
 //! * telling it: [`event`], [`report`]
 //! * underneath: [`secrets`], [`state`], [`yaml`], [`dial`], [`s3`], [`error`], `packed`; on top: [`cli`]
 //! * to try it all without machines: [`sandbox`]
 
-pub mod apply;
 pub mod check;
 pub mod cli;
 pub mod cluster;
@@ -27,6 +26,7 @@ pub mod report;
 pub mod s3;
 pub mod sandbox;
 pub mod secrets;
+pub mod session;
 pub mod stack;
 pub mod state;
 pub mod talos;

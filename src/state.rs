@@ -53,10 +53,10 @@ impl State {
     pub fn find(dir: &Path, cluster: &str, identity: &Identity) -> Result<Self> {
         let beside = format!("{cluster}@");
         let names = std::fs::read_dir(dir).into_iter().flatten().flatten();
-        let names = names.filter_map(|entry| entry.file_name().into_string().ok());
-        let mut names: Vec<String> =
-            names.filter(|name| name == cluster || name.starts_with(&beside)).collect();
+        let mut names: Vec<String> = names.filter_map(|entry| entry.file_name().into_string().ok()).collect();
         names.sort();
+        let (names, others): (Vec<String>, Vec<String>) =
+            names.into_iter().partition(|name| name == cluster || name.starts_with(&beside));
         let Some(known) = identity.kinds().into_iter().flatten().next() else {
             if names.len() > 1 {
                 return Err(Error::invalid(format!(
@@ -67,10 +67,12 @@ impl State {
             }
             return Self::open(dir, names.first().map_or(cluster, String::as_str));
         };
-        let same = |name: &&String| Identity::read(&dir.join(name)).same(identity) == Some(true);
+        let same = |name: &String| Identity::read(&dir.join(name)).same(identity) == Some(true);
         let own = || format!("{beside}{}", known.get(..12).unwrap_or(known));
         let taken = Identity::read(&dir.join(cluster)).same(identity) == Some(false);
-        let name = names.iter().find(same).cloned();
+        // Whatever the file, or the talosconfig where there is none, calls it: a cluster has one folder, and one lock.
+        let name =
+            names.iter().find(|name| same(name)).or_else(|| others.iter().find(|name| same(name))).cloned();
         let found = Self::open(dir, &name.unwrap_or_else(|| if taken { own() } else { cluster.to_owned() }))?;
         let before = Identity::read(&found.dir);
         let after = Identity {
@@ -241,6 +243,8 @@ mod tests {
         for (what, (talos, kubernetes), expected) in steps {
             assert_eq!(name(talos, kubernetes).unwrap(), expected, "{what}");
         }
+        let by_another_name = State::find(folder.path(), "admin@home", &identity("aaaa", "")).unwrap();
+        assert_eq!(by_another_name.dir, folder.path().join("home"), "as a talosconfig calls it");
         let error = name("", "").unwrap_err();
         assert!(error.what.contains("3 clusters that this machine knows are called home"), "{error}");
     }

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 /// What each module may use of the crate; `error` and `event` may be used by all.
 const ALLOWED: &[(&str, &[&str])] = &[
-    ("apply", &["cluster", "config_doc", "observe", "plan", "state", "talos"]),
     ("check", &["cluster", "config_doc", "intent", "observe", "plan", "stack", "state", "talos"]),
     ("cluster", &["config_doc", "dial", "plan"]),
     ("config_doc", &["yaml"]),
@@ -21,6 +20,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("sandbox", &["config_doc", "dial", "intent", "observe", "packed", "secrets", "talos"]),
     ("secrets", &["yaml"]),
     ("stack", &["intent", "packed", "plan"]),
+    ("session", &["cluster", "config_doc", "dial", "intent", "observe", "plan", "stack", "state", "talos"]),
     ("state", &[]),
     ("talos", &["config_doc", "dial"]),
     ("yaml", &[]),

@@ -14,6 +14,7 @@ use nodeprep::sandbox::machine::{Apply, Mode as AppliedMode};
 use nodeprep::sandbox::scenario::Scenario;
 use nodeprep::sandbox::serve::network::Network;
 use nodeprep::sandbox::world::World;
+use nodeprep::session::{Manner, Planned, Reached};
 use nodeprep::talos::client::{Mode, Options};
 use nodeprep::talos::config::Places;
 use nodeprep::talos::{Client, Context, PORT};
@@ -138,11 +139,11 @@ fn what_happens_after_the_plan_was_made_is_seen_before_a_machine_gets_its_config
     for (happens, word) in cases {
         paused(async {
             let session = Session::start(&Scenario::parse("two.yaml", TWO).unwrap()).await;
-            let (plan, world) = session.plan_bootstrap().await.unwrap();
+            let planned = session.plan_bootstrap().await.unwrap();
             session.fleet.act(happens);
             tokio::time::sleep(Duration::from_secs(30)).await;
             let before = session.fleet.look().machines["10.5.0.3"].active.clone();
-            let error = session.carry_out(&plan, &world).await.unwrap_err();
+            let error = session.carry_out(planned, &Manner::default()).await.unwrap_err();
             assert!(error.what.contains(word) && error.kind == Kind::Refused, "{word}: {error}");
             let after = session.fleet.look().machines["10.5.0.3"].active.clone();
             assert_eq!(before, after, "{word}");
@@ -159,29 +160,29 @@ fn what_happens_after_the_plan_was_made_is_seen_before_a_machine_gets_its_config
 fn etcd_is_never_begun_beside_one_that_is_there() {
     paused(async {
         let session = Session::start(&Scenario::parse("two.yaml", TWO).unwrap()).await;
-        let (plan, world) = session.plan_bootstrap().await.unwrap();
-        let begin = plan.steps.iter().position(|step| step.id == "cluster/etcd").unwrap();
-        let mut first = plan;
-        let rest = first.steps.split_off(begin);
-        session.carry_out(&first, &world).await.unwrap();
+        let mut first = session.plan_bootstrap().await.unwrap();
+        let begin = first.plan.steps.iter().position(|step| step.id == "cluster/etcd").unwrap();
+        let rest = Plan { steps: first.plan.steps.split_off(begin), ..Plan::default() };
+        let rest =
+            Planned { plan: rest, talos: first.talos.clone(), cluster: Reached::None, losses: Vec::new() };
+        session.carry_out(first, &Manner::default()).await.unwrap();
         // Somebody else begins it on the other control plane meanwhile.
         session.fleet.act(|world, now| {
             let (machine, timers) = world.machine("10.5.0.3").unwrap();
             machine.bootstrap(timers, now).unwrap();
         });
         tokio::time::sleep(Duration::from_secs(1)).await;
-        session.carry_out(&Plan { steps: rest, ..Plan::default() }, &world).await.unwrap();
+        session.carry_out(rest, &Manner::default()).await.unwrap();
         let calls = session.fleet.calls();
         assert!(!calls.iter().any(|call| call.call == "Bootstrap"), "{calls:?}");
     });
     paused(async {
         let three = format!("{TWO}  - {{maintenance: true, version: v1.13.9, role: controlplane}}\n");
         let mut session = Session::start(&Scenario::parse("three.yaml", &three).unwrap()).await;
-        let (plan, world) = session.plan_bootstrap().await.unwrap();
-        let begin = plan.steps.iter().position(|step| step.id == "cluster/etcd").unwrap();
-        let mut first = plan;
-        first.steps.truncate(begin);
-        session.carry_out(&first, &world).await.unwrap();
+        let mut first = session.plan_bootstrap().await.unwrap();
+        let begin = first.plan.steps.iter().position(|step| step.id == "cluster/etcd").unwrap();
+        first.plan.steps.truncate(begin);
+        session.carry_out(first, &Manner::default()).await.unwrap();
         // A file that does not list all control planes of the cluster.
         session.intent.nodes.truncate(2);
         let error = session.bootstrap().await.unwrap_err();
@@ -211,7 +212,7 @@ fn a_machine_whose_answer_was_lost_is_asked_again_after_a_while_and_no_other_is(
             );
             let apart = made.last().unwrap().at.duration_since(made[0].at).as_secs();
             assert!(calls == 1 || apart >= 60, "{fault}: {apart}");
-            assert!(session.plan_bootstrap().await.unwrap().0.is_empty(), "{fault}");
+            assert!(session.plan_bootstrap().await.unwrap().plan.is_empty(), "{fault}");
         });
     }
 }

@@ -31,13 +31,13 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use nodeprep::apply::{CutOff, Entry, last_run};
 use nodeprep::sandbox::Sandbox;
 use nodeprep::sandbox::fleet::{Call, Fleet, Gate, Moment};
 use nodeprep::sandbox::kube::store::Place;
 use nodeprep::sandbox::machine::disks::Disk;
 use nodeprep::sandbox::scenario::Scenario;
 use nodeprep::sandbox::serve::network::Network;
+use nodeprep::session::{CutOff, Entry, last_run};
 use nodeprep::state::State;
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;

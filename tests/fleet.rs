@@ -1,29 +1,29 @@
 //! A simulated fleet in memory, and nodeprep's own flow on it: on one thread with paused time, a run is the same each time.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
-use nodeprep::apply::{self, Journal, Parallel, World};
 use nodeprep::check::{self, Outcome};
 use nodeprep::cluster::Cluster;
 use nodeprep::error::Result;
 use nodeprep::event::Events;
-use nodeprep::intent::{self, Deadlines, Intent};
-use nodeprep::observe;
-use nodeprep::observe::identity;
+use nodeprep::intent::{self, Intent};
+use nodeprep::observe::nodes::observe_answering;
 use nodeprep::plan::first::First;
-use nodeprep::plan::{self, Plan, Saved, bootstrap};
+use nodeprep::plan::{self, bootstrap};
 use nodeprep::sandbox::Sandbox;
 use nodeprep::sandbox::fleet::Fleet;
 use nodeprep::sandbox::kube::object::time;
 use nodeprep::sandbox::scenario::Scenario;
 use nodeprep::sandbox::serve::network::Network;
+use nodeprep::session::{self, Asked, Manner, Part, Planned, Reach, Reached};
 use nodeprep::stack;
 use nodeprep::state::State;
-use nodeprep::talos::client::{Mode, Options};
+use nodeprep::talos::client::Options;
 use nodeprep::talos::config::Places;
-use nodeprep::talos::{Client, Context};
 use tempfile::TempDir;
 use tokio::sync::watch;
 
@@ -70,40 +70,52 @@ impl Session {
         Self { fleet, intent, events, told, network, sandbox, state, stop }
     }
 
-    /// What differs between what is asked and what is there, and the connections that it was read through.
-    pub async fn plan(&self) -> Result<(Plan, World)> {
-        let talos = self.talos()?;
-        let cluster = self.cluster().await?;
-        let mut plan = Plan::default();
-        let addresses: Vec<String> = self.intent.nodes.iter().map(|node| node.address.clone()).collect();
-        let nodes = observe::nodes::observe_all(&talos, &addresses, self.fleet.now()).await?;
-        let members = identity::prove(&talos, &nodes, &cluster).await?.members(&addresses);
-        let hosts = members.into_iter().map(|(address, member)| (address, member.hostname)).collect();
-        let items = stack::render_on(&self.intent, &secrets(), &hosts)?;
-        for node in &nodes {
-            plan.extend(plan::machine::plan(&self.intent, node, &plan::Passphrases::new())?);
+    /// What leads to the fleet.
+    pub fn reach(&self, kubeconfig: PathBuf) -> Reach {
+        let (flag, fleet) = (Some(self.sandbox.talosconfig()), Arc::clone(&self.fleet));
+        Reach {
+            places: Places { flag, talosconfig: None, talos_home: None, home: None },
+            talos_context: None,
+            options: Options { dial: self.sandbox.dial(), ..Options::default() },
+            kubeconfig: Some(kubeconfig),
+            context: None,
+            dial: self.network.dial(),
+            clock: Arc::new(move || fleet.now()),
         }
-        plan.extend(plan::stack::plan(
-            &self.intent,
-            &items,
-            &observe::cluster::observe(&cluster, &items).await?,
-        )?);
-        let world = self.world(talos, Some(cluster));
-        Ok((plan, world))
+    }
+
+    fn addresses(&self) -> Vec<String> {
+        self.intent.nodes.iter().map(|node| node.address.clone()).collect()
+    }
+
+    /// What differs between what is asked and what is there, and the connections that it was read through.
+    pub async fn plan(&self) -> Result<Planned> {
+        self.planned(None).await
+    }
+
+    pub async fn planned(&self, connected: Option<Reached>) -> Result<Planned> {
+        let (addresses, passphrases) = (self.addresses(), plan::Passphrases::new());
+        let asked = Asked {
+            intent: &self.intent,
+            part: Part::All,
+            addresses: &addresses,
+            secrets: &secrets(),
+            passphrases: &passphrases,
+        };
+        session::plan(&self.reach(self.sandbox.kubeconfig()), &asked, connected).await
     }
 
     pub async fn cluster(&self) -> Result<Cluster> {
-        Cluster::connect(Some(&self.sandbox.kubeconfig()), None, &self.network.dial()).await
+        self.reach(self.sandbox.kubeconfig()).cluster().await
     }
 
-    /// What is left to do until there is a cluster, and the connection that it was read through.
-    pub async fn plan_bootstrap(&self) -> Result<(Plan, World)> {
-        let talos = self.talos()?;
-        let addresses: Vec<String> = self.intent.nodes.iter().map(|node| node.address.clone()).collect();
-        let nodes = observe::nodes::observe_all(&talos, &addresses, self.fleet.now()).await?;
-        if let Some(Err(error)) = nodes.iter().find(|node| !node.answers()).map(|node| &node.version) {
-            return Err(error.clone());
-        }
+    /// What is left to do until there is a cluster, and the connections that it was read through.
+    pub async fn plan_bootstrap(&self) -> Result<Planned> {
+        let (kubeconfig, record) =
+            (self.state.path().join("kubeconfig"), self.state.path().join("etcd.json"));
+        let reach = self.reach(kubeconfig.clone());
+        let talos = reach.talos()?;
+        let nodes = observe_answering(&talos, &self.addresses(), self.fleet.now()).await?;
         let (mut begun, mut firsts) = (BTreeMap::new(), BTreeMap::new());
         for node in nodes.iter().filter(|node| !node.maintenance && node.is_control_plane()) {
             begun.insert(node.address.clone(), talos.node(&node.address)?.has_etcd_data().await);
@@ -115,61 +127,50 @@ impl Session {
         }
         let disks = bootstrap::unseen(&firsts, &nodes);
         let tokens: Vec<String> = disks.into_iter().filter_map(|(_, disk)| disk.token).collect();
-        let (kubeconfig, record) =
-            (self.state.path().join("kubeconfig"), self.state.path().join("etcd.json"));
-        let answers = Cluster::connect(Some(&kubeconfig), None, &self.network.dial()).await;
+        let cluster = match reach.cluster().await {
+            _ if !kubeconfig.exists() => Reached::None,
+            Ok(cluster) => Reached::Here(cluster),
+            Err(error) => Reached::Away(error),
+        };
         let asked = bootstrap::Asked {
             intent: &self.intent,
             firsts: &firsts,
             begun: &begun,
             has_kubeconfig: kubeconfig.exists(),
             kubeconfig,
-            answers: answers.is_ok(),
+            answers: cluster.here().is_some(),
             tokens: &tokens,
-            former: apply::begun_on(&record)?,
+            former: session::begun_on(&record)?,
             record,
         };
-        Ok((bootstrap::plan(&asked, nodes)?, self.world(talos, None)))
+        let plan = bootstrap::plan(&asked, nodes)?;
+        Ok(Planned { plan, talos: Some(talos), cluster, losses: Vec::new() })
     }
 
-    fn talos(&self) -> Result<Client> {
-        let flag = Some(self.sandbox.talosconfig());
-        let places = Places { flag, talosconfig: None, talos_home: None, home: None };
-        let context = Context::load(&places, None, Timestamp::now())?;
-        let options = Options { dial: self.sandbox.dial(), ..Options::default() };
-        Client::connect(&context, &context.endpoints, &options)
+    pub fn state(&self) -> State {
+        State::open(self.state.path(), "sandbox").unwrap()
     }
 
-    fn world(&self, talos: Client, cluster: Option<Cluster>) -> World {
-        World {
-            talos: Some(talos),
-            cluster,
-            mode: Mode::NoReboot,
-            lease: None,
-            parallel: Parallel::default(),
-            keep_going: false,
-            delete_emptydir_data: false,
-            deadlines: Deadlines::default(),
-        }
+    /// As a process of its own opens one.
+    pub fn open(&self, verb: &'static str) -> Result<session::Session> {
+        session::Session::open(verb, "sandbox", self.state(), self.events.clone(), self.stop.subscribe())
     }
 
-    /// Plans and carries the plan out.
     pub async fn bootstrap(&self) -> Result<()> {
-        let (plan, world) = self.plan_bootstrap().await?;
-        self.carry_out(&plan, &world).await
+        let make = async |_| self.plan_bootstrap().await;
+        self.open("bootstrap")?.carry_out(&Manner::default(), make, async |_| Ok(false)).await
     }
 
-    /// Plans and carries the plan out.
     pub async fn apply(&self) -> Result<()> {
-        let (plan, world) = self.plan().await?;
-        self.carry_out(&plan, &world).await
+        let make = async |connected| self.planned(connected).await;
+        self.open("apply")?.carry_out(&Manner::default(), make, async |_| Ok(false)).await
     }
 
-    pub async fn carry_out(&self, plan: &Plan, world: &World) -> Result<()> {
-        let state = State::open(self.state.path(), "sandbox")?;
-        let key = state.key()?;
-        let mut journal = Journal::begin(&state, "apply", Saved::of("sandbox", plan, &key), &key)?;
-        apply::run("apply", plan, world, &self.events, &mut journal, self.stop.subscribe()).await
+    /// Carries out a plan that was made before.
+    pub async fn carry_out(&self, planned: Planned, manner: &Manner) -> Result<()> {
+        let planned = RefCell::new(Some(planned));
+        let make = async |_| Ok(planned.take().unwrap());
+        self.open("apply")?.carry_out(manner, make, async |_| Ok(false)).await
     }
 
     /// Runs all checks.

@@ -1,13 +1,14 @@
 //! The cluster's lock while its API server is away: held, and checked again before anything is changed.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease as Object;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
-use nodeprep::apply::{Holder, Lease, World};
 use nodeprep::error::Kind;
 use nodeprep::sandbox::scenario::Scenario;
+use nodeprep::session::{Holder, Lease, Manner};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
@@ -50,17 +51,24 @@ fn a_lease_that_can_not_be_renewed_for_a_while_is_waited_for_only_once_others_ma
 #[test]
 fn one_that_another_run_took_meanwhile_stops_this_one_before_it_changes_anything() {
     paused(async {
-        let (session, lease) = held(6).await;
-        let (plan, world) = session.plan().await.unwrap();
-        sleep(Duration::from_secs(70)).await;
-        taken_by_another(&session).await;
+        let scenario = Scenario::parse("s.yaml", "machines: [{}]").unwrap();
+        let session = Session::start(&scenario).await;
         session.fleet.calls();
-        let world = World { lease: Some(lease.held()), ..world };
-        let error = session.carry_out(&plan, &world).await.unwrap_err();
+        // Somebody thinks about the plan, which is made again then, under the Lease: meanwhile it grows old, and is taken.
+        let again = Cell::new(false);
+        let make = async |connected| {
+            if again.replace(true) {
+                sleep(Duration::from_secs(70)).await;
+                taken_by_another(&session).await;
+                sleep(Duration::from_secs(20)).await;
+            }
+            session.planned(connected).await
+        };
+        let run = session.open("apply").unwrap();
+        let error = run.carry_out(&Manner::default(), make, async |_| Ok(true)).await.unwrap_err();
         assert_eq!(error.kind, Kind::Unavailable);
         assert!(error.what.contains("taken over by there/state (nodeprep apply, pid 2)"), "{error}");
         assert_eq!(changes(&session.fleet.calls()), [""; 0]);
-        assert!(!lease.held().is_ours());
     });
 }
 

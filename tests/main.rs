@@ -30,6 +30,7 @@ mod rehearsal;
 mod repeatable;
 mod sandbox;
 mod scenarios;
+mod session;
 mod sizes;
 mod sops;
 mod stack_plan;

@@ -59,7 +59,7 @@ impl Verb {
             Self::Apply => session.plan().await?,
             Self::Bootstrap => session.plan_bootstrap().await?,
         };
-        Ok(planned.0)
+        Ok(planned.plan)
     }
 }
 
@@ -189,7 +189,7 @@ async fn survives(verb: Verb, seed: u64) -> Result<Ends, String> {
     let text = verb.schedule(&mut random);
     let session = Session::start(&Scenario::parse("schedule.yaml", &text).map_err(|e| e.to_string())?).await;
     let approved = |disk: &Disk| disk.serial.starts_with("FREE") || disk.serial.starts_with("SIMS");
-    let laws = Laws::of(&session.fleet, false, approved);
+    let laws = Laws::of(&session.fleet, verb == Verb::Apply, approved);
     // Now and then somebody else changes the first machine's config, or tries one, while a run looks at it.
     let others = (verb == Verb::Apply && random.random_bool(0.4)).then(|| {
         let mode = if random.random_bool(0.5) { Mode::NoReboot } else { Mode::Try };

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use nodeprep::apply::{self, World};
 use nodeprep::error::Kind;
-use nodeprep::plan::{Action, ApplyConfig, Plan, Ready};
+use nodeprep::plan::{Action, ApplyConfig, Plan, Ready, Step};
 use nodeprep::sandbox::fleet::Call;
 use nodeprep::sandbox::scenario::Scenario;
+use nodeprep::session::{self, Manner, Planned, Reached};
 use nodeprep::talos::client::Mode;
 use nodeprep::talos::resources::{MachineConfig, id};
 use secrecy::ExposeSecret;
@@ -58,13 +58,13 @@ fn control_planes_have_their_turn_only_while_etcd_is_well() {
         paused(async {
             let machines = etcd.map(|etcd| format!("{{role: controlplane, etcd: {etcd}}}")).join(", ");
             let session = session(&format!("machines: [{machines}]")).await;
-            let (plan, world) = session.plan().await.unwrap();
-            let (plan, mode) = match reboot {
-                true => (rebooting(plan), Mode::Auto),
-                false => (plan, Mode::NoReboot),
-            };
+            let mut planned = session.plan().await.unwrap();
+            let mode = if reboot { Mode::Auto } else { Mode::NoReboot };
+            if reboot {
+                planned.plan = rebooting(planned.plan);
+            }
             session.fleet.calls();
-            let done = session.carry_out(&plan, &World { mode, ..world }).await;
+            let done = session.carry_out(planned, &Manner { mode, ..Manner::default() }).await;
             let calls = session.fleet.calls();
             assert_eq!(applied(&calls).len(), expected, "{etcd:?}, reboot {reboot}: {done:?}");
             match done {
@@ -82,9 +82,9 @@ fn control_planes_have_their_turn_only_while_etcd_is_well() {
 fn before_the_cluster_is_bootstrapped_there_is_no_etcd_to_keep() {
     paused(async {
         let session = session("machines: [{role: controlplane, etcd: stopped}]").await;
-        let (mut plan, world) = session.plan().await.unwrap();
-        plan.steps.retain(|step| step.action.is_of_node());
-        session.carry_out(&plan, &World { cluster: None, ..world }).await.unwrap();
+        let mut planned = session.plan().await.unwrap();
+        planned.plan.steps.retain(|step| step.action.is_of_node());
+        session.carry_out(Planned { cluster: Reached::None, ..planned }, &Manner::default()).await.unwrap();
     });
 }
 
@@ -124,9 +124,9 @@ async fn reboot_with(
 ) -> (Session, Vec<String>, Result<(), nodeprep::error::Error>) {
     let machines = "{role: controlplane}, {role: worker}";
     let session = session(&format!("machines: [{machines}]\nfaults: [{faults}]")).await;
-    let (mut plan, world) = session.plan().await.unwrap();
-    session.carry_out(&plan, &world).await.unwrap();
-    let (talos, cluster) = (world.talos.clone().unwrap(), world.cluster.clone().unwrap());
+    session.apply().await.unwrap();
+    let mut planned = session.plan().await.unwrap();
+    let (talos, cluster) = (planned.talos.clone().unwrap(), planned.cluster.here().unwrap().clone());
     let labels = json!({"app": "web"});
     let deployment = json!({
         "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "default"},
@@ -157,11 +157,10 @@ async fn reboot_with(
         labels: Vec::new(),
         disks: Vec::new(),
     };
-    plan.steps.truncate(1);
-    plan.steps[0].target = "10.5.0.3".into();
-    plan.steps[0].action = Action::ApplyConfig(work);
+    planned.plan.steps = vec![Step::new("config", "10.5.0.3", "reboot", Action::ApplyConfig(work))];
     session.fleet.calls();
-    let done = session.carry_out(&plan, &World { mode: Mode::Auto, delete_emptydir_data, ..world }).await;
+    let manner = Manner { mode: Mode::Auto, delete_emptydir_data, ..Manner::default() };
+    let done = session.carry_out(planned, &manner).await;
     let moved = moves(&session.fleet.calls());
     (session, moved, done)
 }
@@ -200,8 +199,8 @@ fn what_a_drain_would_lose_is_refused_before_anything_is_done_to_the_node() {
             assert!(moved.is_empty() && !cordoned(&session), "{moved:?}");
             assert_eq!(session.fleet.look().machines["10.5.0.3"].boots, 0);
             let (cluster, talos) =
-                (session.cluster().await.unwrap(), session.plan().await.unwrap().1.talos.unwrap());
-            let told = apply::losses(&cluster, &talos, &["10.5.0.3".into()]).await.unwrap();
+                (session.cluster().await.unwrap(), session.plan().await.unwrap().talos.unwrap());
+            let told = session::losses(&cluster, &talos, &["10.5.0.3".into()]).await.unwrap();
             assert!(told[0].told().unwrap().contains(words[0]), "{told:?}");
         });
     }
@@ -234,17 +233,19 @@ fn a_disruption_budget_is_waited_for_and_a_node_that_is_not_drained_does_not_reb
 #[test]
 fn what_a_killed_run_left_cordoned_is_uncordoned_and_what_others_cordoned_is_not() {
     paused(async {
-        let session = session("machines: [{role: controlplane}, {role: worker}]").await;
+        let session = session("machines: [{role: controlplane}, {role: worker}, {role: worker}]").await;
         let cluster = session.cluster().await.unwrap();
-        assert!(cluster.cordon("talos-1").await.unwrap(), "ours");
-        assert!(cluster.cordon("talos-1").await.unwrap(), "ours still, in another run");
+        assert!(cluster.cordon("talos-1", "here").await.unwrap(), "ours");
+        assert!(cluster.cordon("talos-1", "here").await.unwrap(), "ours still, in another run");
+        assert!(cluster.cordon("talos-3", "there").await.unwrap(), "of another machine's run");
         session.fleet.act(|world, _| {
             let body = json!({"spec": {"unschedulable": true}});
             world.api.make_as("kubectl", "PATCH", "/api/v1/nodes/talos-2", &body, "2026-01-01T00:00:00Z");
         });
-        assert!(!cluster.cordon("talos-2").await.unwrap(), "another's");
-        assert_eq!(cluster.uncordon_left().await.unwrap(), ["talos-1"]);
+        assert!(!cluster.cordon("talos-2", "here").await.unwrap(), "somebody's");
+        assert_eq!(cluster.uncordon_left(Some("here")).await.unwrap(), ["talos-1"]);
+        assert_eq!(cluster.uncordon_left(None).await.unwrap(), ["talos-3"], "by who holds the Lease");
         assert!(cordoned(&session), "the other one");
-        assert!(cluster.uncordon_left().await.unwrap().is_empty());
+        assert!(cluster.uncordon_left(None).await.unwrap().is_empty());
     });
 }

@@ -12,7 +12,7 @@ async fn whole_job(scenario: &str) -> (Vec<String>, Duration) {
     let session = Session::start(&Scenario::parse("scenario.yaml", scenario).unwrap()).await;
     let began = tokio::time::Instant::now();
     session.apply().await.unwrap();
-    let (again, _) = session.plan().await.unwrap();
+    let again = session.plan().await.unwrap().plan;
     assert!(again.is_empty(), "{:#?}", again.steps);
     session.check().await.unwrap().passed(&[], false).unwrap();
     let took = began.elapsed();
@@ -27,7 +27,7 @@ fn the_whole_job_is_the_same_call_by_call_and_event_by_event() {
     for scenario in [
         "seed: 1",
         "seed: 2\nspeed: 3\nfaults:\n\
-         - {where: 10.5.0.3, call: ApplyConfiguration, after: 1, times: 1, dropAfterActing: true}\n\
+         - {where: 10.5.0.3, call: ApplyConfiguration, after: 2, times: 1, dropAfterActing: true}\n\
          - {where: kubernetes, call: GET *, after: 30, times: 2, error: overloaded}\n\
          - {where: '*', call: List *, after: 9, times: 3, delay: 2s}\n",
     ] {

@@ -3,15 +3,19 @@
 use k8s_openapi::api::core::v1::Node;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
-use nodeprep::apply::World;
 use nodeprep::error::Kind;
 use nodeprep::sandbox::scenario::Scenario;
+use nodeprep::session::Manner;
 use nodeprep::talos::client::Mode;
 use serde_json::json;
 
 use crate::fleet::{Session, paused};
 
 const LABEL: &str = "openebs.io/storage-node";
+
+fn trying() -> Manner {
+    Manner { mode: Mode::Try, ..Manner::default() }
+}
 
 /// The configs that the machine runs and boots with.
 fn configs(session: &Session) -> (Option<String>, Option<String>) {
@@ -26,14 +30,13 @@ fn a_config_that_does_not_bring_about_what_it_asks_for_is_taken_back_by_the_node
         let scenario = Scenario::parse("scenario.yaml", "machines: [{}]").unwrap();
         let session = Session::start(&scenario).await;
         let before = configs(&session);
-        let (plan, world) = session.plan().await.unwrap();
+        let planned = session.plan().await.unwrap();
         // Talos leaves a label alone that somebody else set, so the one that is asked for never comes.
         let nodes: Api<Node> = Api::all(session.cluster().await.unwrap().client());
         let name = nodes.list(&Default::default()).await.unwrap().items[0].metadata.name.clone().unwrap();
         let theirs = Patch::Merge(json!({"metadata": {"labels": {LABEL: "theirs"}}}));
         nodes.patch(&name, &PatchParams::default(), &theirs).await.unwrap();
-        let world = World { mode: Mode::Try, ..world };
-        let error = session.carry_out(&plan, &world).await.unwrap_err();
+        let error = session.carry_out(planned, &trying()).await.unwrap_err();
         assert_eq!(error.kind, Kind::Failed, "{error}");
         assert!(error.what.contains(LABEL), "{error}");
         assert!(error.hint.unwrap().contains("took the config back by itself"));
@@ -57,8 +60,8 @@ fn a_confirmation_that_is_lost_is_not_seen_in_a_config_that_is_only_tried() {
         let scenario = Scenario::parse("scenario.yaml", &format!("machines: [{{}}]\nfaults: [{lost}]"));
         let session = Session::start(&scenario.unwrap()).await;
         let before = configs(&session);
-        let (plan, world) = session.plan().await.unwrap();
-        let error = session.carry_out(&plan, &World { mode: Mode::Try, ..world }).await.unwrap_err();
+        let planned = session.plan().await.unwrap();
+        let error = session.carry_out(planned, &trying()).await.unwrap_err();
         assert_eq!(error.kind, Kind::Unavailable, "{error}");
         assert_eq!(configs(&session).1, before.1, "it boots with what it had");
     });

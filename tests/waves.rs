@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use nodeprep::apply::{Parallel, World};
 use nodeprep::sandbox::scenario::Scenario;
+use nodeprep::session::{Manner, Parallel};
 
 use crate::fleet::{Session, paused};
 
@@ -30,10 +30,10 @@ fn workers_take_as_long_as_the_slowest_and_not_as_all_of_them_together() {
     let took = |parallel| {
         paused(async move {
             let session = fleet(8, "{where: '*', call: ApplyConfiguration, delay: 10s}").await;
-            let (mut plan, world) = session.plan().await.unwrap();
-            plan.steps.retain(|step| step.action.is_of_node());
+            let mut planned = session.plan().await.unwrap();
+            planned.plan.steps.retain(|step| step.action.is_of_node());
             let began = tokio::time::Instant::now();
-            session.carry_out(&plan, &World { parallel, ..world }).await.unwrap();
+            session.carry_out(planned, &Manner { parallel, ..Manner::default() }).await.unwrap();
             assert_eq!(configured(&session).len(), 9);
             began.elapsed()
         })
@@ -49,10 +49,11 @@ fn control_planes_are_never_changed_at_the_same_time() {
     paused(async {
         let machines = "machines: [{role: controlplane}, {role: controlplane}, {role: controlplane}]";
         let session = Session::start(&Scenario::parse("s.yaml", machines).unwrap()).await;
-        let (mut plan, world) = session.plan().await.unwrap();
-        plan.steps.retain(|step| step.action.is_of_node());
+        let mut planned = session.plan().await.unwrap();
+        planned.plan.steps.retain(|step| step.action.is_of_node());
         session.fleet.calls();
-        session.carry_out(&plan, &World { parallel: Parallel::Percent(100), ..world }).await.unwrap();
+        let manner = Manner { parallel: Parallel::Percent(100), ..Manner::default() };
+        session.carry_out(planned, &manner).await.unwrap();
         let applies = session.fleet.calls().into_iter().filter(|call| call.call == "ApplyConfiguration");
         let mut places: Vec<String> = applies.map(|call| call.place).collect();
         places.dedup();
@@ -66,10 +67,11 @@ fn a_node_that_fails_keeps_the_others_from_their_turn_unless_told_to_go_on() {
         [(false, &["10.5.0.2", "10.5.0.3"][..]), (true, &["10.5.0.2", "10.5.0.3", "10.5.0.5", "10.5.0.6"])]
     {
         paused(async {
-            let session = fleet(4, "{where: 10.5.0.4, call: ApplyConfiguration, error: overloaded}").await;
-            let (plan, world) = session.plan().await.unwrap();
-            let world = World { parallel: Parallel::Nodes(1), keep_going, ..world };
-            let error = session.carry_out(&plan, &world).await.unwrap_err();
+            let session =
+                fleet(4, "{where: 10.5.0.4, call: ApplyConfiguration, after: 1, error: overloaded}").await;
+            let planned = session.plan().await.unwrap();
+            let manner = Manner { parallel: Parallel::Nodes(1), keep_going, ..Manner::default() };
+            let error = session.carry_out(planned, &manner).await.unwrap_err();
             assert!(error.what.contains("10.5.0.4"), "{error}");
             assert_eq!(configured(&session), expected);
             let cluster = session.cluster().await.unwrap();

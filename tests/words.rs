@@ -355,7 +355,8 @@ fn what_a_finalizer_holds_is_named_with_it_and_not_waited_for_for_long() {
             cluster.apply(&object, false, false).await.unwrap();
         }
         let (folder, began) = (tempfile::tempdir().unwrap(), tokio::time::Instant::now());
-        let error = check::cleanup(&cluster, folder.path(), &session.events).await.unwrap_err();
+        let error =
+            check::cleanup(&cluster, folder.path(), session.fleet.now(), &session.events).await.unwrap_err();
         let held = "PersistentVolumeClaim nodeprep-r1/c, held by the finalizer example.com/keep";
         assert!(error.what.contains(held) && error.hint.is_some(), "{error:?}");
         assert!(began.elapsed() < Duration::from_secs(240), "{:?}", began.elapsed());

@@ -1,20 +1,24 @@
-//! `abort`: gives up a run that was cut off, cleanly.
+//! `abort`: gives up the runs that were cut off, cleanly.
+
+use jiff::Timestamp;
 
 use super::Global;
-use crate::apply::{CutOff, Holder, Journal, Lock, give_up, last_run};
+use super::apply::open;
+use super::cleanup::told;
 use crate::check;
 use crate::error::Result;
 use crate::report;
+use crate::session::cut_offs;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {}
 
 pub async fn run(global: &Global, _args: &Args) -> Result<()> {
-    let state = global.state(&global.intent()?.metadata.name)?;
-    // A run that still goes on holds it.
-    let _lock = Lock::take(&state, "abort")?;
-    let Some(cut) = CutOff::of(&last_run(&state)?) else {
-        let left = check::left(state.dir())?;
+    let intent = global.intent()?;
+    // A run that still goes on holds the lock.
+    let session = open(global, &intent, "abort", super::interrupted(global.events()))?;
+    let left = check::left(session.state().dir())?;
+    if cut_offs(session.state())?.is_empty() {
         let also = match left.is_empty() {
             true => String::new(),
             false => {
@@ -23,20 +27,20 @@ pub async fn run(global: &Global, _args: &Args) -> Result<()> {
         };
         report::stdout(&format!("Nothing to give up: the last run ended, or there was none.{also}\n"));
         return Ok(());
-    };
-    report::stdout(&format!("{cut}\n"));
-    match global.cluster().await {
-        Ok(cluster) => {
-            for namespace in check::cleanup(&cluster, state.dir(), &global.events()).await?.namespaces {
-                report::stdout(&format!("removed namespace {namespace} and what was in it\n"));
-            }
-            if give_up(&cluster, &Holder::this("abort", state.dir())).await? {
-                report::stdout("released the cluster's lock\n");
-            }
-        }
-        Err(error) => report::stderr(&format!("the cluster was left as it is: {}\n", error.what)),
     }
-    Journal::reopen(&state)?.end(false, &format!("given up: {cut}"))?;
-    report::stdout("Given up. What was done stays done; `nodeprep plan` shows what is missing.\n");
+    let cluster = match global.reach().cluster().await {
+        Ok(cluster) => {
+            told(&check::cleanup(&cluster, session.state().dir(), Timestamp::now(), session.events()).await?);
+            Some(cluster)
+        }
+        Err(error) => {
+            session.events().warn(format!("the cluster was left as it is: {}", error.what));
+            None
+        }
+    };
+    for cut in session.abort(cluster.as_ref()).await? {
+        report::stdout(&format!("given up: {cut}\n"));
+    }
+    report::stdout("What was done stays done; `nodeprep plan` shows what is missing.\n");
     Ok(())
 }

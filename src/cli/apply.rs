@@ -5,17 +5,14 @@ use std::path::{Path, PathBuf};
 use tokio::sync::watch;
 
 use super::global::Output;
-use super::plan::{Part, Planned, confirm, make};
+use super::plan::{confirm, make};
 use super::store::{self, Told};
 use super::{Global, validate};
-use crate::apply::{self, CutOff, Holder, Journal, Lease, Lock, Parallel, World, give_up, last_run};
-use crate::cluster::Cluster;
-use crate::error::{Error, Result, together};
+use crate::error::{Error, Result};
 use crate::intent::Intent;
-use crate::plan::{Action, Plan, Saved, Skipped, Step};
-use crate::report;
+use crate::plan::Saved;
 use crate::s3::Depth;
-use crate::state::State;
+use crate::session::{Manner, Parallel, Part, Planned, Session};
 use crate::talos::client::Mode;
 
 #[derive(Debug, clap::Args)]
@@ -93,29 +90,47 @@ impl Care {
     }
 }
 
+impl Pace {
+    fn manner(&self, intent: &Intent, care: &Care) -> Manner {
+        Manner {
+            mode: self.mode.into(),
+            parallel: self.parallel,
+            keep_going: self.keep_going,
+            delete_emptydir_data: self.delete_emptydir_data,
+            take_over: care.take_over,
+            deadlines: intent.deadlines.clone(),
+        }
+    }
+}
+
 pub async fn run(global: &Global, args: &Args) -> Result<()> {
     let intent = global.intent()?;
-    let interrupted = super::interrupted();
-    carry_out(global, &intent, "apply", Part::All, &args.care, &args.pace, interrupted.clone()).await?;
+    let session = open(global, &intent, "apply", super::interrupted(global.events()))?;
+    carry_out(global, &intent, &session, Part::All, &args.care, &args.pace).await?;
     // What is staged is not there yet.
     if args.no_validate || args.pace.mode == Way::Staged {
         return Ok(());
     }
-    prove(global, &intent, args.output, interrupted).await
+    prove(global, &intent, &session, args.output).await
+}
+
+/// A session on the file's cluster.
+pub(super) fn open(
+    global: &Global,
+    intent: &Intent,
+    verb: &'static str,
+    interrupted: watch::Receiver<bool>,
+) -> Result<Session> {
+    let name = &intent.metadata.name;
+    Session::open(verb, name, global.state(name)?, global.events(), interrupted)
 }
 
 /// The storage and its backup are proven, where there is any.
-async fn prove(
-    global: &Global,
-    intent: &Intent,
-    output: Output,
-    interrupted: watch::Receiver<bool>,
-) -> Result<()> {
+async fn prove(global: &Global, intent: &Intent, session: &Session, output: Output) -> Result<()> {
     if intent.classes.is_empty() && intent.backup.is_none() {
         return Ok(());
     }
-    let _lock = Lock::take(&global.state(&intent.metadata.name)?, "apply")?;
-    validate::checked(global, intent, &validate::Selection::default(), output, interrupted).await
+    validate::checked(global, intent, session, &validate::Selection::default(), output).await
 }
 
 /// What follows a bootstrap: everything else that the file asks for.
@@ -127,140 +142,37 @@ pub(super) async fn all(
     output: Output,
     interrupted: watch::Receiver<bool>,
 ) -> Result<()> {
-    carry_out(global, intent, "apply", Part::All, care, &Pace::default(), interrupted.clone()).await?;
-    if no_validate { Ok(()) } else { prove(global, intent, output, interrupted).await }
+    let session = open(global, intent, "apply", interrupted)?;
+    carry_out(global, intent, &session, Part::All, care, &Pace::default()).await?;
+    if no_validate { Ok(()) } else { prove(global, intent, &session, output).await }
 }
 
-/// Plans one part, and carries it out under the locks: this machine's, and the cluster's once there is one.
+/// Plans one part, and carries it out.
 pub(super) async fn carry_out(
     global: &Global,
     intent: &Intent,
-    verb: &str,
+    session: &Session,
     part: Part,
     care: &Care,
     pace: &Pace,
-    interrupted: watch::Receiver<bool>,
 ) -> Result<()> {
-    let name = &intent.metadata.name;
-    let (state, events) = (global.state(name)?, global.events());
-    let _lock = Lock::take(&state, verb)?;
-    let cut = CutOff::of(&last_run(&state)?);
-    if let Some(cut) = &cut {
-        report::stderr(&format!("{cut}; going on from what is there now\n"));
-    }
-    let key = state.key()?;
-    let make = async |connected| {
-        let planned = make(global, intent, part, connected).await?;
-        Ok::<_, Error>(Planned { plan: in_mode(pace.mode, planned.plan), ..planned })
-    };
-    let planned = make(None).await?;
-    let saved = Saved::of(name, &planned.plan, &key);
     let reviewed = care.plan.as_deref().map(read_plan).transpose()?;
-    if let Some(reviewed) = &reviewed {
-        reviewed.same(&saved)?;
-    }
-    let reboots = planned.plan.reboots.clone().unwrap_or_default();
-    if !reboots.is_empty() && matches!(pace.mode, Way::NoReboot | Way::Try) {
-        return Err(Error::refused(format!("this would reboot {}", reboots.join(", ")))
-            .hint("--mode auto lets nodes reboot; --mode staged leaves it to their next boot"));
-    }
-    if pace.mode == Way::Auto {
-        let refused =
-            planned.losses.iter().filter_map(|losses| losses.refuse(pace.delete_emptydir_data).err());
-        together(refused.collect()).map_or(Ok(()), Err)?;
-    }
-    confirm(&planned.plan, care.yes || reviewed.is_some(), global.verbose)?;
-    let holder = Holder::this(verb, state.dir());
-    if planned.plan.steps.is_empty() {
-        return settle(&state, cut.as_ref(), planned.cluster.as_ref(), &holder).await;
-    }
-    if !planned.plan.simulated
-        && let Told::Warning(warning) =
-            store::ask(global, intent, &global.stack_secrets(intent)?, Depth::Write).await
-    {
-        events.warn(warning);
-    }
-    let lease = match &planned.cluster {
-        Some(cluster) => Some(Lease::take(cluster, &holder, care.take_over).await?),
-        None => None,
+    let make = async |connected| make(global, intent, part, connected).await;
+    let agree = async |planned: &Planned| {
+        if let Some(reviewed) = &reviewed {
+            reviewed.same(&session.saved(&planned.plan))?;
+        }
+        confirm(global, &intent.metadata.name, &planned.plan, care.yes || reviewed.is_some())?;
+        if !planned.plan.steps.is_empty()
+            && !planned.plan.simulated
+            && let Told::Warning(warning) =
+                store::ask(global, intent, &global.stack_secrets(intent)?, Depth::Write).await
+        {
+            session.events().warn(warning);
+        }
+        Ok(!care.yes)
     };
-    let cluster = planned.cluster.clone();
-    let done = async {
-        let planned = if care.yes {
-            planned
-        } else {
-            // Somebody thought about it: what was agreed to must still be what is to be done.
-            let again = make(planned.cluster).await?;
-            saved.same(&Saved::of(name, &again.plan, &key))?;
-            again
-        };
-        let mut journal = Journal::begin(&state, verb, saved, &key)?;
-        let world = World {
-            talos: planned.talos,
-            cluster: planned.cluster,
-            mode: pace.mode.into(),
-            lease: lease.as_ref().map(Lease::held),
-            parallel: pace.parallel,
-            keep_going: pace.keep_going,
-            delete_emptydir_data: pace.delete_emptydir_data,
-            deadlines: intent.deadlines.clone(),
-        };
-        apply::run(verb, &planned.plan, &world, &events, &mut journal, interrupted).await
-    };
-    let done = done.await;
-    if let (Some(lease), Some(cluster)) = (lease, cluster) {
-        // Who took the lock over may have nodes of its own cordoned.
-        if lease.held().is_ours() {
-            uncordon_left(&cluster).await;
-        }
-        lease.release().await;
-    }
-    done
-}
-
-/// Nothing is left to do: ends what a run that was killed at its very end left open, its lock and its journal.
-async fn settle(
-    state: &State,
-    cut: Option<&CutOff>,
-    cluster: Option<&Cluster>,
-    holder: &Holder,
-) -> Result<()> {
-    if let Some(cluster) = cluster
-        && let Err(error) = give_up(cluster, holder).await
-    {
-        report::stderr(&format!("the cluster's lock was left as it is: {}\n", error.what));
-    }
-    if let (Some(_), Some(cluster)) = (cut, cluster) {
-        uncordon_left(cluster).await;
-    }
-    match cut {
-        Some(cut) => Journal::reopen(state)?.end(true, &format!("nothing was left to do; {cut}")),
-        None => Ok(()),
-    }
-}
-
-/// A run that was cut off while a node rebooted left it cordoned.
-async fn uncordon_left(cluster: &Cluster) {
-    match cluster.uncordon_left().await {
-        Ok(nodes) if nodes.is_empty() => {}
-        Ok(nodes) => {
-            report::stderr(&format!("uncordoned {}, which nodeprep had cordoned\n", nodes.join(", ")))
-        }
-        Err(error) => {
-            report::stderr(&format!("whether a node is left cordoned is not known: {}\n", error.what))
-        }
-    }
-}
-
-/// What is staged is not there before the nodes reboot, and the stack needs it.
-fn in_mode(mode: Way, mut plan: Plan) -> Plan {
-    let config = |step: &Step| matches!(step.action, Action::ApplyConfig(_));
-    if mode == Way::Staged && plan.steps.iter().any(config) {
-        plan.steps.retain(config);
-        let why = "it needs what is staged; apply again once the nodes have rebooted".into();
-        plan.skipped.push(Skipped { what: "stack".into(), why });
-    }
-    plan
+    session.carry_out(&pace.manner(intent, care), make, agree).await
 }
 
 fn read_plan(path: &Path) -> Result<Saved> {

@@ -5,27 +5,26 @@ use std::collections::btree_map::Entry;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use secrecy::SecretString;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::apply as cli;
-use super::global::{Global, Output, observe};
-use super::plan::confirm;
-use super::wipe::typed;
-use crate::apply::{self, CutOff, Holder, Journal, Lease, Lock, Parallel, World, begun_on, last_run};
+use super::global::{Global, Output};
+use super::wipe::{Typed, agree, typed};
 use crate::cluster::{self, Cluster};
 use crate::dial;
 use crate::error::{Error, Kind, Result};
 use crate::intent::Intent;
-use crate::observe::nodes::Node;
+use crate::observe::nodes::{Node, observe_answering};
+use crate::plan::Plan;
 use crate::plan::bootstrap::{Asked, plan, unseen};
 use crate::plan::first::First;
-use crate::plan::{Plan, Saved};
 use crate::report;
+use crate::session::{Manner, Planned, Reached, begun_on, cut_offs};
 use crate::state::State;
 use crate::talos::Client;
-use crate::talos::client::Mode;
 
 const VERB: &str = "bootstrap";
 /// Between two looks at machines that do not answer.
@@ -59,14 +58,14 @@ pub async fn run(global: &Global, args: &Args) -> Result<()> {
     let intent = global.intent()?;
     let firsts = firsts(global, &intent)?;
     let network = firsts.values().all(First::has_network);
-    let interrupted = super::interrupted();
+    let interrupted = super::interrupted(global.events());
     let begin = Begin { global, args, intent: &intent, firsts: &firsts, kubeconfig: kubeconfig(global) };
     begin.run(interrupted.clone()).await?;
     let path = begin.kubeconfig;
-    report::stderr(&format!("the cluster is there: export KUBECONFIG={}\n", path.display()));
+    global.events().say(format!("the cluster is there: export KUBECONFIG={}", path.display()));
     if args.no_apply || !network {
         let why = if network { "" } else { "it has no network yet: install yours, then " };
-        report::stderr(&format!("{why}`nodeprep apply` goes on\n"));
+        global.events().say(format!("{why}`nodeprep apply` goes on"));
         return Ok(());
     }
     let global = Global { kubeconfig: Some(path), ..global.clone() };
@@ -107,50 +106,25 @@ struct Begin<'a> {
 }
 
 impl Begin<'_> {
-    /// Plans until there is a cluster, and carries it out under the locks.
+    /// Plans until there is a cluster, and carries it out.
     async fn run(&self, interrupted: watch::Receiver<bool>) -> Result<()> {
         let Self { global, args, intent, .. } = self;
         let client = self.client()?;
-        let state = global.state(&intent.metadata.name)?;
-        let _lock = Lock::take(&state, VERB)?;
-        let cut = CutOff::of(&last_run(&state)?);
-        if let Some(cut) = &cut {
-            report::stderr(&format!("{cut}; going on from what is there now\n"));
-        }
-        let nodes = self.observe(&client, cut.is_some()).await?;
-        let cluster = self.cluster().await?;
-        let plan = self.plan(&state, &client, cluster.is_some(), nodes).await?;
-        confirm(&plan, args.yes, global.verbose)?;
-        if plan.steps.is_empty() {
-            return match cut {
-                Some(cut) => Journal::reopen(&state)?.end(true, &format!("nothing was left to do; {cut}")),
-                None => Ok(()),
+        let session = cli::open(global, intent, VERB, interrupted)?;
+        let resumed = cut_offs(session.state())?.iter().any(|cut| cut.verb == VERB);
+        let typed = Typed::default();
+        let make = async |connected: Option<Reached>| {
+            let nodes = self.observe(&client, resumed).await?;
+            let cluster = match connected {
+                Some(cluster) => cluster,
+                None => self.cluster().await?,
             };
-        }
-        let lease = match &cluster {
-            Some(cluster) => {
-                let holder = Holder::this(VERB, state.dir());
-                Some(Lease::take(cluster, &holder, args.take_over).await?)
-            }
-            None => None,
+            let plan = self.plan(session.state(), &client, cluster.here().is_some(), nodes, &typed).await?;
+            Ok(Planned { plan, talos: Some(client.clone()), cluster, losses: Vec::new() })
         };
-        let key = state.key()?;
-        let mut journal = Journal::begin(&state, VERB, Saved::of(&intent.metadata.name, &plan, &key), &key)?;
-        let world = World {
-            talos: Some(client),
-            cluster,
-            mode: Mode::NoReboot,
-            lease: lease.as_ref().map(Lease::held),
-            parallel: Parallel::default(),
-            keep_going: false,
-            delete_emptydir_data: false,
-            deadlines: intent.deadlines.clone(),
-        };
-        let done = apply::run(VERB, &plan, &world, &global.events(), &mut journal, interrupted).await;
-        if let Some(lease) = lease {
-            lease.release().await;
-        }
-        done
+        let manner =
+            Manner { take_over: args.take_over, deadlines: intent.deadlines.clone(), ..Manner::default() };
+        session.carry_out(&manner, make, agree(global, &session, args.yes)).await
     }
 
     /// Whether the authorities must be those of the configs; a sandbox may not have theirs.
@@ -161,7 +135,8 @@ impl Begin<'_> {
     /// A client of the machines, whose certificates the configs' authority will make.
     fn client(&self) -> Result<Client> {
         let Self { global, firsts, .. } = self;
-        let context = global.talos_context()?;
+        let reach = global.reach();
+        let context = reach.talos_context()?;
         let stranger = |first: &&First| !context.trusts(first.talos_ca());
         if let Some(first) = firsts.values().find(stranger).filter(|_| self.judges()) {
             let (file, config) = (context.file.display(), &first.file);
@@ -172,12 +147,12 @@ impl Begin<'_> {
             .hint("once the machines have that config, only its own cluster's talosconfig reaches them: name it with --talosconfig"));
         }
         if !context.endpoints.is_empty() {
-            return global.talos_client();
+            return reach.talos();
         }
         // As `talosctl gen config` leaves it.
         let controls = |address: &&String| firsts.get(*address).is_some_and(First::is_control_plane);
         let endpoints = self.intent.nodes.iter().map(|node| &node.address).filter(controls).cloned();
-        Client::connect(&context, &endpoints.collect::<Vec<_>>(), &global.talos_options())
+        Client::connect(&context, &endpoints.collect::<Vec<_>>(), &reach.options)
     }
 
     /// Reads the machines; after a run that was cut off some may be installing Talos, and answer later.
@@ -187,7 +162,7 @@ impl Begin<'_> {
         let patience = if patient { self.intent.deadlines.bootstrap.std() } else { Duration::ZERO };
         let deadline = Instant::now() + patience;
         loop {
-            match observe(client, &addresses).await {
+            match observe_answering(client, &addresses, Timestamp::now()).await {
                 Err(error) if error.kind == Kind::Unavailable && Instant::now() < deadline => {
                     tokio::time::sleep(RECHECK).await;
                 }
@@ -196,11 +171,11 @@ impl Begin<'_> {
         }
     }
 
-    /// The cluster, when there is a kubeconfig and its API server answers.
-    async fn cluster(&self) -> Result<Option<Cluster>> {
+    /// The cluster that the kubeconfig leads to, when there is one.
+    async fn cluster(&self) -> Result<Reached> {
         let (path, context) = (&self.kubeconfig, self.global.context.as_deref());
         if !path.exists() {
-            return Ok(None);
+            return Ok(Reached::None);
         }
         for first in self.firsts.values() {
             let authority = first.kubernetes_ca().unwrap_or_default();
@@ -210,15 +185,15 @@ impl Begin<'_> {
             }
         }
         match Cluster::connect(Some(path), context, &dial::tcp()).await {
-            Ok(cluster) => Ok(Some(cluster)),
-            Err(error) if error.kind == Kind::Unavailable => Ok(None),
+            Ok(cluster) => Ok(Reached::Here(cluster)),
+            Err(error) if error.kind == Kind::Unavailable => Ok(Reached::Away(error)),
             Err(error) => Err(error),
         }
     }
 
     /// Those of the command line, and those that somebody at a terminal types.
-    fn tokens(&self, nodes: &[Node]) -> Result<Vec<String>> {
-        let mut tokens = self.args.wipe_disk.clone();
+    fn tokens(&self, nodes: &[Node], before: &Typed) -> Result<Vec<String>> {
+        let mut tokens = [self.args.wipe_disk.as_slice(), &before.borrow()].concat();
         for (address, disk) in unseen(self.firsts, nodes) {
             let Some(token) = disk.token.filter(|token| !tokens.contains(token)) else { continue };
             if report::somebody() {
@@ -229,16 +204,24 @@ impl Begin<'_> {
                 )?);
             }
         }
+        before.borrow_mut().clone_from(&tokens);
         Ok(tokens)
     }
 
-    async fn plan(&self, state: &State, client: &Client, answers: bool, nodes: Vec<Node>) -> Result<Plan> {
+    async fn plan(
+        &self,
+        state: &State,
+        client: &Client,
+        answers: bool,
+        nodes: Vec<Node>,
+        typed: &Typed,
+    ) -> Result<Plan> {
         let mut begun = BTreeMap::new();
         for node in nodes.iter().filter(|node| !node.maintenance && node.is_control_plane()) {
             begun.insert(node.address.clone(), client.node(&node.address)?.has_etcd_data().await);
         }
         let record = state.dir().join("etcd.json");
-        let tokens = self.tokens(&nodes)?;
+        let tokens = self.tokens(&nodes, typed)?;
         let asked = Asked {
             intent: self.intent,
             firsts: self.firsts,

@@ -1,7 +1,10 @@
 //! `cleanup`: removes what tests left in the cluster.
 
+use jiff::Timestamp;
+
 use super::Global;
-use crate::check;
+use super::apply::open;
+use crate::check::{self, Cleaned};
 use crate::error::Result;
 use crate::report;
 
@@ -9,14 +12,26 @@ use crate::report;
 pub struct Args {}
 
 pub async fn run(global: &Global, _args: &Args) -> Result<()> {
-    let state = global.state(&global.intent()?.metadata.name)?;
-    let cluster = global.cluster().await?;
-    let cleaned = check::cleanup(&cluster, state.dir(), &global.events()).await?;
-    if cleaned.namespaces.is_empty() {
+    let intent = global.intent()?;
+    // A run that still goes on holds the lock, and removes its own.
+    let session = open(global, &intent, "cleanup", super::interrupted(global.events()))?;
+    let cluster = global.reach().cluster().await?;
+    let cleaned = check::cleanup(&cluster, session.state().dir(), Timestamp::now(), session.events()).await?;
+    if cleaned == Cleaned::default() {
         report::stdout("Nothing was left.\n");
     }
-    for namespace in cleaned.namespaces {
+    told(&cleaned);
+    Ok(())
+}
+
+/// Says what was removed, and what may be of a run that goes on elsewhere.
+pub(super) fn told(cleaned: &Cleaned) {
+    for namespace in &cleaned.namespaces {
         report::stdout(&format!("removed namespace {namespace} and what was in it\n"));
     }
-    Ok(())
+    for (namespace, expires) in &cleaned.alive {
+        report::stdout(&format!(
+            "left namespace {namespace}: a run of another machine may still use it; it is removed after {expires}\n"
+        ));
+    }
 }

@@ -3,12 +3,11 @@
 mod view;
 
 use super::Global;
-use super::global::all_answered;
 use crate::error::{Error, Result};
 use crate::intent::Intent;
 use crate::observe::about::about_all;
 use crate::observe::disks::{NEWEST, Selector};
-use crate::observe::nodes::{Node, observe_all};
+use crate::observe::nodes::{Node, all_answered, observe_all};
 use crate::report;
 
 #[derive(Debug, clap::Args)]
@@ -84,14 +83,14 @@ fn keep(selector: &Selector<'_>, node: &mut Node) -> Result<String> {
 /// The file's nodes; without a file, those of the talosconfig's context, or of `--nodes`.
 pub(super) fn targets(global: &Global) -> Result<(crate::talos::Client, Vec<String>)> {
     let intent: Option<Intent> = if global.file.exists() { Some(global.intent()?) } else { None };
-    if let Some(intent) = &intent
-        && let Some(targets) = global.talos(intent)?
-    {
-        return Ok(targets);
-    }
-    let client = global.talos_client()?;
-    let addresses =
-        if global.nodes.is_empty() { global.talos_context()?.nodes } else { global.nodes.clone() };
+    let listed = intent.as_ref().map_or(Ok(Vec::new()), |intent| global.addresses(intent))?;
+    let reach = global.reach();
+    let client = reach.talos()?;
+    let addresses = match (listed.is_empty(), global.nodes.is_empty()) {
+        (false, _) => listed,
+        (true, true) => reach.talos_context()?.nodes,
+        (true, false) => global.nodes.clone(),
+    };
     if addresses.is_empty() {
         return Err(
             Error::invalid("no nodes to look at").hint("name them with --nodes, or list them in the file")

@@ -1,28 +1,28 @@
 //! The switches that every verb takes, and what they lead to: the file, the nodes, the cluster.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use secrecy::{ExposeSecret, SecretString};
 
 use super::rehearsal::Configs;
-use crate::cluster::{self, Cluster};
+use crate::cluster;
 use crate::config_doc;
 use crate::dial::{self, Dial};
 use crate::error::{Error, Result, all};
 use crate::event::Events;
 use crate::intent::{self, EncryptionKey, Intent, Passphrase, Volume};
-use crate::observe::identity::{self, Member};
-use crate::observe::nodes::{self, Node};
 use crate::plan::Passphrases;
 use crate::report::{self, Progress};
 use crate::sandbox::Sandbox;
 use crate::sandbox::scenario::Scenario;
 use crate::sandbox::serve::network::Network;
 use crate::secrets;
+use crate::session::Reach;
 use crate::stack::StackSecret;
 use crate::state::{Identity, State};
-use crate::talos;
+use crate::talos::client::Options;
+use crate::talos::config::Places;
 use crate::yaml::{PathPart, Stream};
 
 /// What the file is called when nothing is said.
@@ -67,6 +67,9 @@ pub struct Global {
     /// The verb begins a cluster: in a sandbox without a scenario the machines wait for their configs.
     #[arg(skip)]
     pub begins: bool,
+    /// What this process tells, as it happens.
+    #[arg(skip)]
+    pub stream: Arc<OnceLock<Events>>,
     /// Only these of the file's nodes, by address.
     #[arg(long, global = true, value_delimiter = ',', value_name = "ADDRESS")]
     pub nodes: Vec<String>,
@@ -176,7 +179,7 @@ impl Global {
     }
 
     pub fn events(&self) -> Events {
-        report::events(self.progress, self.verbose)
+        self.stream.get_or_init(|| report::events(self.progress, self.verbose)).clone()
     }
 
     /// The state folder of one cluster: `NODEPREP_STATE`, else `$XDG_STATE_HOME/nodeprep`, else
@@ -199,77 +202,42 @@ impl Global {
         if self.simulated.is_some() {
             return Identity::default();
         }
-        let talos = self.has_talosconfig().then(|| self.talos_context().ok()).flatten();
+        let reach = self.reach();
+        let talos = reach.has_talosconfig().then(|| reach.talos_context().ok()).flatten();
         Identity {
             talos: talos.map(|context| context.fingerprint()),
             kubernetes: cluster::fingerprint(self.kubeconfig.as_deref(), self.context.as_deref()),
         }
     }
 
-    pub async fn cluster(&self) -> Result<Cluster> {
-        Cluster::connect(self.kubeconfig.as_deref(), self.context.as_deref(), &dial::tcp()).await
+    /// What leads to the machines and to the cluster.
+    pub fn reach(&self) -> Reach {
+        let set = |key: &str| std::env::var_os(key).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let dial = self.simulated.as_ref().map_or_else(dial::tcp, |simulated| simulated.dial.clone());
+        Reach {
+            places: Places {
+                flag: self.talosconfig.clone(),
+                talosconfig: set("TALOSCONFIG"),
+                talos_home: set("TALOS_HOME"),
+                home: set("HOME"),
+            },
+            talos_context: self.talos_context.clone(),
+            options: Options { dial, ..Options::default() },
+            kubeconfig: self.kubeconfig.clone(),
+            context: self.context.clone(),
+            dial: dial::tcp(),
+            clock: Arc::new(jiff::Timestamp::now),
+        }
     }
 
-    /// The client for the machine API, and the addresses to speak to: the file's nodes, narrowed by `--nodes`.
-    pub fn talos(&self, intent: &Intent) -> Result<Option<(talos::Client, Vec<String>)>> {
+    /// The nodes of the file that are in scope: all, or those of `--nodes`.
+    pub fn addresses(&self, intent: &Intent) -> Result<Vec<String>> {
         let listed: Vec<String> = intent.nodes.iter().map(|node| node.address.clone()).collect();
         if let Some(unknown) = self.nodes.iter().find(|node| !listed.contains(node)) {
             return Err(Error::invalid(format!("--nodes {unknown}: not a node of {}", self.file.display()))
                 .hint(format!("the file lists: {}", listed.join(", "))));
         }
-        let wanted = if self.nodes.is_empty() { listed } else { self.nodes.clone() };
-        if wanted.is_empty() {
-            return Ok(None);
-        }
-        Ok(Some((self.talos_client()?, wanted)))
-    }
-
-    /// Proves that the file's nodes and the cluster are one, and tells which node each address is. Without a talosconfig only
-    /// the addresses tell.
-    ///
-    /// # Errors
-    /// `Kind::Invalid`: they are not, or nothing proves it.
-    pub async fn members(&self, intent: &Intent, cluster: &Cluster) -> Result<BTreeMap<String, Member>> {
-        let addresses: Vec<String> = intent.nodes.iter().map(|node| node.address.clone()).collect();
-        if addresses.is_empty() {
-            return Ok(BTreeMap::new());
-        }
-        if !self.has_talosconfig() {
-            return Ok(identity::prove_listed(&addresses, cluster).await?.members(&addresses));
-        }
-        let client = self.talos_client()?;
-        let machines = identity::witnesses(&client, &addresses).await?;
-        Ok(identity::prove(&client, machines, cluster).await?.members(&addresses))
-    }
-
-    /// Whether a talosconfig is named, or lies where it is looked for.
-    fn has_talosconfig(&self) -> bool {
-        let places = self.places();
-        places.flag.is_some() || places.talosconfig.is_some() || places.find().is_ok()
-    }
-
-    pub fn talos_client(&self) -> Result<talos::Client> {
-        let context = self.talos_context()?;
-        talos::Client::connect(&context, &context.endpoints, &self.talos_options())
-    }
-
-    pub fn talos_options(&self) -> talos::client::Options {
-        let dial = self.simulated.as_ref().map_or_else(dial::tcp, |simulated| simulated.dial.clone());
-        talos::client::Options { dial, ..talos::client::Options::default() }
-    }
-
-    pub fn talos_context(&self) -> Result<talos::Context> {
-        talos::Context::load(&self.places(), self.talos_context.as_deref(), jiff::Timestamp::now())
-    }
-
-    fn places(&self) -> talos::config::Places {
-        let set = |key: &str| std::env::var_os(key).filter(|value| !value.is_empty()).map(PathBuf::from);
-        talos::config::Places {
-            flag: self.talosconfig.clone(),
-            talosconfig: set("TALOSCONFIG"),
-            talos_home: set("TALOS_HOME"),
-            home: set("HOME"),
-        }
+        Ok(if self.nodes.is_empty() { listed } else { self.nodes.clone() })
     }
 
     /// The decrypted secrets that the file's backup names.
@@ -372,21 +340,4 @@ fn stack_secret(secret: secrets::KubeSecret) -> Result<StackSecret> {
     };
     let data = secret.data.into_iter().map(text).collect::<Result<_>>()?;
     Ok(StackSecret { name: secret.name.clone(), data })
-}
-
-/// Reads all nodes at once. Nodes of which nothing at all could be read are an error that names them.
-pub async fn observe(client: &talos::Client, addresses: &[String]) -> Result<Vec<Node>> {
-    let nodes = nodes::observe_all(client, addresses, jiff::Timestamp::now()).await?;
-    all_answered(&nodes).map(|()| nodes)
-}
-
-/// An error that names the nodes of which nothing at all could be read.
-pub fn all_answered(nodes: &[Node]) -> Result<()> {
-    let silent = nodes.iter().filter(|node| !node.answers());
-    let mut dead = silent.filter_map(|node| node.version.as_ref().err().map(|error| (&node.address, error)));
-    let Some((_, first)) = dead.next() else { return Ok(()) };
-    let others: Vec<&str> = dead.map(|(address, _)| address.as_str()).collect();
-    let also =
-        if others.is_empty() { String::new() } else { format!(" (and so it is with {})", others.join(", ")) };
-    Err(Error { what: format!("{}{also}", first.what), ..first.clone() })
 }

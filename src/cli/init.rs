@@ -101,8 +101,8 @@ struct Found {
 
 /// The nodes of `--nodes`, else of the file, else the cluster's members; and what is on them, as far as they can be read.
 async fn look(global: &Global, import: Option<&Import>) -> Result<Found> {
-    let context = global.talos_context();
-    let client = global.talos_client();
+    let reach = global.reach();
+    let (context, client) = (reach.talos_context(), reach.talos());
     let mut machines: Vec<(String, String)> =
         global.nodes.iter().map(|address| (address.clone(), String::new())).collect();
     let mut notes = Vec::new();

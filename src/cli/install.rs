@@ -1,9 +1,9 @@
 //! `install`: the stack alone.
 
 use super::Global;
-use super::apply::{Care, Pace, carry_out};
-use super::plan::Part;
+use super::apply::{Care, Pace, carry_out, open};
 use crate::error::Result;
+use crate::session::Part;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -13,6 +13,6 @@ pub struct Args {
 
 pub async fn run(global: &Global, args: &Args) -> Result<()> {
     let intent = global.intent()?;
-    carry_out(global, &intent, "install", Part::Stack, &args.care, &Pace::default(), super::interrupted())
-        .await
+    let session = open(global, &intent, "install", super::interrupted(global.events()))?;
+    carry_out(global, &intent, &session, Part::Stack, &args.care, &Pace::default()).await
 }

@@ -28,6 +28,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::check;
 use crate::error::{Error, Kind, Result};
+use crate::event::Events;
 use crate::report;
 use crate::sandbox::Sandbox;
 
@@ -142,8 +143,8 @@ async fn in_sandbox(
 ) -> Result<ExitCode> {
     let sandbox = global.enter_sandbox().await?;
     if sandbox.is_some() {
-        report::stderr(
-            "simulated: the nodes, the cluster and all figures are of a sandbox; nothing real is touched\n",
+        global.events().say(
+            "simulated: the nodes, the cluster and all figures are of a sandbox; nothing real is touched",
         );
     }
     let done = verb(&global).await;
@@ -177,30 +178,29 @@ fn may_leave(folder: &Path) {
     let _ = MAY_LEAVE.set(folder.to_owned());
 }
 
-/// What a run that stops at once leaves, and how it goes.
-fn left() -> String {
-    let runs = MAY_LEAVE.get().map(|folder| check::left(folder).unwrap_or_default()).unwrap_or_default();
-    let mut text = "stopped at once: `nodeprep status` shows the step that may be half done\n".to_owned();
-    for namespace in runs {
-        text.push_str(&format!(
-            "left in the cluster: namespace {namespace} and what is in it; `nodeprep cleanup` removes it\n"
+/// Says what a run that stops at once leaves, and how it goes.
+fn left(events: &Events) {
+    events.say("stopped at once: `nodeprep status` shows the step that may be half done");
+    for namespace in MAY_LEAVE.get().map(|folder| check::left(folder).unwrap_or_default()).unwrap_or_default()
+    {
+        events.say(format!(
+            "left in the cluster: namespace {namespace} and what is in it; `nodeprep cleanup` removes it"
         ));
     }
-    text
 }
 
 /// Set to true on Ctrl-C, SIGTERM or SIGHUP; a second signal ends the process at once.
-pub(crate) fn interrupted() -> tokio::sync::watch::Receiver<bool> {
+pub(crate) fn interrupted(events: Events) -> tokio::sync::watch::Receiver<bool> {
     let (sender, receiver) = tokio::sync::watch::channel(false);
     tokio::spawn(async move {
         for round in 1.. {
             signal().await;
             if round > 1 {
-                report::stderr(&left());
+                left(&events);
                 #[expect(clippy::exit, reason = "the second signal means now")]
                 std::process::exit(i32::from(Kind::Interrupted.exit_code()));
             }
-            report::stderr("\ninterrupted: finishing the step and cleaning up; again to stop at once\n");
+            events.say("interrupted: finishing the step and cleaning up; again to stop at once");
             let _ = sender.send(true);
         }
     });

@@ -7,10 +7,9 @@ use secrecy::ExposeSecret;
 
 use super::Global;
 use super::beside::Beside;
-use super::global::observe;
 use crate::error::{Error, Result};
 use crate::intent::import::{Import, import};
-use crate::observe::nodes::Node;
+use crate::observe::nodes::{Node, observe_answering};
 use crate::plan::machine::asked;
 use crate::plan::patches::{Asked, Host, PatchFile, Tool, files};
 use crate::report;
@@ -36,12 +35,14 @@ pub async fn run(global: &Global, args: &Args) -> Result<()> {
     let own = args.own_file()?;
     let intent = global.intent()?;
     let passphrases = global.passphrases(&intent)?;
-    let Some((client, addresses)) = global.talos(&intent)? else {
+    let addresses = global.addresses(&intent)?;
+    if addresses.is_empty() {
         return Err(Error::invalid(format!("{} lists no nodes", global.file.display()))
             .hint("a patch is for a node: list them below `nodes`"));
-    };
+    }
+    let client = global.reach().talos()?;
     let busy = report::busy(global.progress, "reading the nodes");
-    let nodes = observe(&client, &addresses).await?;
+    let nodes = observe_answering(&client, &addresses, jiff::Timestamp::now()).await?;
     drop(busy);
     let asked = nodes.iter().map(|node| asked(&intent, node, &passphrases)).collect::<Result<Vec<_>>>()?;
     let simulated = nodes.iter().any(Node::simulated);

@@ -1,14 +1,17 @@
 //! `remove`: takes a volume away from nodes, and its data with it.
 
+use jiff::Timestamp;
+
 use super::Global;
-use super::global::observe;
-use super::wipe::{Tokens, carry_out};
+use super::discover::targets;
+use super::wipe::{Tokens, Typed, agree, open};
 use crate::error::{Error, Result, all};
 use crate::observe::claims::users;
 use crate::observe::identity;
-use crate::observe::nodes::Node;
+use crate::observe::nodes::{Node, observe_answering};
 use crate::plan::Plan;
 use crate::plan::remove::{Asked, find, plan, refuse_unknown};
+use crate::session::{Planned, Reached};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -30,6 +33,9 @@ pub struct Args {
     /// Carry the plan out unasked; it is no token.
     #[arg(short, long)]
     yes: bool,
+    /// Take the cluster's lock over from a run on another machine that died.
+    #[arg(long)]
+    take_over: bool,
 }
 
 pub async fn run(global: &Global, args: &Args) -> Result<()> {
@@ -38,40 +44,48 @@ pub async fn run(global: &Global, args: &Args) -> Result<()> {
             Error::invalid("no nodes are named").hint("name the nodes that lose the volume with --nodes")
         );
     }
-    carry_out(global, "remove", args.yes, async |client, addresses| {
-        let cluster = match args.ignore_cluster {
-            true => None,
-            false => Some(global.cluster().await.map_err(not_asked)?),
-        };
-        let nodes = observe(client, addresses).await?;
-        let users = match &cluster {
-            None => None,
-            Some(cluster) => {
-                // What another cluster does not know of says nothing.
-                identity::prove(client, &nodes, cluster).await?;
-                Some(users(cluster).await.map_err(not_asked)?)
-            }
-        };
-        let in_file =
-            global.file.exists() && global.intent()?.volumes.iter().any(|volume| volume.name == args.volume);
-        if !in_file {
-            refuse_unknown(&nodes, &args.volume)?;
+    let (session, manner) = open(global, "remove", args.take_over)?;
+    let typed = Typed::default();
+    let make = async |connected| make(global, args, &typed, connected).await;
+    session.carry_out(&manner, make, agree(global, &session, args.yes)).await
+}
+
+async fn make(global: &Global, args: &Args, typed: &Typed, connected: Option<Reached>) -> Result<Planned> {
+    let (client, addresses) = targets(global)?;
+    let nodes = observe_answering(&client, &addresses, Timestamp::now()).await?;
+    let cluster = match connected {
+        Some(cluster) => cluster,
+        // Only its lock is wanted.
+        None if args.ignore_cluster => global.reach().cluster_of(&client, &nodes).await?,
+        None => {
+            let cluster = global.reach().cluster().await.map_err(not_asked)?;
+            // What another cluster does not know of says nothing.
+            identity::prove(&client, &nodes, &cluster).await?;
+            Reached::Here(cluster)
         }
-        let asked = Asked { volume: &args.volume, keep_data: args.keep_data, unused_by: &args.unused_by };
-        let removals = nodes.iter().map(|node| find(node, asked, users.as_ref()));
-        let removals: Vec<_> = all(removals)?;
-        let wipes: Vec<_> = removals.iter().filter_map(|removal| removal.wipe.clone()).collect();
-        let tokens = args.tokens.with_typed(&wipes)?;
-        let simulated = nodes.iter().any(Node::simulated);
-        let mut plan = Plan { simulated, ..plan(removals, &tokens)? };
-        if in_file {
-            let (name, file) = (&args.volume, global.file.display());
-            plan.warnings
-                .push(format!("{file} still asks for volume {name}: the next apply would make it again"));
-        }
-        Ok(plan)
-    })
-    .await
+    };
+    let users = match cluster.here().filter(|_| !args.ignore_cluster) {
+        Some(cluster) => Some(users(cluster).await.map_err(not_asked)?),
+        None => None,
+    };
+    let in_file =
+        global.file.exists() && global.intent()?.volumes.iter().any(|volume| volume.name == args.volume);
+    if !in_file {
+        refuse_unknown(&nodes, &args.volume)?;
+    }
+    let asked = Asked { volume: &args.volume, keep_data: args.keep_data, unused_by: &args.unused_by };
+    let removals = nodes.iter().map(|node| find(node, asked, users.as_ref()));
+    let removals: Vec<_> = all(removals)?;
+    let wipes: Vec<_> = removals.iter().filter_map(|removal| removal.wipe.clone()).collect();
+    let tokens = args.tokens.with_typed(&wipes, typed)?;
+    let simulated = nodes.iter().any(Node::simulated);
+    let mut plan = Plan { simulated, ..plan(removals, &tokens)? };
+    if in_file {
+        let (name, file) = (&args.volume, global.file.display());
+        plan.warnings
+            .push(format!("{file} still asks for volume {name}: the next apply would make it again"));
+    }
+    Ok(Planned { plan, talos: Some(client), cluster, losses: Vec::new() })
 }
 
 fn not_asked(error: Error) -> Error {

@@ -37,7 +37,7 @@ pub async fn run(global: &Global, args: &Args) -> Result<()> {
          export TALOSCONFIG={folder}/talosconfig KUBECONFIG={folder}/kubeconfig SOPS_AGE_KEY_FILE={folder}/age.key\n\
          talosctl get disks\nkubectl get nodes\nnodeprep -f {folder}/nodeprep.yaml plan\n{new}"
     ));
-    let mut interrupted = super::interrupted();
+    let mut interrupted = super::interrupted(global.events());
     let _ = interrupted.wait_for(|interrupted| *interrupted).await;
     sandbox.save()
 }

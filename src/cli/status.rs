@@ -1,9 +1,9 @@
 //! `status`: the journal of the last run.
 
 use super::Global;
-use crate::apply::{CutOff, Entry, Lock, last_run};
 use crate::error::Result;
 use crate::report;
+use crate::session::{CutOff, Entry, Lock, cut_offs, last_run};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -26,7 +26,14 @@ pub fn run(global: &Global, args: &Args) -> Result<()> {
     if args.json {
         return Ok(());
     }
-    if let Some(cut) = CutOff::of(&entries) {
+    let last = CutOff::of(&entries);
+    for cut in cut_offs(&state)?.iter().skip(usize::from(last.is_some())) {
+        report::stdout(&format!(
+            "Before it, {cut}. `nodeprep {}` goes on from there, `nodeprep abort` gives it up.\n",
+            cut.verb
+        ));
+    }
+    if let Some(cut) = last {
         let what = match (&cut.proving, Lock::is_held(&state)) {
             (_, true) => "The run is still going on.",
             (None, false) => {

@@ -3,13 +3,14 @@
 use jiff::Timestamp;
 
 use super::Global;
+use super::apply::open;
 use super::global::Output;
-use crate::apply::{Journal, Lock};
 use crate::check;
 use crate::error::Result;
 use crate::event::{CheckResult, Verdict};
 use crate::intent::Intent;
 use crate::report;
+use crate::session::{Journal, Session};
 use crate::stack;
 
 #[derive(Debug, clap::Args)]
@@ -35,37 +36,37 @@ pub struct Selection {
 
 pub async fn run(global: &Global, args: &Args) -> Result<()> {
     let intent = global.intent()?;
-    let state = global.state(&intent.metadata.name)?;
-    let _lock = Lock::take(&state, "validate")?;
-    checked(global, &intent, &args.selection, args.output, super::interrupted()).await
+    let session = open(global, &intent, "validate", super::interrupted(global.events()))?;
+    checked(global, &intent, &session, &args.selection, args.output).await
 }
 
 /// Runs the checks, prints the verdicts, and fails unless something passed and nothing failed.
 pub(super) async fn checked(
     global: &Global,
     intent: &Intent,
+    session: &Session,
     selection: &Selection,
     output: Output,
-    interrupted: tokio::sync::watch::Receiver<bool>,
 ) -> Result<()> {
-    let now = Timestamp::now();
-    let state = global.state(&intent.metadata.name)?;
+    let (now, state) = (Timestamp::now(), session.state());
     super::may_leave(state.dir());
-    let cluster = global.cluster().await?;
-    let members = global.members(intent, &cluster).await?;
+    let reach = global.reach();
+    let cluster = reach.cluster().await?;
+    let addresses: Vec<String> = intent.nodes.iter().map(|node| node.address.clone()).collect();
+    let members = reach.members(&addresses, &cluster).await?;
     let context = check::Context {
         intent: intent.clone(),
         cluster,
         scope: global.nodes.clone(),
         names: members.into_iter().map(|(address, member)| (address, member.name)).collect(),
-        events: global.events(),
+        events: session.events().clone(),
         run_id: run_id(now),
         now,
         password: global.stack_secrets(intent).map(|secrets| stack::repository_password(&secrets).cloned()),
         state: state.dir().to_owned(),
     };
-    let mut journal = Journal::proving(&state, &intent.metadata.name, &state.key()?, &context.run_id)?;
-    let judged = check::run(&context, &selection.only, &selection.skip, interrupted).await;
+    let mut journal = Journal::proving(state, &intent.metadata.name, &state.key()?, &context.run_id)?;
+    let judged = check::run(&context, &selection.only, &selection.skip, session.interrupted()).await;
     let passed = judged.as_ref().map_err(Clone::clone).and_then(|outcome| {
         journal.as_mut().map_or(Ok(()), |journal| record(journal, outcome))?;
         outcome.passed(&selection.only, selection.strict)

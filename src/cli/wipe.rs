@@ -1,16 +1,18 @@
 //! `wipe`: a disk, or a leftover volume's partition, by the token that names its serial.
 
+use std::cell::RefCell;
+
+use jiff::Timestamp;
+
 use super::Global;
 use super::discover::targets;
-use super::global::observe;
 use super::plan::confirm;
-use crate::apply::{self, Journal, Lock, Parallel, World};
 use crate::error::{Error, Kind, Result};
-use crate::intent::Deadlines;
+use crate::observe::nodes::{Node, observe_answering};
 use crate::plan::wipe::{Asked, Wipe, find, plan};
-use crate::plan::{Plan, Saved};
-use crate::talos::client::Mode;
-use crate::{report, talos};
+use crate::plan::{Deadlines, Plan};
+use crate::report;
+use crate::session::{Manner, Parallel, Planned, Reached, Session};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -28,6 +30,9 @@ pub struct Args {
     /// Carry the plan out unasked; it is no token.
     #[arg(short, long)]
     yes: bool,
+    /// Take the cluster's lock over from a run on another machine that died.
+    #[arg(long)]
+    take_over: bool,
 }
 
 /// What allows disks to be wiped.
@@ -44,27 +49,39 @@ pub async fn run(global: &Global, args: &Args) -> Result<()> {
         return Err(Error::invalid("nothing is named that is to be wiped")
             .hint("--wipe-disk SERIAL names a disk; `nodeprep discover` shows the serials"));
     }
-    carry_out(global, "wipe", args.yes, async |client, addresses| {
-        let nodes = observe(client, addresses).await?;
+    let (session, manner) = open(global, "wipe", args.take_over)?;
+    let (reach, typed) = (global.reach(), Typed::default());
+    let make = async |connected: Option<Reached>| {
+        let (client, addresses) = targets(global)?;
+        let nodes = observe_answering(&client, &addresses, Timestamp::now()).await?;
+        let cluster = match connected {
+            Some(cluster) => cluster,
+            None => reach.cluster_of(&client, &nodes).await?,
+        };
         let asked = Asked { disks: &args.disk, volume: args.volume.as_deref(), tokens, zeroes: args.zeroes };
         let found = find(&nodes, asked)?;
-        let tokens = args.tokens.with_typed(&found.wipes)?;
-        let simulated = nodes.iter().any(crate::observe::nodes::Node::simulated);
-        Ok(Plan { simulated, ..plan(found, &tokens)? })
-    })
-    .await
+        let tokens = args.tokens.with_typed(&found.wipes, &typed)?;
+        let simulated = nodes.iter().any(Node::simulated);
+        let plan = Plan { simulated, ..plan(found, &tokens)? };
+        Ok(Planned { plan, talos: Some(client), cluster, losses: Vec::new() })
+    };
+    session.carry_out(&manner, make, agree(global, &session, args.yes)).await
 }
 
+/// The tokens that were typed, so that nobody is asked twice.
+pub(super) type Typed = RefCell<Vec<String>>;
+
 impl Tokens {
-    /// The tokens given, and those that are typed now where somebody is there to type.
-    pub(super) fn with_typed(&self, wipes: &[Wipe]) -> Result<Vec<String>> {
-        let mut tokens = self.wipe_disk.clone();
+    /// The tokens given and typed before, and those that are typed now where somebody is there to type.
+    pub(super) fn with_typed(&self, wipes: &[Wipe], before: &Typed) -> Result<Vec<String>> {
+        let mut tokens = [self.wipe_disk.as_slice(), &before.borrow()].concat();
         let somebody = report::somebody();
-        for wipe in wipes.iter().filter(|wipe| !self.wipe_disk.contains(&wipe.token)) {
-            if somebody {
+        for wipe in wipes {
+            if somebody && !tokens.contains(&wipe.token) {
                 tokens.push(typed(&told(wipe), &wipe.token)?);
             }
         }
+        before.borrow_mut().clone_from(&tokens);
         Ok(tokens)
     }
 }
@@ -91,38 +108,27 @@ pub(super) fn typed(told: &str, token: &str) -> Result<String> {
     }
 }
 
-/// Plans by a function and carries the plan out under the lock.
-pub(super) async fn carry_out(
-    global: &Global,
-    verb: &str,
-    yes: bool,
-    make: impl AsyncFnOnce(&talos::Client, &[String]) -> Result<Plan>,
-) -> Result<()> {
+/// A session on the file's cluster or, without a file, on that of the talosconfig; and how its plans are carried out.
+pub(super) fn open(global: &Global, verb: &'static str, take_over: bool) -> Result<(Session, Manner)> {
     let (cluster, deadlines) = if global.file.exists() {
         let intent = global.intent()?;
         (intent.metadata.name, intent.deadlines)
     } else {
-        (global.talos_context()?.name, Deadlines::default())
+        (global.reach().talos_context()?.name, Deadlines::default())
     };
-    let (client, addresses) = targets(global)?;
-    let state = global.state(&cluster)?;
-    let _lock = Lock::take(&state, verb)?;
-    let plan = make(&client, &addresses).await?;
-    confirm(&plan, yes, global.verbose)?;
-    if plan.steps.is_empty() {
-        return Ok(());
+    let interrupted = super::interrupted(global.events());
+    let session = Session::open(verb, &cluster, global.state(&cluster)?, global.events(), interrupted)?;
+    Ok((session, Manner { parallel: Parallel::Nodes(1), take_over, deadlines, ..Manner::default() }))
+}
+
+/// Asks before the plan is carried out, unless `yes` answers.
+pub(super) fn agree(
+    global: &Global,
+    session: &Session,
+    yes: bool,
+) -> impl AsyncFnOnce(&Planned) -> Result<bool> {
+    async move |planned: &Planned| {
+        confirm(global, session.cluster(), &planned.plan, yes)?;
+        Ok(!yes)
     }
-    let key = state.key()?;
-    let mut journal = Journal::begin(&state, verb, Saved::of(&cluster, &plan, &key), &key)?;
-    let world = World {
-        talos: Some(client),
-        cluster: None,
-        mode: Mode::NoReboot,
-        lease: None,
-        parallel: Parallel::Nodes(1),
-        keep_going: false,
-        delete_emptydir_data: false,
-        deadlines,
-    };
-    apply::run(verb, &plan, &world, &global.events(), &mut journal, super::interrupted()).await
 }

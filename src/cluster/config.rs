@@ -102,6 +102,11 @@ pub fn fingerprint(kubeconfig: Option<&Path>, context: Option<&str>) -> Option<S
     Some(Sha256::digest(&what).iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
+/// Whether there is anything where kubectl looks for its configuration, or this process runs in a pod.
+pub fn has_config() -> bool {
+    places(None).iter().any(|path| path.exists()) || std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
+}
+
 /// The files kubectl would read, in its order; those of `KUBECONFIG` are merged.
 fn places(flag: Option<&Path>) -> Vec<PathBuf> {
     if let Some(path) = flag {

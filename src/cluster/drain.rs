@@ -13,7 +13,7 @@ use super::{Cluster, MANAGER, from_kube};
 use crate::error::{Error, Result};
 use crate::event::Events;
 
-/// On a node that nodeprep cordoned, so that a later run knows whose it is.
+/// On a node that nodeprep cordoned: the place of the run that did, so that a later one knows whose it is.
 const CORDONED: &str = "nodeprep.dev/cordoned";
 /// On the pod that stands for one that the kubelet runs from a file (k8s.io/api, `MirrorPodAnnotationKey`).
 const MIRROR: &str = "kubernetes.io/config.mirror";
@@ -88,25 +88,30 @@ impl Cluster {
         pods.map(|pods| pods.items).map_err(|e| from_kube(&format!("the pods of {name}"), e))
     }
 
-    /// Keeps new pods from the node; false when somebody else had done so already, and may want it to stay so.
-    pub async fn cordon(&self, name: &str) -> Result<bool> {
+    /// Keeps new pods from the node, for a run of this `place`; false when somebody else than nodeprep had done so already, and
+    /// may want it to stay so.
+    pub async fn cordon(&self, name: &str, place: &str) -> Result<bool> {
         let node = self.nodes().get(name).await.map_err(|e| from_kube(&format!("Node {name}"), e))?;
-        let ours = node.annotations().contains_key(CORDONED);
-        if node.spec.is_some_and(|spec| spec.unschedulable == Some(true)) {
-            return Ok(ours);
+        let by_nodeprep = node.annotations().contains_key(CORDONED);
+        if node.spec.is_some_and(|spec| spec.unschedulable == Some(true)) && !by_nodeprep {
+            return Ok(false);
         }
-        self.schedulable(name, false).await.map(|()| true)
+        self.schedulable(name, Some(place)).await.map(|()| true)
     }
 
     /// Lets new pods come to the node again.
     pub async fn uncordon(&self, name: &str) -> Result<()> {
-        self.schedulable(name, true).await
+        self.schedulable(name, None).await
     }
 
-    /// Uncordons what a run that was killed left cordoned; their names.
-    pub async fn uncordon_left(&self) -> Result<Vec<String>> {
+    /// Uncordons what runs that were killed left cordoned, those of one place or all; their names. All may only be asked for
+    /// by who holds the cluster's Lease: a run that is alive has nodes cordoned too.
+    pub async fn uncordon_left(&self, place: Option<&str>) -> Result<Vec<String>> {
         let nodes = self.nodes().list(&ListParams::default()).await.map_err(|e| from_kube("Nodes", e))?;
-        let left = nodes.iter().filter(|node| node.annotations().contains_key(CORDONED));
+        let left = nodes.iter().filter(|node| {
+            let by = node.annotations().get(CORDONED);
+            by.is_some_and(|by| place.is_none_or(|place| by == place))
+        });
         let left: Vec<String> = left.map(ResourceExt::name_any).collect();
         for name in &left {
             self.uncordon(name).await?;
@@ -164,11 +169,11 @@ impl Cluster {
         }
     }
 
-    async fn schedulable(&self, name: &str, wanted: bool) -> Result<()> {
-        let by = if wanted { Value::Null } else { json!(MANAGER) };
+    /// Cordons the node for a place, or lets new pods come to it again.
+    async fn schedulable(&self, name: &str, cordoned_by: Option<&str>) -> Result<()> {
         let patch = json!({
-            "metadata": {"annotations": {CORDONED: by}},
-            "spec": {"unschedulable": if wanted { Value::Null } else { json!(true) }},
+            "metadata": {"annotations": {CORDONED: cordoned_by}},
+            "spec": {"unschedulable": if cordoned_by.is_some() { json!(true) } else { Value::Null }},
         });
         let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
         let patched = self.nodes().patch(name, &params, &Patch::Merge(patch)).await;

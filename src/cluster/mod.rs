@@ -22,7 +22,7 @@ use kube::client::Body;
 use kube::discovery::{ApiResource, Scope};
 use tokio::sync::Mutex;
 
-pub use config::{fingerprint, trusts};
+pub use config::{fingerprint, has_config, trusts};
 pub use drain::Losses;
 pub use error::from_kube;
 pub use object::{Applied, Outcome};

@@ -168,6 +168,23 @@ pub async fn observe_all(client: &Client, addresses: &[String], now: Timestamp) 
     stream::iter(addresses).map(|address| observe(client, address, now)).buffered(AT_ONCE).try_collect().await
 }
 
+/// Reads all machines; those of which nothing at all could be read are an error that names them.
+pub async fn observe_answering(client: &Client, addresses: &[String], now: Timestamp) -> Result<Vec<Node>> {
+    let nodes = observe_all(client, addresses, now).await?;
+    all_answered(&nodes).map(|()| nodes)
+}
+
+/// An error that names the machines of which nothing at all could be read.
+pub fn all_answered(nodes: &[Node]) -> Result<()> {
+    let silent = nodes.iter().filter(|node| !node.answers());
+    let mut dead = silent.filter_map(|node| node.version.as_ref().err().map(|error| (&node.address, error)));
+    let Some((_, first)) = dead.next() else { return Ok(()) };
+    let others: Vec<&str> = dead.map(|(address, _)| address.as_str()).collect();
+    let also =
+        if others.is_empty() { String::new() } else { format!(" (and so it is with {})", others.join(", ")) };
+    Err(Error { what: format!("{}{also}", first.what), ..first.clone() })
+}
+
 /// Reads everything of one machine at once. A machine that shows a certificate of nobody's is read again without
 /// credentials, and taken for one in maintenance mode when it says so. It is an error only when `address` cannot be a
 /// machine's.

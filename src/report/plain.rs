@@ -97,6 +97,8 @@ pub(super) fn line(event: &Event, title: Option<&str>, colour: bool, verbose: bo
         What::RunStarted { .. } | What::StepStarted { .. } => return None,
         What::Waiting { what, last } if last.is_empty() => format!("    {place}waiting for {what}"),
         What::Waiting { what, last } => format!("    {place}waiting for {what}: {last}"),
+        What::Message { message } => format!("{place}{message}"),
+        What::Planned { text, .. } => text.trim_end_matches('\n').to_owned(),
         What::Note { message } if verbose => format!("    {place}{message}"),
         What::Note { .. } => return None,
         What::Warning { message } => format!("  ! {place}{message}"),

@@ -1,18 +1,18 @@
 //! Wiping over the real wire: what is sent, and what becomes of a reply that is lost.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use nodeprep::apply::{self, Journal, Parallel, World};
 use nodeprep::error::{Error, Kind};
 use nodeprep::event::{Event, Events, What};
-use nodeprep::intent::Deadlines;
 use nodeprep::observe::nodes::observe_all;
 use nodeprep::plan::wipe::{Asked, find, plan};
-use nodeprep::plan::{Action, AwaitVolume, Plan, Saved, Step};
+use nodeprep::plan::{Action, AwaitVolume, Plan, Step};
+use nodeprep::session::{Manner, Planned, Reached, Session};
 use nodeprep::state::State;
 use nodeprep::talos::Client;
-use nodeprep::talos::client::{Mode, Options};
+use nodeprep::talos::client::Options;
 
 use super::pki::{Ca, context, now};
 use super::server::{Machine, Server, WipeFault};
@@ -73,30 +73,22 @@ async fn run(before: Machine, then: Machine, zeroes: bool) -> Ran {
     let nodes = observe_all(&client(before).await, &["10.0.0.7".into()], now()).await.unwrap();
     let asked = Asked { tokens: &tokens, zeroes, ..Asked::default() };
     let plan = plan(find(&nodes, asked).unwrap(), &tokens).unwrap();
-    carried_out(&plan, then).await
+    carried_out(plan, then).await
 }
 
-async fn carried_out(plan: &Plan, machine: Machine) -> Ran {
+async fn carried_out(plan: Plan, machine: Machine) -> Ran {
     let wipes = machine.wipes.clone();
-    let world = World {
-        talos: Some(client(machine).await),
-        cluster: None,
-        mode: Mode::NoReboot,
-        lease: None,
-        parallel: Parallel::default(),
-        keep_going: false,
-        delete_emptydir_data: false,
-        deadlines: Deadlines::default(),
-    };
+    let talos = Some(client(machine).await);
     let seen = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&seen);
     let events = Events::new(String::new, move |event| sink.lock().unwrap().push(event));
     let dir = tempfile::tempdir().unwrap();
-    let key = [0; 64];
     let state = State::open(dir.path(), "test").unwrap();
-    let mut journal = Journal::begin(&state, "wipe", Saved::of("test", plan, &key), &key).unwrap();
     let (_stop, interrupted) = tokio::sync::watch::channel(false);
-    let result = apply::run("wipe", plan, &world, &events, &mut journal, interrupted).await;
+    let session = Session::open("wipe", "test", state, events, interrupted).unwrap();
+    let planned = RefCell::new(Some(Planned { plan, talos, cluster: Reached::None, losses: Vec::new() }));
+    let make = async |_| Ok(planned.take().unwrap());
+    let result = session.carry_out(&Manner::default(), make, async |_| Ok(false)).await;
     let wipes = wipes.lock().unwrap().clone();
     let events = seen.lock().unwrap().clone();
     Ran { result, wipes, events }
@@ -174,7 +166,7 @@ async fn a_partition_that_only_the_kernel_still_shows_has_the_table_written_anew
         let plan = plan(find(&nodes, asked).unwrap(), &tokens).unwrap();
         let then = with();
         let wipes = then.wipes.clone();
-        let ended = tokio::time::timeout(std::time::Duration::from_secs(11), carried_out(&plan, then)).await;
+        let ended = tokio::time::timeout(std::time::Duration::from_secs(11), carried_out(plan, then)).await;
         assert!(ended.is_err(), "{name}: it waits on");
         assert_eq!(wipes.lock().unwrap()[..], *wiped, "{name}");
     });
@@ -189,7 +181,7 @@ async fn a_disk_that_was_not_looked_at_yet_is_not_taken_for_wiped() {
     let asked = Asked { volume: Some("old"), tokens: &tokens, ..Asked::default() };
     let plan = plan(find(&nodes, asked).unwrap(), &tokens).unwrap();
     let wipes = unseen.wipes.clone();
-    let ended = tokio::time::timeout(std::time::Duration::from_secs(4), carried_out(&plan, unseen)).await;
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(4), carried_out(plan, unseen)).await;
     assert!(ended.is_err(), "it waits: {:?}", ended.map(|ran| ran.result));
     assert!(wipes.lock().unwrap().is_empty());
 }
@@ -238,14 +230,17 @@ async fn a_disk_that_is_not_what_the_plan_saw_is_not_touched() {
 #[tokio::test]
 async fn a_volume_is_gone_when_neither_its_status_nor_its_mount_is_left() {
     let volume = AwaitVolume { id: "u-old".into(), mount: Some("/var/mnt/old".into()) };
-    let action = Action::AwaitGone { address: "10.0.0.7".into(), volume };
-    let plan = Plan { steps: vec![Step::new("gone", "10.0.0.7", "gone", action)], ..Plan::default() };
-    carried_out(&plan, machine()).await.result.unwrap();
+    let plan = || {
+        let action = Action::AwaitGone { address: "10.0.0.7".into(), volume: volume.clone() };
+        let step = Step::new("gone", "10.0.0.7", "gone", action);
+        Plan { steps: vec![step], ..Plan::default() }
+    };
+    carried_out(plan(), machine()).await.result.unwrap();
     for (kind, spec) in [
         ("VolumeStatuses.block.talos.dev", "phase: ready"),
         ("MountStatuses.block.talos.dev", "source: ''\ntarget: /var/mnt/old"),
     ] {
-        let there = carried_out(&plan, machine().with(kind, &[("u-old", spec)]));
+        let there = carried_out(plan(), machine().with(kind, &[("u-old", spec)]));
         let waited = tokio::time::timeout(std::time::Duration::from_secs(2), there).await;
         assert!(waited.is_err(), "{kind}: it waits");
     }

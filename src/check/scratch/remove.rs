@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Event, Namespace, PersistentVolume, PersistentVolumeClaim, Pod};
@@ -15,7 +16,7 @@ use tokio::time::Instant;
 use super::super::probe::{phase, time_of};
 use super::super::wait::{Look, until};
 use super::super::{Stop, broken};
-use super::{MANAGED_BY, MANAGER, RUN, journal};
+use super::{EXPIRES, MANAGED_BY, MANAGER, RUN, journal};
 use crate::cluster::Cluster;
 use crate::error::{Error, Result};
 use crate::event::{Events, What};
@@ -33,26 +34,36 @@ const BEING_MADE: Duration = Duration::from_secs(60);
 pub struct Cleaned {
     /// The namespaces of runs.
     pub namespaces: Vec<String>,
+    /// The namespaces of runs of other places that may be alive, and until when.
+    pub alive: Vec<(String, Timestamp)>,
 }
 
-/// Removes what runs left in the cluster, found by their labels and by the journals in `state`, whether a run
-/// is still going or not. Errors: what is left.
-pub async fn cleanup(cluster: &Cluster, state: &Path, events: &Events) -> Result<Cleaned> {
+/// Removes what runs left in the cluster: those of this place, by the journals in `state`, whose lock the caller holds; and those
+/// of others by their labels, once they have expired. Errors: what is left.
+pub async fn cleanup(cluster: &Cluster, state: &Path, now: Timestamp, events: &Events) -> Result<Cleaned> {
     let labelled = ListParams::default().labels(&format!("{MANAGED_BY}={MANAGER},{RUN}"));
-    let mut runs = BTreeMap::new();
+    let journals = journal::left(state)?;
+    let (mut runs, mut alive) = (BTreeMap::new(), BTreeMap::new());
+    // Before the namespaces: that of a run that is alive is there before its volumes, and after them.
+    let volumes = Api::<PersistentVolume>::all(cluster.client()).list(&labelled).await;
+    let volumes = volumes.map_err(broken("can't list volumes"))?;
     let namespaces = Api::<Namespace>::all(cluster.client()).list(&labelled).await;
     for namespace in namespaces.map_err(broken("can't list namespaces"))? {
-        runs.insert(run_of(&namespace), namespace.name_any());
+        let run_id = run_of(&namespace);
+        let own = journals.iter().any(|(_, id, _)| *id == run_id);
+        match expires(&namespace).filter(|expires| !own && *expires > now) {
+            Some(expires) => drop(alive.insert(run_id, (namespace.name_any(), expires))),
+            None => drop(runs.insert(run_id, namespace.name_any())),
+        }
     }
-    let volumes = Api::<PersistentVolume>::all(cluster.client()).list(&labelled).await;
-    for volume in volumes.map_err(broken("can't list volumes"))? {
-        runs.entry(run_of(&volume)).or_default();
+    for run_id in volumes.iter().map(run_of).filter(|run_id| !alive.contains_key(run_id)) {
+        runs.entry(run_id).or_default();
     }
-    let journals = journal::left(state)?;
     for (namespace, run_id, _) in &journals {
         runs.entry(run_id.clone()).or_insert_with(|| namespace.clone());
     }
-    let (mut cleaned, mut errors) = (Cleaned::default(), Vec::new());
+    let mut cleaned = Cleaned { alive: alive.into_values().collect(), ..Cleaned::default() };
+    let mut errors = Vec::new();
     for (run_id, namespace) in runs {
         let namespace = if namespace.is_empty() { format!("nodeprep-{run_id}") } else { namespace };
         events.note(format!("removing what run {run_id} left in namespace {namespace}"));
@@ -73,6 +84,10 @@ pub async fn cleanup(cluster: &Cluster, state: &Path, events: &Events) -> Result
         None => Ok(cleaned),
         Some(first) => Err(Error { what, ..first }),
     }
+}
+
+fn expires(object: &impl ResourceExt) -> Option<Timestamp> {
+    object.annotations().get(EXPIRES)?.parse().ok()
 }
 
 fn run_of(object: &impl ResourceExt) -> String {

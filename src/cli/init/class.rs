@@ -7,7 +7,7 @@ use crate::intent::import::same_address;
 
 /// Whether the nodes' cluster can be asked, and has no default class: then the first class may be it.
 pub(super) async fn is_missing(global: &Global, addresses: &[&str]) -> bool {
-    let Ok(cluster) = global.cluster().await else { return false };
+    let Ok(cluster) = global.reach().cluster().await else { return false };
     let nodes = cluster.list("v1", "Node", None, "").await.unwrap_or_default();
     let addresses_of = |node: &Value| node["status"]["addresses"].as_array().cloned().unwrap_or_default();
     // A kubeconfig may lead to any cluster.

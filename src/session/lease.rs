@@ -62,8 +62,33 @@ pub struct Held(watch::Receiver<Standing>);
 /// What the renewals of a Lease showed.
 #[derive(Debug, Clone)]
 struct Standing {
-    renewed: Instant,
+    renewed: Moment,
     taken_by: Option<String>,
+}
+
+/// A point in time, by the clock that everything here waits by and by one that goes on while this machine sleeps: others see
+/// a Lease grow old meanwhile.
+#[derive(Debug, Clone, Copy)]
+struct Moment {
+    awake: Instant,
+    /// Since this machine was booted.
+    boot: Duration,
+}
+
+impl Moment {
+    fn now() -> Self {
+        let boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        let boot = Duration::new(
+            u64::try_from(boot.tv_sec).unwrap_or_default(),
+            u32::try_from(boot.tv_nsec).unwrap_or_default(),
+        );
+        Self { awake: Instant::now(), boot }
+    }
+
+    /// The longer of both times until `now`.
+    fn until(self, now: Self) -> Duration {
+        now.awake.saturating_duration_since(self.awake).max(now.boot.saturating_sub(self.boot))
+    }
 }
 
 impl Held {
@@ -74,7 +99,7 @@ impl Held {
     /// `Kind::Unavailable` (exit 75) when somebody else has it, or when nothing can be learned of it `within` that time.
     pub async fn sure(&self, within: Duration) -> Result<()> {
         let mut standing = self.0.clone();
-        let known = |now: &Standing| now.taken_by.is_some() || now.renewed.elapsed() < LASTS;
+        let known = |now: &Standing| now.taken_by.is_some() || now.renewed.until(Moment::now()) < LASTS;
         let standing = tokio::time::timeout(within, standing.wait_for(known)).await;
         match standing.map(|known| known.map(|standing| standing.taken_by.clone())) {
             Ok(Ok(None)) => Ok(()),
@@ -118,7 +143,7 @@ impl Lease {
             }
             _ => failed(error),
         })?;
-        let (tell, standing) = watch::channel(Standing { renewed: Instant::now(), taken_by: None });
+        let (tell, standing) = watch::channel(Standing { renewed: Moment::now(), taken_by: None });
         let renewal = tokio::spawn(renew(leases.clone(), made, tell));
         Ok(Self { leases, renewal, identity: holder.identity(), held: Held(standing) })
     }
@@ -137,6 +162,12 @@ impl Lease {
             let _ =
                 self.leases.delete(NAME, &DeleteParams { preconditions, ..DeleteParams::default() }).await;
         }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.renewal.abort();
     }
 }
 
@@ -161,7 +192,7 @@ async fn renew(leases: Api<Object>, mut held: Object, tell: watch::Sender<Standi
     let own = identity(&held).to_owned();
     loop {
         tokio::time::sleep(RENEWED_EVERY).await;
-        let begun = Instant::now();
+        let begun = Moment::now();
         if let Some(spec) = &mut held.spec {
             spec.renew_time = Some(MicroTime(Timestamp::now()));
         }
@@ -266,6 +297,18 @@ mod tests {
                 assert_eq!(error.kind.exit_code(), 75);
                 assert!(error.what.contains("one/state (nodeprep apply, pid 7), renewed"), "{error}");
             }
+        }
+    }
+
+    #[test]
+    fn a_machine_that_slept_knows_that_its_lease_grew_old_meanwhile() {
+        let (renewed, awake) = (Moment::now(), Duration::from_secs(5));
+        for (asleep, stale) in [(0, false), (50, false), (60, true), (3600, true)] {
+            let now = Moment {
+                awake: renewed.awake + awake,
+                boot: renewed.boot + awake + Duration::from_secs(asleep),
+            };
+            assert_eq!(renewed.until(now) >= LASTS, stale, "{asleep} s");
         }
     }
 

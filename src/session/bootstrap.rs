@@ -9,8 +9,9 @@ use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use super::engine::World;
 use super::node::{RECHECK, await_open};
-use super::{World, quorum};
+use super::quorum;
 use crate::cluster::Cluster;
 use crate::error::{Error, Kind, Result};
 use crate::event::Events;
@@ -162,7 +163,7 @@ pub(super) async fn await_cluster(
     nodes: &[String],
     events: &Events,
 ) -> Result<()> {
-    let deadline = Instant::now() + world.deadlines.bootstrap.std();
+    let deadline = Instant::now() + world.manner.deadlines.bootstrap.std();
     let left = || deadline.saturating_duration_since(Instant::now());
     let ready = async || {
         let cluster = Cluster::connect(Some(kubeconfig), None, client.dial()).await?;

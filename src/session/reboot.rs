@@ -2,7 +2,8 @@
 
 use std::future::Future;
 
-use super::World;
+use super::Reached;
+use super::engine::World;
 use super::node::{Late, await_open};
 use crate::cluster::{Cluster, Losses};
 use crate::error::{Error, Result};
@@ -22,19 +23,23 @@ pub(super) async fn around(
     write: impl Future<Output = Result<()>>,
 ) -> Result<()> {
     let boot = boot_id(node).await?;
-    let Some((cluster, name)) = member(world.cluster.as_ref(), node).await? else {
+    if let Reached::Away(why) = &world.cluster {
+        let away = why.clone().at(format!("{}: no pod can leave it before it reboots", node.address()));
+        return Err(away.hint("run it again when the API server answers, or with --mode staged"));
+    }
+    let Some((cluster, name)) = member(world.cluster.here(), node).await? else {
         write.await?;
         return await_boot(world, node, &boot, events).await;
     };
-    cluster.losses(&name).await?.refuse(world.delete_emptydir_data)?;
-    let ours = cluster.cordon(&name).await?;
+    let (manner, deadlines) = (&world.manner, &world.manner.deadlines);
+    cluster.losses(&name).await?.refuse(manner.delete_emptydir_data)?;
+    let ours = cluster.cordon(&name, &world.place).await?;
     let done = async {
-        let within = world.deadlines.drain.std();
-        cluster.drain(&name, world.delete_emptydir_data, within, events).await?;
+        cluster.drain(&name, manner.delete_emptydir_data, deadlines.drain.std(), events).await?;
         write.await?;
         await_boot(world, node, &boot, events).await?;
         let ready = Ready::Node { name: name.clone() };
-        cluster.await_ready(&ready, events, world.deadlines.reboot.std()).await
+        cluster.await_ready(&ready, events, deadlines.reboot.std()).await
     };
     let done = done.await;
     if ours && let Err(error) = cluster.uncordon(&name).await {
@@ -70,7 +75,7 @@ async fn boot_id(node: &Node) -> Result<Vec<u8>> {
 }
 
 async fn await_boot(world: &World, node: &Node, before: &[u8], events: &Events) -> Result<()> {
-    let within = world.deadlines.reboot.std();
+    let within = world.manner.deadlines.reboot.std();
     let check = async || {
         let why = match node.spec::<MachineStatus>(id::MACHINE).await? {
             _ if boot_id(node).await? == before => Some("it has not gone down yet".to_owned()),

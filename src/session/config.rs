@@ -10,8 +10,9 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use secrecy::ExposeSecret;
 use tokio::time::Instant;
 
+use super::engine::World;
 use super::node::{RECHECK, await_labels, await_volumes};
-use super::{World, quorum, reboot};
+use super::{quorum, reboot};
 use crate::config_doc::ConfigDoc;
 use crate::error::{Error, Kind, Result};
 use crate::event::Events;
@@ -34,7 +35,7 @@ pub(super) async fn apply_config(
     events: &Events,
 ) -> Result<bool> {
     let turn = Turn { client, node: client.node(&work.address)?, work, world, events };
-    let staged = world.mode == Mode::Staged;
+    let staged = world.manner.mode == Mode::Staged;
     let configs = Configs::read(&turn.node).await?;
     if staged && configs.boots_with(work) && !configs.runs(work) {
         events.warn("staged already: it takes effect at the node's next boot");
@@ -67,44 +68,57 @@ impl Turn<'_> {
     /// Applies the config, and waits for what it asks for; a control plane is left alone while etcd is not well.
     async fn change(&self) -> Result<()> {
         let Self { client, node, work, world, events } = self;
+        let mode = world.manner.mode;
         same_disks(node, work).await?;
         let reboots = match judged(node, work).await? {
             Judged::Taken(warnings) => {
                 warnings.iter().for_each(|warning| events.warn(format!("the node warns: {warning}")));
                 false
             }
-            Judged::NeedsReboot(error) if matches!(world.mode, Mode::NoReboot | Mode::Try) => {
+            Judged::NeedsReboot(error) if matches!(mode, Mode::NoReboot | Mode::Try) => {
                 return Err(error.hint(
                     "--mode auto lets the node reboot; --mode staged leaves it to the node's next boot",
                 ));
             }
-            Judged::NeedsReboot(_) => world.mode == Mode::Auto,
+            Judged::NeedsReboot(_) => mode == Mode::Auto,
         };
-        let etcd =
-            work.control_plane && quorum::holds(client, node, world.cluster.is_some(), reboots).await?;
+        let etcd = self.holds(reboots).await?;
         if reboots {
-            reboot::around(world, node, events, async { self.write().await.map(drop) }).await?;
+            // The drain takes its time: what was judged before it is judged again.
+            let write = async {
+                self.holds(true).await?;
+                self.write().await.map(drop)
+            };
+            reboot::around(world, node, events, write).await?;
         } else {
             let before = self.write().await?;
-            if world.mode == Mode::Try {
+            if mode == Mode::Try {
                 self.keep_or_lose(&before).await?;
             }
         }
-        if world.mode != Mode::Staged {
+        if mode != Mode::Staged {
             self.seen().await?;
         }
         match etcd {
-            true => quorum::again(client, node, world.deadlines.etcd.std(), events).await,
+            true => quorum::again(client, node, world.manner.deadlines.etcd.std(), events).await,
             false => Ok(()),
         }
     }
 
-    /// Looks once more, right before the write: somebody else may have applied meanwhile. Returns what was there.
+    /// Whether etcd runs on the node, and is well; without the node too, where that is to reboot.
+    async fn holds(&self, reboots: bool) -> Result<bool> {
+        let Self { client, node, work, world, .. } = self;
+        Ok(work.control_plane && quorum::holds(client, node, world.cluster.is_one(), reboots).await?)
+    }
+
+    /// Looks once more, right before the write: somebody else may have applied meanwhile, or taken the Lease over. Returns what
+    /// was there.
     async fn write(&self) -> Result<Configs> {
         let configs = Configs::read(&self.node).await?;
         configs.refuse_pending(&self.node)?;
         configs.same_base(&self.node, self.work)?;
-        self.send(self.world.mode, &configs).await?;
+        self.world.still_ours().await?;
+        self.send(self.world.manner.mode, &configs).await?;
         Ok(configs)
     }
 
@@ -170,7 +184,7 @@ impl Turn<'_> {
     }
 
     fn within(&self) -> Duration {
-        self.world.deadlines.volumes.std()
+        self.world.manner.deadlines.volumes.std()
     }
 
     /// A try lasts longer than what it is to show is waited for: volumes first, labels after them.

@@ -6,37 +6,31 @@ use futures::stream::{self, StreamExt};
 use tokio::sync::watch;
 
 use super::waves::{Lane, waves};
-use super::{Held, Journal, Parallel, bootstrap, config, install, node, wipe};
-use crate::cluster::{Cluster, Outcome};
+use super::{Held, Journal, Manner, Reached, bootstrap, config, install, node, wipe};
+use crate::cluster::Outcome;
 use crate::error::{Error, Kind, Result};
 use crate::event::{Events, PROTOCOL, What};
-use crate::plan::{Action, Deadlines, Plan, Step};
+use crate::plan::{Action, Plan, Step};
 use crate::talos;
-use crate::talos::client::Mode;
 
-/// The connections that the steps need.
+/// What the steps need: connections, and how they are carried out.
 #[derive(Debug)]
-pub struct World {
+pub(super) struct World {
     pub talos: Option<talos::Client>,
-    pub cluster: Option<Cluster>,
-    /// How machine configs are applied.
-    pub mode: Mode,
+    pub cluster: Reached,
     /// The cluster's lock, where there is a cluster.
     pub lease: Option<Held>,
-    pub parallel: Parallel,
-    /// A node that fails does not keep the others from their turn.
-    pub keep_going: bool,
-    /// What pods keep in an emptyDir may be lost when their node is drained.
-    pub delete_emptydir_data: bool,
-    pub deadlines: Deadlines,
+    /// Who the run is, for others that come after it ([`super::Holder::place`]).
+    pub place: String,
+    pub manner: Manner,
 }
 
 impl World {
     /// # Errors
     /// The cluster's lock is not ours any more.
-    async fn still_ours(&self) -> Result<()> {
+    pub(super) async fn still_ours(&self) -> Result<()> {
         match &self.lease {
-            Some(lease) => lease.sure(self.deadlines.reboot.std()).await,
+            Some(lease) => lease.sure(self.manner.deadlines.reboot.std()).await,
             None => Ok(()),
         }
     }
@@ -44,7 +38,7 @@ impl World {
 
 /// Carries out every step, in waves of nodes and at last for the cluster. The first that fails ends the run when the steps
 /// that are under way have ended; or, where that is asked for, only keeps the cluster's own steps from being done.
-pub async fn run(
+pub(super) async fn run(
     verb: &str,
     plan: &Plan,
     world: &World,
@@ -60,7 +54,7 @@ pub async fn run(
         simulated: plan.simulated,
     });
     let run = Run { world, events, journal: Mutex::new(journal), interrupted, ended: Mutex::default() };
-    for wave in waves(&plan.steps, world.parallel) {
+    for wave in waves(&plan.steps, world.manner.parallel) {
         if run.goes_on(wave.nodes) {
             let lanes = stream::iter(&wave.lanes);
             lanes.for_each_concurrent(wave.at_once, |lane| run.lane(lane, wave.nodes)).await;
@@ -102,7 +96,7 @@ struct Ended {
 impl Run<'_> {
     /// Whether a further step is begun: of a node, or of the cluster, which needs all nodes.
     fn goes_on(&self, of_node: bool) -> bool {
-        self.ended().failed.is_empty() || of_node && self.world.keep_going
+        self.ended().failed.is_empty() || of_node && self.world.manner.keep_going
     }
 
     fn ended(&self) -> MutexGuard<'_, Ended> {
@@ -173,12 +167,13 @@ async fn stop_waiting(step: &Step, mut interrupted: watch::Receiver<bool>) -> Er
 async fn execute(step: &Step, world: &World, events: &Events) -> Result<bool> {
     let no = |what: &str| Error::failed(format!("step {} needs a connection to the {what}", step.id));
     let talos = || world.talos.as_ref().ok_or_else(|| no("machine API"));
-    let cluster = || world.cluster.as_ref().ok_or_else(|| no("cluster"));
-    let (volumes, workloads) = (world.deadlines.volumes.std(), world.deadlines.workloads.std());
-    let begin = world.deadlines.bootstrap.std();
+    let cluster = || world.cluster.here().ok_or_else(|| no("cluster"));
+    let deadlines = &world.manner.deadlines;
+    let (volumes, workloads) = (deadlines.volumes.std(), deadlines.workloads.std());
+    let begin = deadlines.bootstrap.std();
     match &step.action {
         Action::ApplyConfig(work) => return config::apply_config(talos()?, work, world, events).await,
-        Action::Wipe(work) => return wipe::wipe(talos()?, work, volumes, events).await,
+        Action::Wipe(work) => return wipe::wipe(talos()?, work, world, events).await,
         Action::ApplyObject(object) => {
             let applied = cluster()?.apply(&object.value, false, object.create_only).await?;
             return Ok(applied.outcome() != Outcome::Unchanged);

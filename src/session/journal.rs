@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -86,15 +86,21 @@ pub struct Planned {
 pub struct Journal(Lines);
 
 impl Journal {
-    /// Starts a new run of a plan: the former journal is kept beside it as `journal.1.jsonl`.
+    /// Starts a new run of a plan: the former journal is kept beside it as `journal.1.jsonl`, or as `cut-<verb>.jsonl` when it
+    /// is that of another verb's run that was cut off, until that verb begins anew or it is given up.
     pub fn begin(state: &State, verb: &str, plan: Saved, key: &Key) -> Result<Self> {
         let path = state.journal();
         if path.exists() {
-            std::fs::rename(&path, state.dir().join("journal.1.jsonl")).map_err(|e| {
+            let aside = match CutOff::of(&last_run(state)?) {
+                Some(cut) if cut.verb != verb => cut_file(state, &cut.verb),
+                _ => state.dir().join("journal.1.jsonl"),
+            };
+            std::fs::rename(&path, aside).map_err(|e| {
                 Error::failed(format!("can't put the former journal {} aside: {e}", path.display()))
             })?;
         }
         let mut journal = Self(Lines::create(&path)?);
+        forget(&cut_file(state, verb))?;
         BEGUN.lock().unwrap_or_else(PoisonError::into_inner).insert(path);
         journal.0.write(&Entry::Begin {
             version: VERSION,
@@ -206,10 +212,64 @@ impl std::fmt::Display for CutOff {
     }
 }
 
+/// What a run that was cut off and that another verb's run followed is kept as.
+fn cut_file(state: &State, verb: &str) -> PathBuf {
+    state.dir().join(format!("cut-{verb}.jsonl"))
+}
+
+fn forget(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::failed(format!("can't remove {}: {e}", path.display())))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The files of runs that were cut off and that another verb's run followed.
+fn cut_files(state: &State) -> Vec<PathBuf> {
+    let found = std::fs::read_dir(state.dir()).into_iter().flatten().flatten().map(|entry| entry.path());
+    let is_one = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        name.starts_with("cut-") && name.ends_with(".jsonl")
+    };
+    let mut found: Vec<PathBuf> = found.filter(is_one).collect();
+    found.sort();
+    found
+}
+
+/// The runs that were cut off and are neither gone on with nor given up: the last one, and those of other verbs before it.
+pub fn cut_offs(state: &State) -> Result<Vec<CutOff>> {
+    let mut found: Vec<CutOff> = CutOff::of(&last_run(state)?).into_iter().collect();
+    for path in cut_files(state) {
+        found.extend(CutOff::of(&entries(&path)?));
+    }
+    Ok(found)
+}
+
+/// Nothing is left to do for a verb: the record of its run that was cut off ends well.
+pub(super) fn settle(state: &State, verb: &str) -> Result<()> {
+    if let Some(cut) = CutOff::of(&last_run(state)?).filter(|cut| cut.verb == verb) {
+        Journal::reopen(state)?.end(true, &format!("nothing was left to do; {cut}"))?;
+    }
+    forget(&cut_file(state, verb))
+}
+
+/// The records of all runs that were cut off end.
+pub(super) fn give_up(state: &State) -> Result<()> {
+    if let Some(cut) = CutOff::of(&last_run(state)?) {
+        Journal::reopen(state)?.end(false, &format!("given up: {cut}"))?;
+    }
+    cut_files(state).iter().try_for_each(|path| forget(path))
+}
+
 /// The entries of the last run, or none when there was none. A last line that a crash cut short is left out.
 pub fn last_run(state: &State) -> Result<Vec<Entry>> {
-    let path = state.journal();
-    let file = match File::open(&path) {
+    entries(&state.journal())
+}
+
+fn entries(path: &Path) -> Result<Vec<Entry>> {
+    let file = match File::open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(e) => return Err(Error::failed(format!("can't read the journal {}: {e}", path.display()))),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use secrecy::ExposeSecret;
 use tokio::time::Instant;
 
-use super::World;
+use super::engine::World;
 use super::node::{RECHECK, await_labels, await_open};
 use crate::config_doc::ConfigDoc;
 use crate::error::{Error, Kind, Result};
@@ -123,7 +123,7 @@ impl Turn<'_> {
     /// Waits until Talos is installed and the machine has everything that its config asks for.
     async fn seen(&self) -> Result<()> {
         let Self { node, work, world, events, .. } = self;
-        let within = world.deadlines.bootstrap.std();
+        let within = world.manner.deadlines.bootstrap.std();
         let failed = OnceLock::new();
         let check = async || match self.lacks().await {
             Err(error) if error.kind == Kind::Refused => {
@@ -141,7 +141,7 @@ impl Turn<'_> {
         if let Some(error) = failed.into_inner() {
             return Err(error);
         }
-        await_labels(node, &work.labels, world.deadlines.volumes.std(), events).await
+        await_labels(node, &work.labels, world.manner.deadlines.volumes.std(), events).await
     }
 
     /// What keeps Talos from being there; nothing when it is.

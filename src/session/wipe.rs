@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::engine::World;
 use super::node::{RECHECK, await_open};
 use crate::error::{Error, Kind, Result};
 use crate::event::Events;
@@ -27,8 +28,9 @@ const OUT_OF_TABLE: &str = "failed to delete partition: partition";
 const UNSEEN: &str = "whether every byte was overwritten can't be seen: run it again";
 
 /// True when something was wiped; false when nothing was left to wipe.
-pub(super) async fn wipe(client: &Client, work: &Wipe, within: Duration, events: &Events) -> Result<bool> {
-    let wiping = Wiping { node: client.node(&work.address)?, work, within, events };
+pub(super) async fn wipe(client: &Client, work: &Wipe, world: &World, events: &Events) -> Result<bool> {
+    let within = world.manner.deadlines.volumes.std();
+    let wiping = Wiping { node: client.node(&work.address)?, work, world, within, events };
     let deadline = Instant::now() + within;
     // What a first call that was refused may have wiped in part.
     let mut begun: Option<Devices> = None;
@@ -39,6 +41,7 @@ pub(super) async fn wipe(client: &Client, work: &Wipe, within: Duration, events:
             }
             return Ok(begun.is_some());
         };
+        world.still_ours().await?;
         match wiping.call(&devices, work.zeroes).await {
             Ok(()) if work.partition.is_none() => {
                 wiping.await_no_ghost(&devices).await?;
@@ -74,6 +77,7 @@ fn passes(error: &Error, begun: bool) -> bool {
 struct Wiping<'a> {
     node: Node,
     work: &'a Wipe,
+    world: &'a World,
     within: Duration,
     events: &'a Events,
 }
@@ -107,7 +111,7 @@ impl Wiping<'_> {
 
     /// The node says it is done; wait until it also sees so.
     async fn await_wiped(&self) -> Result<()> {
-        let Self { node, work, within, events } = self;
+        let Self { node, work, within, events, .. } = self;
         if work.is_blind() {
             events.warn(format!("{}: the node says it was wiped; nothing else can tell", work.what));
             return Ok(());
@@ -132,7 +136,7 @@ impl Wiping<'_> {
     /// where nothing else is on it; the table of one that was to lose a partition is nobody's to write. That acts, so it
     /// goes by time, and not by news, which it makes itself.
     async fn await_no_ghost(&self, wiped: &Devices) -> Result<()> {
-        let Self { node, work, within, events } = self;
+        let Self { node, work, within, events, .. } = self;
         let whole = work.partition.is_none();
         let deadline = Instant::now() + if whole { *within } else { LINGERS.min(*within) };
         for look in 1.. {
@@ -143,6 +147,7 @@ impl Wiping<'_> {
             }
             let what = format!("{} to be seen without the partition", work.what);
             events.waiting(what, "the node still shows it");
+            self.world.still_ours().await?;
             if whole
                 && ghost.alone
                 && look % PATIENCE == 0

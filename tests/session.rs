@@ -1,0 +1,282 @@
+//! The session: what every changing verb does before its first step and after its last one, whatever comes between.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::Api;
+use nodeprep::check;
+use nodeprep::error::Kind;
+use nodeprep::plan::{Action, ApplyConfig, Plan, Ready, Saved, Step};
+use nodeprep::sandbox::fleet::{Call, Gate, Moment};
+use nodeprep::sandbox::machine::Etcd;
+use nodeprep::sandbox::scenario::Scenario;
+use nodeprep::session::{Holder, Journal, Manner, Planned, Reached, cut_offs};
+use nodeprep::talos::client::Mode;
+use nodeprep::talos::resources::{MachineConfig, id};
+use secrecy::ExposeSecret;
+use serde_json::json;
+
+use crate::fleet::{Session, paused};
+use crate::laws::{changes, is_lease};
+
+async fn fleet(machines: &str) -> Session {
+    Session::start(&Scenario::parse("s.yaml", &format!("machines: [{machines}]")).unwrap()).await
+}
+
+/// Lets a Deployment have a pod on the node, whose eviction a disruption budget refuses for 20 seconds.
+async fn keep_busy(session: &Session, node: &str) {
+    let budget = "{where: kubernetes, call: 'POST /api/v1/namespaces/default/pods/*', times: 7, error: Cannot evict pod, code: 429}";
+    let faults = Scenario::parse("s.yaml", &format!("machines: [{{}}]\nfaults: [{budget}]")).unwrap().faults;
+    session.fleet.look().faults.0.extend(faults);
+    let labels = json!({"app": "web"});
+    let deployment = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "default"},
+        "spec": {"selector": {"matchLabels": labels}, "template": {
+            "metadata": {"labels": labels},
+            "spec": {
+                "containers": [{"name": "web", "image": "registry.k8s.io/pause:3.10"}],
+                "nodeSelector": {"kubernetes.io/hostname": node},
+                "tolerations": [{"key": "node-role.kubernetes.io/control-plane", "operator": "Exists"}],
+            },
+        }},
+    });
+    let cluster = session.cluster().await.unwrap();
+    cluster.apply(&deployment, false, false).await.unwrap();
+    let ready =
+        Ready::Workload { kind: "Deployment".into(), namespace: "default".into(), name: "web".into() };
+    cluster.await_ready(&ready, &session.events, Duration::from_secs(60)).await.unwrap();
+}
+
+/// What is changed of nodes, pods and the Lease, in order.
+fn moves(calls: &[Call]) -> Vec<&'static str> {
+    let asked = calls.iter().filter(|call| call.change.as_ref().is_some_and(|change| !change.dry));
+    let told = asked.filter_map(|call| {
+        let body = call.change.as_ref().map_or("", |change| change.body.as_str());
+        Some(match call.call.as_str() {
+            "ApplyConfiguration" => "apply",
+            path if path.ends_with("/eviction") => "evict",
+            path if path.starts_with("PATCH /api/v1/nodes/") && body.contains("true") => "cordon",
+            path if path.starts_with("PATCH /api/v1/nodes/") => "uncordon",
+            path if path.starts_with("DELETE") && is_lease(call) => "unlock",
+            path if path.starts_with("POST") && is_lease(call) => "lock",
+            _ => return None,
+        })
+    });
+    told.collect()
+}
+
+/// A plan of one step, after which the node at this address reboots.
+async fn reboot(session: &Session, address: &str, control_plane: bool) -> Planned {
+    let mut planned = session.plan().await.unwrap();
+    let node = planned.talos.as_ref().unwrap().node(address).unwrap();
+    let config = node.spec::<MachineConfig>(id::ACTIVE_CONFIG).await.unwrap().unwrap();
+    let text = config.spec.0.expose_secret().replacen("machine:\n", "machine:\n    files: []\n", 1);
+    let work = ApplyConfig {
+        address: address.into(),
+        control_plane,
+        base_version: config.version,
+        config: text.into(),
+        volumes: Vec::new(),
+        labels: Vec::new(),
+        disks: Vec::new(),
+    };
+    planned.plan = Plan {
+        steps: vec![Step::new("config", address, "reboot", Action::ApplyConfig(work))],
+        ..Plan::default()
+    };
+    session.fleet.calls();
+    planned
+}
+
+fn auto() -> Manner {
+    Manner { mode: Mode::Auto, delete_emptydir_data: true, ..Manner::default() }
+}
+
+fn cordoned(session: &Session) -> Vec<String> {
+    let world = session.fleet.look();
+    let nodes = world.api.store.list("/nodes", "");
+    let cordoned = nodes.filter(|(_, node)| node["spec"]["unschedulable"] == true);
+    cordoned.map(|(place, _)| place.name.clone()).collect()
+}
+
+#[test]
+fn a_file_that_installs_nothing_has_its_nodes_drained_under_the_lease_all_the_same() {
+    paused(async {
+        let mut session = fleet("{role: controlplane}, {role: worker}").await;
+        session.apply().await.unwrap();
+        session.intent.provisioner = None;
+        session.intent.classes.clear();
+        session.intent.backup = None;
+        let planned = reboot(&session, "10.5.0.3", false).await;
+        assert!(planned.cluster.here().is_some(), "{:?}", planned.cluster);
+        session.carry_out(planned, &auto()).await.unwrap();
+        let told = moves(&session.fleet.calls());
+        assert!(
+            matches!(told[..], ["lock", "cordon", "evict", .., "apply", "uncordon", "unlock"]),
+            "{told:?}"
+        );
+    });
+}
+
+#[test]
+fn a_cluster_that_is_away_has_no_node_rebooted_under_its_pods() {
+    paused(async {
+        let session = fleet("{role: controlplane}, {role: worker}").await;
+        let planned = reboot(&session, "10.5.0.3", false).await;
+        let away = Reached::Away(nodeprep::error::Error::unavailable("it does not answer"));
+        let error = session.carry_out(Planned { cluster: away, ..planned }, &auto()).await.unwrap_err();
+        assert!(error.kind == Kind::Unavailable && error.what.contains("no pod can leave"), "{error}");
+        assert!(moves(&session.fleet.calls()).is_empty());
+    });
+}
+
+#[test]
+fn quorum_and_lease_are_judged_after_the_drain_right_before_the_write() {
+    for (what, kind, words) in [
+        ("quorum", Kind::Refused, "its quorum is 2"),
+        ("lease", Kind::Unavailable, "taken over by there/state (nodeprep apply, pid 2)"),
+    ] {
+        paused(async {
+            let session = fleet("{role: controlplane}, {role: controlplane}, {role: controlplane}").await;
+            session.apply().await.unwrap();
+            keep_busy(&session, "talos-3").await;
+            let planned = reboot(&session, "10.5.0.4", true).await;
+            let (fleet, once) = (Arc::downgrade(&session.fleet), AtomicBool::new(false));
+            session.fleet.set_gate(Some(Gate::new(move |call, moment| {
+                let cordons = call.call.starts_with("PATCH /api/v1/nodes/") && moment == Moment::Acted;
+                if cordons && !once.swap(true, Ordering::SeqCst) {
+                    fleet.upgrade().unwrap().act(|world, _| match what {
+                        "quorum" => {
+                            let machine = world.machine("10.5.0.3").unwrap().0;
+                            machine.etcd = Etcd::Stopped;
+                        }
+                        _ => {
+                            let theirs =
+                                json!({"spec": {"holderIdentity": "there/state (nodeprep apply, pid 2)"}});
+                            let path = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/nodeprep";
+                            world.api.make_as("nodeprep", "PATCH", path, &theirs, "2026-01-01T00:00:00Z");
+                        }
+                    });
+                }
+                false
+            })));
+            let error = session.carry_out(planned, &auto()).await.unwrap_err();
+            session.fleet.set_gate(None);
+            let told = moves(&session.fleet.calls());
+            assert!(error.kind == kind && error.what.contains(words), "{what}: {error}");
+            assert!(!told.contains(&"apply"), "{what}: {told:?}");
+        });
+    }
+}
+
+#[test]
+fn nodes_that_a_living_run_of_another_machine_cordoned_stay_so() {
+    paused(async {
+        let session = fleet("{role: controlplane}, {role: worker}, {role: worker}").await;
+        session.apply().await.unwrap();
+        let cluster = session.cluster().await.unwrap();
+        let own = Holder::this("apply", session.state().dir()).place;
+        assert!(cluster.cordon("talos-2", "there/state").await.unwrap());
+        assert!(cluster.cordon("talos-3", &own).await.unwrap());
+        session.apply().await.unwrap();
+        assert_eq!(cordoned(&session), ["talos-2"], "nothing was left to do but for one's own");
+        // Under the Lease nobody else is alive.
+        session.carry_out(reboot(&session, "10.5.0.4", false).await, &auto()).await.unwrap();
+        assert!(cordoned(&session).is_empty());
+    });
+}
+
+#[test]
+fn what_another_verb_cut_off_is_neither_forgotten_nor_called_done() {
+    paused(async {
+        let session = fleet("{role: controlplane}").await;
+        let state = session.state();
+        let cut = |verb: &str| {
+            let saved = Saved::of("sandbox", &Plan::default(), &[0; 64]);
+            Journal::begin(&state, verb, saved, &[0; 64]).unwrap().started("a").unwrap();
+        };
+        let verbs = || -> Vec<String> { cut_offs(&state).unwrap().into_iter().map(|cut| cut.verb).collect() };
+        cut("wipe");
+        cut("remove");
+        assert_eq!(verbs(), ["remove", "wipe"]);
+        session.apply().await.unwrap();
+        assert_eq!(verbs(), ["remove", "wipe"], "apply does not do what they were to do");
+        let told = session.told.lock().unwrap().concat();
+        assert!(told.contains("`nodeprep wipe` goes on from there, `nodeprep abort` gives it up"), "{told}");
+        // Its own next run goes on with it.
+        cut("wipe");
+        assert_eq!(verbs(), ["wipe", "remove"]);
+        let given_up = session.open("abort").unwrap().abort(None).await.unwrap();
+        assert_eq!(given_up.len(), 2);
+        assert!(verbs().is_empty());
+    });
+}
+
+#[test]
+fn test_objects_of_a_run_elsewhere_are_removed_once_they_have_expired() {
+    paused(async {
+        let session = fleet("{role: controlplane}").await;
+        let (cluster, folder) = (session.cluster().await.unwrap(), tempfile::tempdir().unwrap());
+        let now = session.fleet.now();
+        for (run, hours) in [("old", -1), ("alive", 1)] {
+            let expires = now.checked_add(jiff::SignedDuration::from_hours(hours)).unwrap();
+            let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {
+                "name": format!("nodeprep-{run}"),
+                "labels": {"app.kubernetes.io/managed-by": "nodeprep", "nodeprep.dev/run": run},
+                "annotations": {"nodeprep.dev/expires": expires.to_string()}}});
+            cluster.apply(&namespace, false, false).await.unwrap();
+        }
+        let cleaned = check::cleanup(&cluster, folder.path(), now, &session.events).await.unwrap();
+        assert_eq!(cleaned.namespaces, ["nodeprep-old"]);
+        let alive: Vec<&str> = cleaned.alive.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(alive, ["nodeprep-alive"]);
+        assert!(cluster.get("v1", "Namespace", None, "nodeprep-alive").await.unwrap().is_some());
+    });
+}
+
+#[test]
+fn a_bootstrap_is_planned_again_when_somebody_thought_about_it() {
+    paused(async {
+        let text = "machines: [{role: controlplane, maintenance: true, version: v1.13.9}]";
+        let session = Session::start(&Scenario::parse("s.yaml", text).unwrap()).await;
+        let made = Cell::new(0);
+        let make = async |_| {
+            made.set(made.get() + 1);
+            let mut planned = session.plan_bootstrap().await?;
+            if made.get() == 2 {
+                planned.plan.steps.truncate(1);
+            }
+            Ok(planned)
+        };
+        let run = session.open("bootstrap").unwrap();
+        let error = run.carry_out(&Manner::default(), make, async |_| Ok(true)).await.unwrap_err();
+        assert_eq!((error.kind, made.get()), (Kind::Refused, 2), "{error}");
+        assert!(changes(&session.fleet.calls()).is_empty());
+    });
+}
+
+#[test]
+fn a_panic_lets_the_lease_go_and_uncordons_like_an_error_does() {
+    paused(async {
+        let session = fleet("{role: controlplane}, {role: worker}").await;
+        session.apply().await.unwrap();
+        let cluster = session.cluster().await.unwrap();
+        let again = Cell::new(false);
+        let make = async |connected| {
+            assert!(!again.replace(true), "a fault of nodeprep's own");
+            let planned = session.planned(connected).await?;
+            let own = Holder::this("apply", session.state().dir()).place;
+            cluster.cordon("talos-2", &own).await?;
+            Ok(Planned { plan: reboot(&session, "10.5.0.3", false).await.plan, ..planned })
+        };
+        let run = session.open("apply").unwrap();
+        let error = run.carry_out(&auto(), make, async |_| Ok(true)).await.unwrap_err();
+        assert!(error.what.contains("nodeprep itself failed: a fault of nodeprep's own"), "{error}");
+        assert!(cordoned(&session).is_empty());
+        let leases: Api<Lease> = Api::namespaced(cluster.client(), "kube-system");
+        assert!(leases.get_opt("nodeprep").await.unwrap().is_none());
+    });
+}
