@@ -52,17 +52,21 @@ pub async fn run(global: &Global, args: &Args) -> Result<()> {
 
 async fn make(global: &Global, args: &Args, typed: &Typed, connected: Option<Reached>) -> Result<Planned> {
     let (client, addresses) = targets(global)?;
+    let reach = global.reach();
+    let asked = match &connected {
+        None if !args.ignore_cluster => Some(reach.cluster().await.map_err(not_asked)?),
+        _ => None,
+    };
     let nodes = observe_answering(&client, &addresses, Timestamp::now()).await?;
-    let cluster = match connected {
-        Some(cluster) => cluster,
-        // Only its lock is wanted.
-        None if args.ignore_cluster => global.reach().cluster_of(&client, &nodes).await?,
-        None => {
-            let cluster = global.reach().cluster().await.map_err(not_asked)?;
+    let cluster = match (connected, asked) {
+        (Some(cluster), _) => cluster,
+        (None, Some(cluster)) => {
             // What another cluster does not know of says nothing.
             identity::prove(&client, &nodes, &cluster).await?;
             Reached::Here(cluster)
         }
+        // Only its lock is wanted.
+        (None, None) => reach.cluster_of(&client, &nodes).await?,
     };
     let users = match cluster.here().filter(|_| !args.ignore_cluster) {
         Some(cluster) => Some(users(cluster).await.map_err(not_asked)?),

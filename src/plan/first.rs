@@ -325,12 +325,15 @@ mod tests {
             assert!(error.what.contains(word) && error.what.contains("c.yaml"), "{error}");
             assert_eq!(error.kind.exit_code(), 2);
         }
-        for image in ["", "installer", "ghcr.io:5000/installer", "installer:latest"] {
+        for image in ["installer", "ghcr.io:5000/installer", "installer:latest"] {
             let text = CONFIG
                 .replace("factory.talos.dev/metal-installer/376567988ad:v1.11.5", &format!("'{image}'"));
             let error = first(&text).unwrap().version(None).unwrap_err();
             assert!(error.what.contains("does not name a version"));
         }
+        let none = CONFIG.replace("factory.talos.dev/metal-installer/376567988ad:v1.11.5", "''");
+        let error = first(&none).unwrap().version(None).unwrap_err();
+        assert!(error.what.contains("machine.install.image is not in it"), "{error}");
         let pinned = CONFIG.replace(":v1.11.5", ":v1.12.0@sha256:00");
         assert_eq!(first(&pinned).unwrap().version(None).unwrap().tag, "v1.12.0");
         let unnamed =
