@@ -8,12 +8,14 @@ use std::time::Duration;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 use nodeprep::check;
+use nodeprep::cluster::Cluster;
+use nodeprep::dial;
 use nodeprep::error::Kind;
 use nodeprep::plan::{Action, ApplyConfig, Plan, Ready, Saved, Step};
 use nodeprep::sandbox::fleet::{Call, Gate, Moment};
 use nodeprep::sandbox::machine::Etcd;
 use nodeprep::sandbox::scenario::Scenario;
-use nodeprep::session::{Holder, Journal, Manner, Planned, Reached, cut_offs};
+use nodeprep::session::{self, Holder, Journal, Manner, Planned, Reached, cut_offs};
 use nodeprep::talos::client::Mode;
 use nodeprep::talos::resources::{MachineConfig, id};
 use secrecy::ExposeSecret;
@@ -21,6 +23,7 @@ use serde_json::json;
 
 use crate::fleet::{Session, paused};
 use crate::laws::{changes, is_lease};
+use crate::one_cluster::{Served, on};
 
 async fn fleet(machines: &str) -> Session {
     Session::start(&Scenario::parse("s.yaml", &format!("machines: [{machines}]")).unwrap()).await
@@ -279,4 +282,38 @@ fn a_panic_lets_the_lease_go_and_uncordons_like_an_error_does() {
         let leases: Api<Lease> = Api::namespaced(cluster.client(), "kube-system");
         assert!(leases.get_opt("nodeprep").await.unwrap().is_none());
     });
+}
+
+/// As a person types them, on a fleet that is served.
+#[test]
+fn verbs_on_disks_wait_for_the_run_of_another_machine_too() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let folder = tempfile::tempdir().unwrap();
+    let machine = "{role: controlplane, address: 10.5.0.2, disks: [\
+        {name: nvme0n1, size: 1TB, serial: FREE}, {name: nvme1n1, size: 1TB, serial: HELD, holds: xfs}, \
+        {name: sda, size: 200GB, serial: SYS, holds: talos}]}";
+    let fleet = Served::start(folder.path(), "a", &format!("speed: 20\nmachines: [{machine}]\n"));
+    let (code, text) = on(&fleet, &fleet, "apply --yes --no-validate");
+    assert_eq!(code, Some(0), "{text}");
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let lease = runtime.block_on(async {
+        let kubeconfig = fleet.folder.join("kubeconfig");
+        let cluster = Cluster::connect(Some(&kubeconfig), None, &dial::tcp()).await.unwrap();
+        let other = Holder { place: "there/state".into(), run: "nodeprep apply, pid 2".into() };
+        session::Lease::take(&cluster, &other, false).await.unwrap()
+    });
+    let verbs = [
+        "wipe --nodes 10.5.0.2 --wipe-disk HELD --yes",
+        "remove --volume openebs --nodes 10.5.0.2 --wipe-disk FREE --yes",
+    ];
+    for verb in verbs {
+        let (code, text) = on(&fleet, &fleet, verb);
+        assert_eq!(code, Some(75), "{verb}: {text}");
+        assert!(text.contains("another run holds the cluster's lock: there/state"), "{verb}: {text}");
+    }
+    runtime.block_on(lease.release());
+    for verb in verbs {
+        let (code, text) = on(&fleet, &fleet, verb);
+        assert_eq!(code, Some(0), "{verb}: {text}");
+    }
 }
