@@ -290,7 +290,7 @@ fn verbs_on_disks_wait_for_the_run_of_another_machine_too() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let folder = tempfile::tempdir().unwrap();
     let machine = "{role: controlplane, address: 10.5.0.2, disks: [\
-        {name: nvme0n1, size: 1TB, serial: FREE}, {name: nvme1n1, size: 1TB, serial: HELD, holds: xfs}, \
+        {name: nvme0n1, size: 1TB, serial: FREE}, {name: nvme1n1, size: 800GB, serial: HELD, holds: xfs}, \
         {name: sda, size: 200GB, serial: SYS, holds: talos}]}";
     let fleet = Served::start(folder.path(), "a", &format!("speed: 20\nmachines: [{machine}]\n"));
     let (code, text) = on(&fleet, &fleet, "apply --yes --no-validate");
