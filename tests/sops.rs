@@ -169,6 +169,21 @@ fn what_sops_cannot_hold_is_refused() -> Result<()> {
     Ok(())
 }
 
+/// Where go-yaml, and so sops, takes a comment for another place's, it must not decide what is encrypted (`sops::grid`).
+#[test]
+fn a_comment_whose_place_is_not_certain_decides_nothing() -> Result<()> {
+    let by_comments = keys(Selector::new("encrypted_comment_regex", "sops:enc")?)?;
+    for (text, word) in [
+        ("a:\r\n  - 'x\r\n    y'\r\n  # sops:enc\r\n  - b: c\r\n", "CR LF"),
+        ("a:\n  # sops:enc\n  -\n  # b\n\n  - c\n", "line 3: a comment says what is encrypted"),
+    ] {
+        let refused = encrypt(text.as_bytes(), Format::Yaml, &by_comments.settings, now());
+        assert!(what(refused).contains(word), "{text:?}");
+        assert!(encrypt(text.as_bytes(), Format::Yaml, &keys(None)?.settings, now()).is_ok(), "{text:?}");
+    }
+    Ok(())
+}
+
 #[test]
 fn json_and_binary_files_come_back() -> Result<()> {
     let keys = keys(None)?;

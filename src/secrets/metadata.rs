@@ -31,6 +31,11 @@ impl Default for Selector {
 }
 
 impl Selector {
+    /// Whether comments decide what is encrypted.
+    pub(super) fn is_by_comments(&self) -> bool {
+        matches!(self, Self::UnencryptedCommentRegex(_) | Self::EncryptedCommentRegex(_))
+    }
+
     /// The names sops gives the rules, in metadata and in `.sops.yaml`.
     pub(super) const NAMES: [&'static str; 6] = [
         "unencrypted_suffix",

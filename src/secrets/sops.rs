@@ -131,6 +131,10 @@ pub fn encrypt(content: &[u8], format: Format, settings: &Settings, now: Timesta
         return encrypt_binary(content, metadata, &key);
     }
     let text = std::str::from_utf8(content).map_err(|_| Error::invalid("the content is no text"))?;
+    if settings.selector.is_by_comments() && text.contains("\r\n") {
+        return Err(Error::invalid("comments say here what is encrypted, and the lines end with CR LF: behind text of several lines sops takes such comments for those of something else")
+            .hint("write the file with LF alone, for example with dos2unix"));
+    }
     let stream = parse(text, format)?;
     let encrypted = encrypt_with(&stream, format, metadata, &key)?;
     check_round_trip(&stream, &encrypted, format, &key)?;
@@ -332,6 +336,9 @@ fn encrypt_with(stream: &Stream, format: Format, mut metadata: Metadata, key: &D
         walk(stream, document, &mut |leaf| {
             let picked =
                 metadata.selector.picks(&leaf.path, &leaf.comments, matches!(leaf.what, What::Comment(_)));
+            if metadata.selector.is_by_comments() {
+                refuse_handed_on(stream, &leaf)?;
+            }
             edits.extend(encrypt_leaf(stream, format, &leaf, picked, key, &mut mac)?);
             Ok(())
         })?;
@@ -341,6 +348,22 @@ fn encrypt_with(stream: &Stream, format: Format, mut metadata: Metadata, key: &D
         edits.push(insertion(stream, document, format, &metadata)?);
     }
     Ok(apply(stream.text(), edits).to_string())
+}
+
+/// A comment above an item without a value is the next item's for sops, now and then: it must not decide what is encrypted.
+fn refuse_handed_on(stream: &Stream, leaf: &Leaf<'_>) -> Result<()> {
+    match leaf.what {
+        What::Item(node)
+            if node.span.is_empty() && leaf.comments.last().is_some_and(|own| !own.is_empty()) =>
+        {
+            let (line, _) = yaml::line_column(stream.text(), node.span.start);
+            Err(Error::invalid(format!(
+                "line {line}: a comment says what is encrypted, and stands above an item that is not written"
+            ))
+            .hint("write the item, for example `- null`, or put the comment elsewhere"))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn encrypt_leaf(

@@ -31,7 +31,9 @@ const RULES: [&str; 12] = [
 ];
 
 /// The reasons for which a document may be refused that sops takes.
-const REFUSALS: [&str; 5] = [
+const REFUSALS: [&str; 7] = [
+    "above an item that is not written",
+    "the lines end with CR LF",
     "anchors and aliases cannot be used",
     "only text can be a key",
     "tags cannot be used",
