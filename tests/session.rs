@@ -11,6 +11,7 @@ use nodeprep::check;
 use nodeprep::cluster::Cluster;
 use nodeprep::dial;
 use nodeprep::error::Kind;
+use nodeprep::event::{Event, What};
 use nodeprep::plan::{Action, ApplyConfig, Plan, Ready, Saved, Step};
 use nodeprep::sandbox::fleet::{Call, Gate, Moment};
 use nodeprep::sandbox::machine::Etcd;
@@ -21,6 +22,7 @@ use nodeprep::talos::resources::{MachineConfig, id};
 use secrecy::ExposeSecret;
 use serde_json::json;
 
+use crate::common::nodeprep;
 use crate::fleet::{Session, paused};
 use crate::laws::{changes, is_lease};
 use crate::one_cluster::{Served, on};
@@ -316,4 +318,25 @@ fn verbs_on_disks_wait_for_the_run_of_another_machine_too() {
         let (code, text) = on(&fleet, &fleet, verb);
         assert_eq!(code, Some(0), "{verb}: {text}");
     }
+}
+
+#[test]
+fn json_lines_hold_the_plan_and_all_that_is_told_by_the_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = nodeprep(folder.path());
+    let output =
+        command.args("apply --sandbox --yes --no-validate --progress jsonl".split(' ')).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}");
+    let events: Vec<Event> = said.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    assert!(events.iter().map(|event| event.seq).eq(1..=events.len() as u64), "one stream: {said}");
+    let plan = events.iter().find_map(|event| match &event.what {
+        What::Planned { plan, .. } => Some(plan),
+        _ => None,
+    });
+    assert!(plan.unwrap()["steps"].as_array().unwrap().len() > 20, "{said}");
+    let told = |words: &str| {
+        events.iter().any(|event| matches!(&event.what, What::Message { message } if message.contains(words)))
+    };
+    assert!(told("simulated: the nodes"), "{said}");
 }

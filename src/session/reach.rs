@@ -105,7 +105,7 @@ impl Reach {
         match found.await {
             Ok(cluster) => Ok(Reached::Here(cluster)),
             Err(error) if error.kind == Kind::Unavailable => Ok(Reached::Away(error)),
-            Err(_) if !named => Ok(Reached::None),
+            Err(error) if !named && error.kind == Kind::Invalid => Ok(Reached::None),
             Err(error) => Err(error),
         }
     }
