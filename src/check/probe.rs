@@ -99,7 +99,8 @@ impl Watch<'_> {
                 Look::NotYet(last) => last,
                 done @ Look::Done(_) => return Ok(done),
             };
-            let signs = self.signs().await?;
+            let mut signs = self.signs().await?;
+            signs.splice(0..0, self.helper_image().await?);
             match self.explain(&signs)? {
                 Some(why) if why.means.now() => Err(stop(why)),
                 _ => Ok(Look::NotYet(
@@ -145,6 +146,24 @@ impl Watch<'_> {
         if let Some(pod) = self.read_pod().await? {
             signs.extend(waiting(&pod, On::Pod));
         }
+        Ok(signs)
+    }
+
+    /// Whether a helper pod of the claim waits for its image: OpenEBS and local-path name them so.
+    async fn helper_image(&self) -> Result<Vec<Sign>, Stop> {
+        let Some(provisioner) = &self.run.ctx.intent.provisioner else { return Ok(Vec::new()) };
+        let claim = self.read_claim().await?;
+        let Some(uid) = claim.metadata.uid.as_ref().filter(|_| phase(&claim) == "Pending") else {
+            return Ok(Vec::new());
+        };
+        let pods = Api::<Pod>::namespaced(self.run.ctx.cluster.client(), provisioner.namespace());
+        let mut signs = Vec::new();
+        for name in [format!("init-pvc-{uid}"), format!("helper-pod-create-pvc-{uid}")] {
+            // Who may not look there learns of it when time is over.
+            let found = pods.get_opt(&name).await.ok().flatten();
+            signs.extend(found.iter().flat_map(|pod| waiting(pod, On::Helper)));
+        }
+        signs.retain(|sign| sign.reason.contains("Image"));
         Ok(signs)
     }
 

@@ -154,7 +154,15 @@ const RULES: &[Rule] = &[
     },
     Rule {
         on: HELPER,
-        texts: &["ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName"],
+        texts: &["ErrImageNeverPull", "InvalidImageName", "ImagePullBackOff", "ErrImagePull*not found"],
+        means: Means::FaultNow,
+        why: "the image of the provisioner's helper pod can't be had",
+        hint: "set `images.helper` to an image the nodes can pull (a mirror, for an air-gapped cluster), then \
+               `nodeprep apply`",
+    },
+    Rule {
+        on: HELPER,
+        texts: &["ErrImagePull"],
         means: Means::Fault,
         why: "the image of the provisioner's helper pod can't be had",
         hint: "set `images.helper` to an image the nodes can pull (a mirror, for an air-gapped cluster), then \
@@ -395,7 +403,8 @@ mod tests {
             (Claim, "ProvisioningFailed", "path should not be under root directory", FaultNow, "deeper"),
             (Claim, "ProvisioningFailed", "invalid format for limit grace", FaultNow, "XFSQuota"),
             (Claim, "ProvisioningFailed", "no local path available on node n1", FaultNow, "nodePathMap"),
-            (Helper, "ImagePullBackOff", "Back-off pulling image", Fault, "images.helper"),
+            (Helper, "ImagePullBackOff", "Back-off pulling image", FaultNow, "images.helper"),
+            (Helper, "ErrImagePull", "dial tcp: i/o timeout", Fault, "images.helper"),
             (Helper, "Pending", "anything", Fault, "kubectl -n openebs describe pods"),
             (Claim, "ProvisioningFailed", "create process timeout after 120 seconds", FaultNow, "helper pod"),
             (Claim, "ProvisioningFailed", "pods \"init-pvc-1\" already exists", Fault, "left-over"),
