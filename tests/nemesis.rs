@@ -163,8 +163,13 @@ impl Wrong {
             error.what.contains(if place == KUBERNETES { "the API server" } else { place.as_str() })
         };
         let struck = self.places.iter().any(names);
+        let rebooted = self.places.iter().any(|place| place != KUBERNETES);
         let told = match error.kind {
+            // Somebody else's apply is under way, right when a plan is judged in a dry run.
+            Kind::Unavailable if error.what.contains("another apply configuration") => self.meddled,
             Kind::Unavailable => struck,
+            // Nodes that reboot can take no pods for a while.
+            Kind::Refused if error.what.contains("(not Ready)") => rebooted,
             Kind::Refused if error.what.contains("came back without its config") => struck,
             Kind::Refused => self.meddled && error.what.contains(FIRST),
             _ => false,
