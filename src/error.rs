@@ -119,6 +119,17 @@ pub fn together(mut errors: Vec<Error>) -> Option<Error> {
     Some(Error::new(kind, format!("{} things stand in the way:{lines}", errors.len())))
 }
 
+/// Both, or what stands in the way of either.
+pub fn both<A, B>(one: Result<A>, other: Result<B>) -> Result<(A, B)> {
+    match (one, other) {
+        (Ok(one), Ok(other)) => Ok((one, other)),
+        (one, other) => {
+            let errors = one.err().into_iter().chain(other.err()).collect();
+            Err(together(errors).unwrap_or_else(|| Error::failed("nothing was planned")))
+        }
+    }
+}
+
 /// Joins an error and its causes into one line, leaving out a cause that its parent already quotes.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = plain(error);
@@ -137,14 +148,4 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 fn plain(error: &dyn std::error::Error) -> String {
     let text = error.to_string();
     text.split_once(": https://docs.rs/").map_or_else(|| text.clone(), |(words, _)| words.to_owned())
-}
-/// Both, or what stands in the way of either.
-pub fn both<A, B>(one: Result<A>, other: Result<B>) -> Result<(A, B)> {
-    match (one, other) {
-        (Ok(one), Ok(other)) => Ok((one, other)),
-        (one, other) => {
-            let errors = one.err().into_iter().chain(other.err()).collect();
-            Err(together(errors).unwrap_or_else(|| Error::failed("nothing was planned")))
-        }
-    }
 }

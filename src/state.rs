@@ -165,6 +165,17 @@ pub fn write_new_private(path: &Path, bytes: &[u8]) -> Result<bool> {
     write().map_err(|error| Error::failed(format!("can't write {}: {error}", path.display())))
 }
 
+/// Removes a file, if it is there.
+///
+/// # Errors
+/// `Kind::Failed` with the path.
+pub fn remove(path: &Path) -> Result<()> {
+    match fs_err::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::failed(error.to_string())),
+        _ => Ok(()),
+    }
+}
+
 fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

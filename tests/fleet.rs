@@ -84,17 +84,13 @@ impl Session {
         }
     }
 
-    fn addresses(&self) -> Vec<String> {
-        self.intent.nodes.iter().map(|node| node.address.clone()).collect()
-    }
-
     /// What differs between what is asked and what is there, and the connections that it was read through.
     pub async fn plan(&self) -> Result<Planned> {
         self.planned(None).await
     }
 
     pub async fn planned(&self, connected: Option<Reached>) -> Result<Planned> {
-        let (addresses, passphrases) = (self.addresses(), plan::Passphrases::new());
+        let (addresses, passphrases) = (self.intent.addresses(), plan::Passphrases::new());
         let asked = Asked {
             intent: &self.intent,
             part: Part::All,
@@ -115,7 +111,7 @@ impl Session {
             (self.state.path().join("kubeconfig"), self.state.path().join("etcd.json"));
         let reach = self.reach(kubeconfig.clone());
         let talos = reach.talos()?;
-        let nodes = observe_answering(&talos, &self.addresses(), self.fleet.now()).await?;
+        let nodes = observe_answering(&talos, &self.intent.addresses(), self.fleet.now()).await?;
         let (mut begun, mut firsts) = (BTreeMap::new(), BTreeMap::new());
         for node in nodes.iter().filter(|node| !node.maintenance && node.is_control_plane()) {
             begun.insert(node.address.clone(), talos.node(&node.address)?.has_etcd_data().await);
@@ -127,10 +123,9 @@ impl Session {
         }
         let disks = bootstrap::unseen(&firsts, &nodes);
         let tokens: Vec<String> = disks.into_iter().filter_map(|(_, disk)| disk.token).collect();
-        let cluster = match reach.cluster().await {
-            _ if !kubeconfig.exists() => Reached::None,
-            Ok(cluster) => Reached::Here(cluster),
-            Err(error) => Reached::Away(error),
+        let cluster = match kubeconfig.exists() {
+            true => Reached::of(reach.cluster().await)?,
+            false => Reached::None,
         };
         let asked = bootstrap::Asked {
             intent: &self.intent,

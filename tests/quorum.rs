@@ -13,6 +13,7 @@ use secrecy::ExposeSecret;
 use serde_json::json;
 
 use crate::fleet::{Session, paused};
+use crate::laws::is_lease;
 
 async fn session(scenario: &str) -> Session {
     Session::start(&Scenario::parse("s.yaml", scenario).unwrap()).await
@@ -88,27 +89,69 @@ fn before_the_cluster_is_bootstrapped_there_is_no_etcd_to_keep() {
     });
 }
 
-/// What was asked of the cluster about a node and its pods, in order, without what only reads.
-fn moves(calls: &[Call]) -> Vec<String> {
-    let asked = calls.iter().filter(|call| {
-        call.call.starts_with("PATCH /api/v1/nodes/")
-            || call.call.ends_with("/eviction")
-            || (call.call == "ApplyConfiguration" && call.change.as_ref().is_some_and(|asked| !asked.dry))
-    });
-    asked
-        .map(|call| {
-            let body = call.change.as_ref().map_or("", |asked| asked.body.as_str());
-            let pod = call.call.split('/').nth(6).unwrap_or_default();
-            match call.call.as_str() {
-                "ApplyConfiguration" => "apply".to_owned(),
-                path if path.ends_with("/eviction") => {
-                    format!("evict {}", pod.split('-').next().unwrap_or_default())
-                }
-                _ if body.contains("true") => "cordon".to_owned(),
-                _ => "uncordon".to_owned(),
+/// What is changed of nodes, pods and the Lease, in order.
+pub fn moves(calls: &[Call]) -> Vec<String> {
+    let asked = calls.iter().filter(|call| call.change.as_ref().is_some_and(|change| !change.dry));
+    let told = asked.filter_map(|call| {
+        let body = call.change.as_ref().map_or("", |change| change.body.as_str());
+        let pod = call.call.split('/').nth(6).unwrap_or_default();
+        Some(match call.call.as_str() {
+            "ApplyConfiguration" => "apply".to_owned(),
+            path if path.ends_with("/eviction") => {
+                format!("evict {}", pod.split('-').next().unwrap_or_default())
             }
+            path if path.starts_with("PATCH /api/v1/nodes/") && body.contains("true") => "cordon".to_owned(),
+            path if path.starts_with("PATCH /api/v1/nodes/") => "uncordon".to_owned(),
+            path if path.starts_with("DELETE") && is_lease(call) => "unlock".to_owned(),
+            path if path.starts_with("POST") && is_lease(call) => "lock".to_owned(),
+            _ => return None,
         })
-        .collect()
+    });
+    told.collect()
+}
+
+/// Lets a Deployment have a pod on the node.
+pub async fn deploy_on(session: &Session, node: &str) {
+    let cluster = session.cluster().await.unwrap();
+    let labels = json!({"app": "web"});
+    let deployment = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "default"},
+        "spec": {"selector": {"matchLabels": labels}, "template": {
+            "metadata": {"labels": labels},
+            "spec": {
+                "containers": [{"name": "web", "image": "registry.k8s.io/pause:3.10"}],
+                "nodeSelector": {"kubernetes.io/hostname": node},
+                "tolerations": [{"key": "node-role.kubernetes.io/control-plane", "operator": "Exists"}],
+            },
+        }},
+    });
+    cluster.apply(&deployment, false, false).await.unwrap();
+    let ready =
+        Ready::Workload { kind: "Deployment".into(), namespace: "default".into(), name: "web".into() };
+    cluster.await_ready(&ready, &session.events, Duration::from_secs(60)).await.unwrap();
+}
+
+/// A plan of one step, after which the node at this address reboots.
+pub async fn plan_reboot(session: &Session, address: &str, control_plane: bool) -> Planned {
+    let mut planned = session.plan().await.unwrap();
+    let node = planned.talos.as_ref().unwrap().node(address).unwrap();
+    let config = node.spec::<MachineConfig>(id::ACTIVE_CONFIG).await.unwrap().unwrap();
+    let text = config.spec.0.expose_secret().replacen("machine:\n", "machine:\n    files: []\n", 1);
+    let work = ApplyConfig {
+        address: address.into(),
+        control_plane,
+        base_version: config.version,
+        config: text.into(),
+        volumes: Vec::new(),
+        labels: Vec::new(),
+        disks: Vec::new(),
+    };
+    planned.plan = Plan {
+        steps: vec![Step::new("config", address, "reboot", Action::ApplyConfig(work))],
+        ..Plan::default()
+    };
+    session.fleet.calls();
+    planned
 }
 
 /// A worker with a Deployment's pod on it, and what is made of a reboot there.
@@ -125,50 +168,24 @@ async fn reboot_with(
     let machines = "{role: controlplane}, {role: worker}";
     let session = session(&format!("machines: [{machines}]\nfaults: [{faults}]")).await;
     session.apply().await.unwrap();
-    let mut planned = session.plan().await.unwrap();
-    let (talos, cluster) = (planned.talos.clone().unwrap(), planned.cluster.here().unwrap().clone());
-    let labels = json!({"app": "web"});
-    let deployment = json!({
-        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "default"},
-        "spec": {"selector": {"matchLabels": labels}, "template": {
-            "metadata": {"labels": labels},
-            "spec": {
-                "containers": [{"name": "web", "image": "registry.k8s.io/pause:3.10"}],
-                "nodeSelector": {"kubernetes.io/hostname": "talos-2"},
-            },
-        }},
-    });
-    cluster.apply(&deployment, false, false).await.unwrap();
-    let ready =
-        Ready::Workload { kind: "Deployment".into(), namespace: "default".into(), name: "web".into() };
-    cluster.await_ready(&ready, &session.events, Duration::from_secs(60)).await.unwrap();
+    deploy_on(&session, "talos-2").await;
     if let Some(more) = more {
-        cluster.apply(&more, false, false).await.unwrap();
+        session.cluster().await.unwrap().apply(&more, false, false).await.unwrap();
     }
-    let node = talos.node("10.5.0.3").unwrap();
-    let config = node.spec::<MachineConfig>(id::ACTIVE_CONFIG).await.unwrap().unwrap();
-    let files = config.spec.0.expose_secret().replacen("machine:\n", "machine:\n    files: []\n", 1);
-    let work = ApplyConfig {
-        address: "10.5.0.3".into(),
-        control_plane: false,
-        base_version: config.version,
-        config: files.into(),
-        volumes: Vec::new(),
-        labels: Vec::new(),
-        disks: Vec::new(),
-    };
-    planned.plan.steps = vec![Step::new("config", "10.5.0.3", "reboot", Action::ApplyConfig(work))];
-    session.fleet.calls();
+    let planned = plan_reboot(&session, "10.5.0.3", false).await;
     let manner = Manner { mode: Mode::Auto, delete_emptydir_data, ..Manner::default() };
     let done = session.carry_out(planned, &manner).await;
-    let moved = moves(&session.fleet.calls());
+    let mut moved = moves(&session.fleet.calls());
+    moved.retain(|one| one != "lock" && one != "unlock");
     (session, moved, done)
 }
 
-fn cordoned(session: &Session) -> bool {
+/// The names of the nodes that take no new pods.
+pub fn cordoned(session: &Session) -> Vec<String> {
     let world = session.fleet.look();
-    let nodes: Vec<_> = world.api.store.list("/nodes", "").collect();
-    nodes.iter().any(|(_, node)| node["spec"]["unschedulable"] == true)
+    let nodes = world.api.store.list("/nodes", "");
+    let cordoned = nodes.filter(|(_, node)| node["spec"]["unschedulable"] == true);
+    cordoned.map(|(place, _)| place.name.clone()).collect()
 }
 
 #[test]
@@ -177,7 +194,7 @@ fn a_node_that_reboots_is_drained_before_and_uncordoned_after() {
         let (session, moved, done) = reboot("").await;
         done.unwrap();
         assert_eq!(moved, ["cordon", "evict web", "evict velero", "apply", "uncordon"]);
-        assert!(!cordoned(&session) && session.fleet.look().machines["10.5.0.3"].boots == 1);
+        assert!(cordoned(&session).is_empty() && session.fleet.look().machines["10.5.0.3"].boots == 1);
     });
 }
 
@@ -196,7 +213,7 @@ fn what_a_drain_would_lose_is_refused_before_anything_is_done_to_the_node() {
             let error = done.unwrap_err();
             assert_eq!(error.kind, Kind::Refused, "{error}");
             assert!(words.iter().all(|word| error.what.contains(word)), "{error}");
-            assert!(moved.is_empty() && !cordoned(&session), "{moved:?}");
+            assert!(moved.is_empty() && cordoned(&session).is_empty(), "{moved:?}");
             assert_eq!(session.fleet.look().machines["10.5.0.3"].boots, 0);
             let (cluster, talos) =
                 (session.cluster().await.unwrap(), session.plan().await.unwrap().talos.unwrap());
@@ -216,7 +233,7 @@ fn a_disruption_budget_is_waited_for_and_a_node_that_is_not_drained_does_not_reb
             let (session, moved, done) = reboot(&fault).await;
             assert_eq!(moved.iter().filter(|one| *one == "evict web").count(), evictions, "{moved:?}");
             assert_eq!(moved.last().unwrap(), "uncordon");
-            assert!(!cordoned(&session));
+            assert!(cordoned(&session).is_empty());
             assert_eq!(session.fleet.look().machines["10.5.0.3"].boots, boots);
             if boots == 0 {
                 let error = done.unwrap_err();
@@ -245,7 +262,7 @@ fn what_a_killed_run_left_cordoned_is_uncordoned_and_what_others_cordoned_is_not
         assert!(!cluster.cordon("talos-2", "here").await.unwrap(), "somebody's");
         assert_eq!(cluster.uncordon_left(Some("here")).await.unwrap(), ["talos-1"]);
         assert_eq!(cluster.uncordon_left(None).await.unwrap(), ["talos-3"], "by who holds the Lease");
-        assert!(cordoned(&session), "the other one");
+        assert_eq!(cordoned(&session), ["talos-2"], "the other one");
         assert!(cluster.uncordon_left(None).await.unwrap().is_empty());
     });
 }

@@ -100,7 +100,10 @@ impl Watch<'_> {
                 done @ Look::Done(_) => return Ok(done),
             };
             let mut signs = self.signs().await?;
-            signs.splice(0..0, self.helper_image().await?);
+            // Before that there is no helper pod, and a fleet of probes looks often.
+            if signs.iter().any(|sign| sign.on == On::Claim && sign.reason.starts_with("Provisioning")) {
+                signs.splice(0..0, self.helper_image().await?);
+            }
             match self.explain(&signs)? {
                 Some(why) if why.means.now() => Err(stop(why)),
                 _ => Ok(Look::NotYet(
@@ -151,12 +154,11 @@ impl Watch<'_> {
 
     /// Whether a helper pod of the claim waits for its image: OpenEBS and local-path name them so.
     async fn helper_image(&self) -> Result<Vec<Sign>, Stop> {
-        let Some(provisioner) = &self.run.ctx.intent.provisioner else { return Ok(Vec::new()) };
+        let Some((pods, _)) = self.provisioners_pods() else { return Ok(Vec::new()) };
         let claim = self.read_claim().await?;
         let Some(uid) = claim.metadata.uid.as_ref().filter(|_| phase(&claim) == "Pending") else {
             return Ok(Vec::new());
         };
-        let pods = Api::<Pod>::namespaced(self.run.ctx.cluster.client(), provisioner.namespace());
         let mut signs = Vec::new();
         for name in [format!("init-pvc-{uid}"), format!("helper-pod-create-pvc-{uid}")] {
             // Who may not look there learns of it when time is over.
@@ -167,14 +169,23 @@ impl Watch<'_> {
         Ok(signs)
     }
 
+    /// The pods of the provisioner's namespace, and its name.
+    fn provisioners_pods(&self) -> Option<(Api<Pod>, &str)> {
+        let namespace = self.run.ctx.intent.provisioner.as_ref()?.namespace();
+        Some((Api::namespaced(self.run.ctx.cluster.client(), namespace), namespace))
+    }
+
     /// What holds up the provisioner's helper pods for this claim, which carry its uid in their names.
     async fn helper_signs(&self) -> Result<Vec<Sign>, Stop> {
-        let Some(provisioner) = &self.run.ctx.intent.provisioner else { return Ok(Vec::new()) };
+        let Some((pods, namespace)) = self.provisioners_pods() else { return Ok(Vec::new()) };
         let Some(uid) = self.read_claim().await?.metadata.uid else { return Ok(Vec::new()) };
-        let pods = Api::<Pod>::namespaced(self.run.ctx.cluster.client(), provisioner.namespace());
-        let pods = pods.list(&ListParams::default()).await;
-        let pods = pods.map_err(broken(format!("can't list pods of {}", provisioner.namespace())))?;
-        Ok(pods.iter().filter(|p| p.name_any().contains(&uid)).flat_map(|p| waiting(p, On::Helper)).collect())
+        let found = pods.list(&ListParams::default()).await;
+        let found = found.map_err(broken(format!("can't list pods of {namespace}")))?;
+        Ok(found
+            .iter()
+            .filter(|p| p.name_any().contains(&uid))
+            .flat_map(|p| waiting(p, On::Helper))
+            .collect())
     }
 }
 

@@ -16,7 +16,7 @@ pub struct Args {}
 pub async fn run(global: &Global, _args: &Args) -> Result<()> {
     let intent = global.intent()?;
     // A run that still goes on holds the lock.
-    let session = open(global, &intent, "abort", super::interrupted(global.events()))?;
+    let session = open(global, &intent.metadata.name, "abort", super::interrupted(global.events()))?;
     let left = check::left(session.state().dir())?;
     if cut_offs(session.state())?.is_empty() {
         let also = match left.is_empty() {

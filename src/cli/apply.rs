@@ -105,7 +105,7 @@ impl Pace {
 
 pub async fn run(global: &Global, args: &Args) -> Result<()> {
     let intent = global.intent()?;
-    let session = open(global, &intent, "apply", super::interrupted(global.events()))?;
+    let session = open(global, &intent.metadata.name, "apply", super::interrupted(global.events()))?;
     carry_out(global, &intent, &session, Part::All, &args.care, &args.pace).await?;
     // What is staged is not there yet.
     if args.no_validate || args.pace.mode == Way::Staged {
@@ -114,15 +114,14 @@ pub async fn run(global: &Global, args: &Args) -> Result<()> {
     prove(global, &intent, &session, args.output).await
 }
 
-/// A session on the file's cluster.
+/// A session on the cluster of this name.
 pub(super) fn open(
     global: &Global,
-    intent: &Intent,
+    cluster: &str,
     verb: &'static str,
     interrupted: watch::Receiver<bool>,
 ) -> Result<Session> {
-    let name = &intent.metadata.name;
-    Session::open(verb, name, global.state(name)?, global.events(), interrupted)
+    Session::open(verb, cluster, global.state(cluster)?, global.events(), interrupted)
 }
 
 /// The storage and its backup are proven, where there is any.
@@ -142,7 +141,7 @@ pub(super) async fn all(
     output: Output,
     interrupted: watch::Receiver<bool>,
 ) -> Result<()> {
-    let session = open(global, intent, "apply", interrupted)?;
+    let session = open(global, &intent.metadata.name, "apply", interrupted)?;
     carry_out(global, intent, &session, Part::All, care, &Pace::default()).await?;
     if no_validate { Ok(()) } else { prove(global, intent, &session, output).await }
 }

@@ -12,7 +12,8 @@ use tokio::time::Instant;
 
 use super::apply as cli;
 use super::global::{Global, Output};
-use super::wipe::{Typed, agree, typed};
+use super::plan::agree;
+use super::wipe::Typed;
 use crate::cluster::{self, Cluster};
 use crate::dial;
 use crate::error::{Error, Kind, Result};
@@ -110,9 +111,9 @@ impl Begin<'_> {
     async fn run(&self, interrupted: watch::Receiver<bool>) -> Result<()> {
         let Self { global, args, intent, .. } = self;
         let client = self.client()?;
-        let session = cli::open(global, intent, VERB, interrupted)?;
+        let session = cli::open(global, &intent.metadata.name, VERB, interrupted)?;
         let resumed = cut_offs(session.state())?.iter().any(|cut| cut.verb == VERB);
-        let typed = Typed::default();
+        let typed = Typed::beside(&args.wipe_disk);
         let make = async |connected: Option<Reached>| {
             let nodes = self.observe(&client, resumed).await?;
             let cluster = match connected {
@@ -158,7 +159,7 @@ impl Begin<'_> {
     /// Reads the machines; after a run that was cut off some may be installing Talos, and answer later.
     async fn observe(&self, client: &Client, patient: bool) -> Result<Vec<Node>> {
         let _busy = report::busy(self.global.progress, "reading the machines");
-        let addresses: Vec<String> = self.intent.nodes.iter().map(|node| node.address.clone()).collect();
+        let addresses = self.intent.addresses();
         let patience = if patient { self.intent.deadlines.bootstrap.std() } else { Duration::ZERO };
         let deadline = Instant::now() + patience;
         loop {
@@ -184,28 +185,17 @@ impl Begin<'_> {
                     .hint("name another file with --kubeconfig: one that is not there is written, and one that is there is never changed"));
             }
         }
-        match Cluster::connect(Some(path), context, &dial::tcp()).await {
-            Ok(cluster) => Ok(Reached::Here(cluster)),
-            Err(error) if error.kind == Kind::Unavailable => Ok(Reached::Away(error)),
-            Err(error) => Err(error),
-        }
+        Reached::of(Cluster::connect(Some(path), context, &dial::tcp()).await)
     }
 
     /// Those of the command line, and those that somebody at a terminal types.
-    fn tokens(&self, nodes: &[Node], before: &Typed) -> Result<Vec<String>> {
-        let mut tokens = [self.args.wipe_disk.as_slice(), &before.borrow()].concat();
-        for (address, disk) in unseen(self.firsts, nodes) {
-            let Some(token) = disk.token.filter(|token| !tokens.contains(token)) else { continue };
-            if report::somebody() {
-                let why = "a machine in maintenance mode does not show whether it is empty, and whatever is on it is lost";
-                tokens.push(typed(
-                    &format!("{address}: Talos is to be installed on {}; {why}.", disk.what),
-                    &token,
-                )?);
-            }
-        }
-        before.borrow_mut().clone_from(&tokens);
-        Ok(tokens)
+    fn tokens(&self, nodes: &[Node], typed: &Typed) -> Result<Vec<String>> {
+        let why =
+            "a machine in maintenance mode does not show whether it is empty, and whatever is on it is lost";
+        typed.with(unseen(self.firsts, nodes).into_iter().filter_map(|(address, disk)| {
+            let about = format!("{address}: Talos is to be installed on {}; {why}.", disk.what);
+            Some((disk.token?, about))
+        }))
     }
 
     async fn plan(

@@ -14,7 +14,7 @@ pub struct Args {}
 pub async fn run(global: &Global, _args: &Args) -> Result<()> {
     let intent = global.intent()?;
     // A run that still goes on holds the lock, and removes its own.
-    let session = open(global, &intent, "cleanup", super::interrupted(global.events()))?;
+    let session = open(global, &intent.metadata.name, "cleanup", super::interrupted(global.events()))?;
     let cluster = global.reach().cluster().await?;
     let cleaned = check::cleanup(&cluster, session.state().dir(), Timestamp::now(), session.events()).await?;
     if cleaned == Cleaned::default() {

@@ -232,7 +232,7 @@ impl Global {
 
     /// The nodes of the file that are in scope: all, or those of `--nodes`.
     pub fn addresses(&self, intent: &Intent) -> Result<Vec<String>> {
-        let listed: Vec<String> = intent.nodes.iter().map(|node| node.address.clone()).collect();
+        let listed = intent.addresses();
         if let Some(unknown) = self.nodes.iter().find(|node| !listed.contains(node)) {
             return Err(Error::invalid(format!("--nodes {unknown}: not a node of {}", self.file.display()))
                 .hint(format!("the file lists: {}", listed.join(", "))));

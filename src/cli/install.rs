@@ -13,6 +13,6 @@ pub struct Args {
 
 pub async fn run(global: &Global, args: &Args) -> Result<()> {
     let intent = global.intent()?;
-    let session = open(global, &intent, "install", super::interrupted(global.events()))?;
+    let session = open(global, &intent.metadata.name, "install", super::interrupted(global.events()))?;
     carry_out(global, &intent, &session, Part::Stack, &args.care, &Pace::default()).await
 }

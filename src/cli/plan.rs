@@ -12,7 +12,7 @@ use crate::intent::Intent;
 use crate::plan::{Action, Passphrases, Plan, Saved};
 use crate::report::{self, Progress};
 use crate::s3::Depth;
-use crate::session::{self, Asked, Part, Planned, Reached};
+use crate::session::{self, Asked, Part, Planned, Reached, Session};
 use crate::state;
 
 #[derive(Debug, clap::Args)]
@@ -100,5 +100,17 @@ pub(super) fn confirm(global: &Global, cluster: &str, plan: &Plan, yes: bool) ->
         Ok(true) => Ok(()),
         Ok(false) => Err(Error::new(Kind::Interrupted, "not confirmed; nothing was changed")),
         Err(e) => Err(Error::new(Kind::Interrupted, format!("no answer ({e}); nothing was changed"))),
+    }
+}
+
+/// Asks before the plan is carried out, unless `yes` answers.
+pub(super) fn agree(
+    global: &Global,
+    session: &Session,
+    yes: bool,
+) -> impl AsyncFnOnce(&Planned) -> Result<bool> {
+    async move |planned: &Planned| {
+        confirm(global, session.cluster(), &planned.plan, yes)?;
+        Ok(!yes)
     }
 }

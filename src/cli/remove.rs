@@ -4,7 +4,8 @@ use jiff::Timestamp;
 
 use super::Global;
 use super::discover::targets;
-use super::wipe::{Tokens, Typed, agree, open};
+use super::plan::agree;
+use super::wipe::{Tokens, Typed, open};
 use crate::error::{Error, Result, all};
 use crate::observe::claims::users;
 use crate::observe::identity;
@@ -45,7 +46,7 @@ pub async fn run(global: &Global, args: &Args) -> Result<()> {
         );
     }
     let (session, manner) = open(global, "remove", args.take_over)?;
-    let typed = Typed::default();
+    let typed = args.tokens.typed();
     let make = async |connected| make(global, args, &typed, connected).await;
     session.carry_out(&manner, make, agree(global, &session, args.yes)).await
 }
@@ -81,7 +82,7 @@ async fn make(global: &Global, args: &Args, typed: &Typed, connected: Option<Rea
     let removals = nodes.iter().map(|node| find(node, asked, users.as_ref()));
     let removals: Vec<_> = all(removals)?;
     let wipes: Vec<_> = removals.iter().filter_map(|removal| removal.wipe.clone()).collect();
-    let tokens = args.tokens.with_typed(&wipes, typed)?;
+    let tokens = typed.for_wipes(&wipes)?;
     let simulated = nodes.iter().any(Node::simulated);
     let mut plan = Plan { simulated, ..plan(removals, &tokens)? };
     if in_file {

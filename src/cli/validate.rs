@@ -36,7 +36,7 @@ pub struct Selection {
 
 pub async fn run(global: &Global, args: &Args) -> Result<()> {
     let intent = global.intent()?;
-    let session = open(global, &intent, "validate", super::interrupted(global.events()))?;
+    let session = open(global, &intent.metadata.name, "validate", super::interrupted(global.events()))?;
     checked(global, &intent, &session, &args.selection, args.output).await
 }
 
@@ -52,8 +52,7 @@ pub(super) async fn checked(
     super::may_leave(state.dir());
     let reach = global.reach();
     let cluster = reach.cluster().await?;
-    let addresses: Vec<String> = intent.nodes.iter().map(|node| node.address.clone()).collect();
-    let members = reach.members(&addresses, &cluster).await?;
+    let members = reach.members(&intent.addresses(), &cluster).await?;
     let context = check::Context {
         intent: intent.clone(),
         cluster,

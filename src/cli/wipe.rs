@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::Global;
 use super::discover::targets;
-use super::plan::confirm;
+use super::plan::agree;
 use crate::error::{Error, Kind, Result};
 use crate::observe::nodes::{Node, observe_answering};
 use crate::plan::wipe::{Asked, Wipe, find, plan};
@@ -50,7 +50,7 @@ pub async fn run(global: &Global, args: &Args) -> Result<()> {
             .hint("--wipe-disk SERIAL names a disk; `nodeprep discover` shows the serials"));
     }
     let (session, manner) = open(global, "wipe", args.take_over)?;
-    let (reach, typed) = (global.reach(), Typed::default());
+    let (reach, typed) = (global.reach(), args.tokens.typed());
     let make = async |connected: Option<Reached>| {
         let (client, addresses) = targets(global)?;
         let nodes = observe_answering(&client, &addresses, Timestamp::now()).await?;
@@ -60,7 +60,7 @@ pub async fn run(global: &Global, args: &Args) -> Result<()> {
         };
         let asked = Asked { disks: &args.disk, volume: args.volume.as_deref(), tokens, zeroes: args.zeroes };
         let found = find(&nodes, asked)?;
-        let tokens = args.tokens.with_typed(&found.wipes, &typed)?;
+        let tokens = typed.for_wipes(&found.wipes)?;
         let simulated = nodes.iter().any(Node::simulated);
         let plan = Plan { simulated, ..plan(found, &tokens)? };
         Ok(Planned { plan, talos: Some(client), cluster, losses: Vec::new() })
@@ -68,21 +68,35 @@ pub async fn run(global: &Global, args: &Args) -> Result<()> {
     session.carry_out(&manner, make, agree(global, &session, args.yes)).await
 }
 
-/// The tokens that were typed, so that nobody is asked twice.
-pub(super) type Typed = RefCell<Vec<String>>;
-
 impl Tokens {
-    /// The tokens given and typed before, and those that are typed now where somebody is there to type.
-    pub(super) fn with_typed(&self, wipes: &[Wipe], before: &Typed) -> Result<Vec<String>> {
-        let mut tokens = [self.wipe_disk.as_slice(), &before.borrow()].concat();
-        let somebody = report::somebody();
-        for wipe in wipes {
-            if somebody && !tokens.contains(&wipe.token) {
-                tokens.push(typed(&told(wipe), &wipe.token)?);
+    /// The tokens given, and those that are typed where somebody is there to type.
+    pub(super) fn typed(&self) -> Typed {
+        Typed::beside(&self.wipe_disk)
+    }
+}
+
+/// Tokens, with those that were typed: nobody is asked for one twice.
+#[derive(Debug)]
+pub(super) struct Typed(RefCell<Vec<String>>);
+
+impl Typed {
+    pub(super) fn beside(given: &[String]) -> Self {
+        Self(RefCell::new(given.to_vec()))
+    }
+
+    /// All of them, once the wanted ones that are missing, each with what it is about, were asked for.
+    pub(super) fn with(&self, wanted: impl IntoIterator<Item = (String, String)>) -> Result<Vec<String>> {
+        let mut tokens = self.0.borrow_mut();
+        for (token, about) in wanted {
+            if report::somebody() && !tokens.contains(&token) {
+                tokens.push(ask(&about, &token)?);
             }
         }
-        before.borrow_mut().clone_from(&tokens);
-        Ok(tokens)
+        Ok(tokens.clone())
+    }
+
+    pub(super) fn for_wipes(&self, wipes: &[Wipe]) -> Result<Vec<String>> {
+        self.with(wipes.iter().map(|wipe| (wipe.token.clone(), told(wipe))))
     }
 }
 
@@ -95,8 +109,8 @@ fn told(wipe: &Wipe) -> String {
 }
 
 /// Asks for the serial; another word is as good as none.
-pub(super) fn typed(told: &str, token: &str) -> Result<String> {
-    report::stderr(&format!("{told}\n"));
+fn ask(about: &str, token: &str) -> Result<String> {
+    report::stderr(&format!("{about}\n"));
     let answer = dialoguer::Input::<String>::new()
         .with_prompt("Type its serial if all of it may be lost, or nothing to stop")
         .allow_empty(true)
@@ -117,18 +131,6 @@ pub(super) fn open(global: &Global, verb: &'static str, take_over: bool) -> Resu
         (global.reach().talos_context()?.name, Deadlines::default())
     };
     let interrupted = super::interrupted(global.events());
-    let session = Session::open(verb, &cluster, global.state(&cluster)?, global.events(), interrupted)?;
+    let session = super::apply::open(global, &cluster, verb, interrupted)?;
     Ok((session, Manner { parallel: Parallel::Nodes(1), take_over, deadlines, ..Manner::default() }))
-}
-
-/// Asks before the plan is carried out, unless `yes` answers.
-pub(super) fn agree(
-    global: &Global,
-    session: &Session,
-    yes: bool,
-) -> impl AsyncFnOnce(&Planned) -> Result<bool> {
-    async move |planned: &Planned| {
-        confirm(global, session.cluster(), &planned.plan, yes)?;
-        Ok(!yes)
-    }
 }

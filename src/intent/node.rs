@@ -16,6 +16,11 @@ pub struct OnNode {
 }
 
 impl Intent {
+    /// The addresses of the nodes that the file lists.
+    pub fn addresses(&self) -> Vec<String> {
+        self.nodes.iter().map(|node| node.address.clone()).collect()
+    }
+
     /// What is asked of the node with this address; of one that the file does not list, what is asked of all.
     pub fn on(&self, address: &str) -> OnNode {
         let mut on =

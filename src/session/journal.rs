@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::config_doc;
 use crate::error::{Error, Result};
 use crate::plan::{Key, Plan, Saved, SavedStep};
-use crate::state::{Lines, State, now};
+use crate::state::{Lines, State, now, remove};
 
 /// The journal's format; a reader refuses a newer one.
 const VERSION: u32 = 3;
@@ -100,7 +100,7 @@ impl Journal {
             })?;
         }
         let mut journal = Self(Lines::create(&path)?);
-        forget(&cut_file(state, verb))?;
+        remove(&cut_file(state, verb))?;
         BEGUN.lock().unwrap_or_else(PoisonError::into_inner).insert(path);
         journal.0.write(&Entry::Begin {
             version: VERSION,
@@ -217,15 +217,6 @@ fn cut_file(state: &State, verb: &str) -> PathBuf {
     state.dir().join(format!("cut-{verb}.jsonl"))
 }
 
-fn forget(path: &Path) -> Result<()> {
-    match std::fs::remove_file(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::failed(format!("can't remove {}: {e}", path.display())))
-        }
-        _ => Ok(()),
-    }
-}
-
 /// The files of runs that were cut off and that another verb's run followed.
 fn cut_files(state: &State) -> Vec<PathBuf> {
     let found = std::fs::read_dir(state.dir()).into_iter().flatten().flatten().map(|entry| entry.path());
@@ -252,7 +243,7 @@ pub(super) fn settle(state: &State, verb: &str) -> Result<()> {
     if let Some(cut) = CutOff::of(&last_run(state)?).filter(|cut| cut.verb == verb) {
         Journal::reopen(state)?.end(true, &format!("nothing was left to do; {cut}"))?;
     }
-    forget(&cut_file(state, verb))
+    remove(&cut_file(state, verb))
 }
 
 /// The records of all runs that were cut off end.
@@ -260,7 +251,7 @@ pub(super) fn give_up(state: &State) -> Result<()> {
     if let Some(cut) = CutOff::of(&last_run(state)?) {
         Journal::reopen(state)?.end(false, &format!("given up: {cut}"))?;
     }
-    cut_files(state).iter().try_for_each(|path| forget(path))
+    cut_files(state).iter().try_for_each(|path| remove(path))
 }
 
 /// The entries of the last run, or none when there was none. A last line that a crash cut short is left out.

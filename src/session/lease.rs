@@ -78,11 +78,7 @@ struct Moment {
 impl Moment {
     fn now() -> Self {
         let boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-        let boot = Duration::new(
-            u64::try_from(boot.tv_sec).unwrap_or_default(),
-            u32::try_from(boot.tv_nsec).unwrap_or_default(),
-        );
-        Self { awake: Instant::now(), boot }
+        Self { awake: Instant::now(), boot: boot.try_into().unwrap_or_default() }
     }
 
     /// The longer of both times until `now`.

@@ -95,7 +95,7 @@ async fn hosts(
     machines: Option<&Machines>,
     cluster: Option<&Cluster>,
 ) -> Result<BTreeMap<String, String>> {
-    let addresses: Vec<String> = intent.nodes.iter().map(|node| node.address.clone()).collect();
+    let addresses = intent.addresses();
     let members = match (cluster, machines) {
         (None, _) => BTreeMap::new(),
         (Some(cluster), None) => reach.members(&addresses, cluster).await?,

@@ -51,6 +51,16 @@ pub enum Reached {
 }
 
 impl Reached {
+    /// # Errors
+    /// All but that it is away.
+    pub fn of(found: Result<Cluster>) -> Result<Self> {
+        match found {
+            Ok(cluster) => Ok(Self::Here(cluster)),
+            Err(error) if error.kind == Kind::Unavailable => Ok(Self::Away(error)),
+            Err(error) => Err(error),
+        }
+    }
+
     pub fn here(&self) -> Option<&Cluster> {
         match self {
             Self::Here(cluster) => Some(cluster),
@@ -103,10 +113,8 @@ impl Reach {
             identity::prove(client, members, &cluster).await.map(|_| cluster)
         };
         match found.await {
-            Ok(cluster) => Ok(Reached::Here(cluster)),
-            Err(error) if error.kind == Kind::Unavailable => Ok(Reached::Away(error)),
             Err(error) if !named && error.kind == Kind::Invalid => Ok(Reached::None),
-            Err(error) => Err(error),
+            found => Reached::of(found),
         }
     }
 

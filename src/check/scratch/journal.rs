@@ -7,7 +7,7 @@ use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::state::Lines;
+use crate::state::{Lines, remove};
 
 const PREFIX: &str = "scratch-";
 const SUFFIX: &str = ".jsonl";
@@ -55,13 +55,8 @@ impl Journal {
 
 /// Removes the journal of a run whose objects are gone.
 pub fn forget(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        // The run itself was quicker.
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::failed(format!("can't remove the journal of test objects: {e}")))
-        }
-        _ => Ok(()),
-    }
+    // The run itself may be quicker.
+    remove(path).map_err(|error| error.at("can't remove the journal of test objects"))
 }
 
 /// The journals that earlier runs left: the namespace, the run's id and the file of each.
