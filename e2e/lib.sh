@@ -9,6 +9,8 @@ WORK=$(mktemp -d "${TMPDIR:-/tmp}/nodeprep-e2e.XXXXXX")
 TESTED=(env HOME="$WORK/home" NODEPREP_STATE="$WORK/state")
 mkdir -p "$WORK/home"
 PASSED=0 FAILED=0
+# what failed, to be told once more at the end
+BROKEN=""
 
 # ok NAME COMMAND...: the command succeeds
 ok() {
@@ -38,14 +40,15 @@ verdict() {
   local got; got=$(jq -r --arg id "$1" '[.checks[] | select(.id == $id) | .verdict] | unique | join(",")' < "$WORK/out" 2>/dev/null)
   if [ "$got" = "$2" ]; then pass "$3"; return; fi
   failed "$3" "$1 is '$got', not '$2'"
-  jq -c --arg id "$1" '.checks[] | select(.id == $id)' < "$WORK/out" | sed 's/^/    | /'
+  say "$(jq -c --arg id "$1" '.checks[] | select(.id == $id)' < "$WORK/out" | sed 's/^/    | /')"
 }
 
 pass() { PASSED=$((PASSED + 1)); printf 'ok %4ds  %s\n' "$SECONDS" "$1"; }
-failed() { FAILED=$((FAILED + 1)); printf 'FAILED %4ds  %s (%s)\n' "$SECONDS" "$1" "$2"; }
+failed() { FAILED=$((FAILED + 1)); say "$(printf 'FAILED %4ds  %s (%s)' "$SECONDS" "$1" "$2")"; }
+say() { printf '%s\n' "$1"; BROKEN+=$1$'\n'; }
 fail() { # fail NAME WHY: with what the last command printed
   failed "$1" "$2"
-  sed 's/^/    | /' "$WORK/out" "$WORK/err" | tail -n 40
+  say "$(sed 's/^/    | /' "$WORK/out" "$WORK/err" | tail -n 40)"
 }
 
 # same FILE FILE NAME
@@ -53,6 +56,7 @@ same() { if cmp -s "$1" "$2"; then pass "$3"; else fail "$3" "differs"; diff "$1
 
 summary() {
   rm -rf "$WORK"
+  printf '%s' "$BROKEN"
   printf '%s passed, %s failed\n' "$PASSED" "$FAILED"
   [ "$FAILED" = 0 ]
 }

@@ -4,7 +4,7 @@ mod view;
 
 use super::Global;
 use crate::error::{Error, Result};
-use crate::intent::Intent;
+use crate::intent::{Intent, distinct};
 use crate::observe::about::about_all;
 use crate::observe::disks::{NEWEST, Selector};
 use crate::observe::nodes::{Node, all_answered, observe_all};
@@ -88,8 +88,8 @@ pub(super) fn targets(global: &Global) -> Result<(crate::talos::Client, Vec<Stri
     let client = reach.talos()?;
     let addresses = match (listed.is_empty(), global.nodes.is_empty()) {
         (false, _) => listed,
-        (true, true) => reach.talos_context()?.nodes,
-        (true, false) => global.nodes.clone(),
+        (true, true) => distinct(&reach.talos_context()?.nodes),
+        (true, false) => distinct(&global.nodes),
     };
     if addresses.is_empty() {
         return Err(

@@ -237,7 +237,7 @@ impl Global {
             return Err(Error::invalid(format!("--nodes {unknown}: not a node of {}", self.file.display()))
                 .hint(format!("the file lists: {}", listed.join(", "))));
         }
-        Ok(if self.nodes.is_empty() { listed } else { self.nodes.clone() })
+        Ok(if self.nodes.is_empty() { listed } else { intent::distinct(&self.nodes) })
     }
 
     /// The decrypted secrets that the file's backup names.

@@ -2,6 +2,7 @@
 
 #[macro_use]
 mod as_text;
+mod address;
 mod cron;
 mod duration;
 pub mod import;
@@ -15,6 +16,7 @@ mod types;
 mod validate;
 mod volume;
 
+pub use address::{distinct, same_address};
 pub use cron::Cron;
 pub use duration::Duration;
 pub use node::OnNode;

@@ -2,6 +2,7 @@
 
 use crate::config_doc::ConfigDoc;
 use crate::error::{Error, Result};
+use crate::intent::same_address;
 use crate::observe::claims::{KubeNode, Users};
 use crate::observe::disks::{Disk, Partition, RAW_VOLUME};
 use crate::observe::nodes::Node;
@@ -185,11 +186,6 @@ fn here<'a>(node: &Node, users: &'a Users) -> Vec<&'a KubeNode> {
             || host.is_some() && found.labels.get(HOSTNAME) == host
     };
     users.nodes.iter().filter(is).collect()
-}
-
-fn same_address(one: &str, other: &str) -> bool {
-    let parsed = |text: &str| text.parse::<std::net::IpAddr>().ok();
-    one == other || parsed(one).is_some() && parsed(one) == parsed(other)
 }
 
 /// Pods that the kubelet runs from the machine config, and the folders that they mount.

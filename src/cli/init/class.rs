@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::cli::Global;
-use crate::intent::import::same_address;
+use crate::intent::same_address;
 
 /// Whether the nodes' cluster can be asked, and has no default class: then the first class may be it.
 pub(super) async fn is_missing(global: &Global, addresses: &[&str]) -> bool {

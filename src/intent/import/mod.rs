@@ -18,6 +18,7 @@ use std::net::IpAddr;
 pub use volume::{Key, Secret, UserVolume};
 
 use self::tree::Source;
+use super::same_address;
 use super::validate::dns_name;
 use crate::error::{Error, Result};
 use crate::yaml::Node;
@@ -92,14 +93,6 @@ impl Import {
             |machine: &&Machine| machine.addresses.iter().any(|known| same_address(known, address));
         let by_name = |machine: &&Machine| machine.name == address || Some(machine.name.as_str()) == name;
         self.machines.iter().find(by_address).or_else(|| self.machines.iter().find(by_name))
-    }
-}
-
-/// Two ways to write one address are equal.
-pub fn same_address(one: &str, two: &str) -> bool {
-    match (one.parse::<IpAddr>(), two.parse::<IpAddr>()) {
-        (Ok(one), Ok(two)) => one == two,
-        _ => one.eq_ignore_ascii_case(two),
     }
 }
 

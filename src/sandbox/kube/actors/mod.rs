@@ -42,11 +42,12 @@ pub struct Stage<'a> {
 pub fn act(stage: &mut Stage<'_>) -> bool {
     let before = stage.api.store.version();
     namespaces::act(stage);
+    // Before the controllers: on a busy machine this is late, and a pod that ended meanwhile was not ready all the time.
+    kubelet::act(stage);
     workloads::act(stage);
     volumes::act(stage);
     scheduler::act(stage);
     provisioner::act(stage);
-    kubelet::act(stage);
     velero::act(stage);
     stage.api.store.version() != before
 }
