@@ -19,6 +19,7 @@ pub mod dial;
 pub mod error;
 pub mod event;
 pub mod intent;
+pub mod model;
 pub mod observe;
 mod packed;
 pub mod plan;

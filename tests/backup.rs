@@ -7,8 +7,9 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use nodeprep::error::Kind;
 use nodeprep::intent::{self, Intent};
-use nodeprep::observe::cluster::{Cluster, DryRun, ObjectState};
-use nodeprep::plan::{Ready, stack as plan_stack};
+use nodeprep::model::cluster::{Cluster, DryRun, ObjectState};
+use nodeprep::model::object::Ready;
+use nodeprep::plan::stack as plan_stack;
 use nodeprep::stack::{self, Item};
 use serde_json::{Value, json};
 

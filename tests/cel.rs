@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use nodeprep::observe::disks::{Disk, Holder, NEWEST, Uses, accept, select};
+use nodeprep::model::disks::{Disk, Holder, NEWEST, Uses, accept, select};
 use nodeprep::talos::resources::DiskSpec;
 use serde::Deserialize;
 

@@ -13,7 +13,7 @@ use std::process::Output;
 use nodeprep::config_doc::ConfigDoc;
 use nodeprep::intent::Passphrase;
 use nodeprep::intent::import::{Alone, import};
-use nodeprep::observe::nodes::Node;
+use nodeprep::model::node::Node;
 use nodeprep::plan::machine::{asked, plan};
 use nodeprep::plan::patches::{Host, PatchFile, Tool, files};
 use nodeprep::plan::{Passphrases, Plan};

@@ -2,8 +2,8 @@
 
 use nodeprep::error::Kind;
 use nodeprep::intent::{DiskSelector, Size, Volume};
-use nodeprep::observe::disks::udev::Record;
-use nodeprep::observe::disks::{Disk, Facts, join};
+use nodeprep::model::disks::udev::Record;
+use nodeprep::model::disks::{Disk, Facts, join};
 use nodeprep::plan::disks::{Choice, How, choose, still};
 use nodeprep::talos::resources::{BlockDevice, DiscoveredVolume, DiskSpec, Item};
 use proptest::prelude::*;

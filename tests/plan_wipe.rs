@@ -1,10 +1,10 @@
 //! What may be wiped and removed: never without the disk's token, never what is in use, never what can't be told apart.
 
 use nodeprep::error::Kind;
-use nodeprep::observe::claims::{Attached, Claimed, KubeNode, Mounting, Pool, Users};
-use nodeprep::observe::disks::udev::Record;
-use nodeprep::observe::disks::{Facts, join};
-use nodeprep::observe::nodes::{MachineConfig, Mount, Node, Status, Version};
+use nodeprep::model::claims::{Attached, Claimed, KubeNode, Mounting, Pool, Users};
+use nodeprep::model::disks::udev::Record;
+use nodeprep::model::disks::{Facts, join};
+use nodeprep::model::node::{MachineConfig, Mount, Node, Status, Version};
 use nodeprep::plan::wipe::{Asked, Now, Wipe, find, ghost, look, plan};
 use nodeprep::plan::{Action, Plan, Risk, remove};
 use nodeprep::talos::resources::{BlockDevice, DiscoveredVolume, DiskSpec, Item, MountStatus, VolumeStatus};

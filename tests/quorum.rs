@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use nodeprep::error::Kind;
-use nodeprep::plan::{Action, ApplyConfig, Plan, Ready, Step};
+use nodeprep::model::object::Ready;
+use nodeprep::plan::{Action, ApplyConfig, Plan, Step};
 use nodeprep::sandbox::fleet::Call;
 use nodeprep::sandbox::scenario::Scenario;
 use nodeprep::session::{self, Manner, Planned, Reached};

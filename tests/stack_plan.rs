@@ -2,8 +2,10 @@
 
 use nodeprep::error::Kind;
 use nodeprep::intent;
-use nodeprep::observe::cluster::{Cluster, DryRun, ObjectState, Wait, owner};
-use nodeprep::plan::{Action, Object, Plan, Ready, stack};
+use nodeprep::model::cluster::{Cluster, DryRun, ObjectState, Wait};
+use nodeprep::model::object::{Object, Ready};
+use nodeprep::observe::cluster::owner;
+use nodeprep::plan::{Action, Plan, stack};
 use nodeprep::stack::Item;
 use serde_json::{Value, json};
 

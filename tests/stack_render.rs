@@ -2,7 +2,7 @@
 
 use nodeprep::error::Kind;
 use nodeprep::intent::{self, Intent};
-use nodeprep::plan::Ready;
+use nodeprep::model::object::Ready;
 use nodeprep::stack::{self, Item, StackSecret};
 
 use crate::common::secret;

@@ -7,7 +7,7 @@ use k8s_openapi::api::storage::v1::StorageClass;
 use serde_json::{Value, json};
 
 use crate::intent::{Class, Intent};
-use crate::plan::HOSTNAME;
+use crate::model::HOSTNAME;
 
 /// A Kubernetes node that is to hold volumes of a class.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::frame;
 use crate::error::{Error, Result};
-use crate::plan::HOSTNAME;
+use crate::model::HOSTNAME;
 
 /// Where a probe's claim is mounted.
 pub const DATA: &str = "/data";

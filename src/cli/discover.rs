@@ -5,9 +5,10 @@ mod view;
 use super::Global;
 use crate::error::{Error, Result};
 use crate::intent::{Intent, distinct};
+use crate::model::disks::{NEWEST, Selector};
+use crate::model::node::{Node, all_answered};
 use crate::observe::about::about_all;
-use crate::observe::disks::{NEWEST, Selector};
-use crate::observe::nodes::{Node, all_answered, observe_all};
+use crate::observe::nodes::observe_all;
 use crate::report;
 
 #[derive(Debug, clap::Args)]

@@ -14,7 +14,7 @@ use super::steady::{self, Clocks, Steady};
 use super::{Cluster, from_kube, reason, store};
 use crate::error::{Error, Kind, Result, chain};
 use crate::event::Events;
-use crate::plan::Ready;
+use crate::model::object::Ready;
 
 /// How often the reasons (pods, events) are read again while waiting.
 const REASONS_EVERY: Duration = Duration::from_secs(3);

@@ -8,7 +8,7 @@ use super::import::{Import, Key, Secret, UserVolume};
 use super::validate::dns_label;
 use super::{Duration, FilesystemType, Location, MaxSize, Mount, Size, VolumeType};
 use crate::error::{Error, Result};
-use crate::observe::disks::{Disk, Selector, USER_VOLUME};
+use crate::model::disks::{Disk, Selector, USER_VOLUME};
 
 pub use text::text;
 

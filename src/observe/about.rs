@@ -4,8 +4,9 @@ use futures::stream::{self, StreamExt};
 use jiff::{SignedDuration, Timestamp};
 use prost_types::Timestamp as Wire;
 
-use super::nodes::{AT_ONCE, Node, Part, handle};
+use super::nodes::{AT_ONCE, handle};
 use crate::error::{Error, Result};
+use crate::model::node::{Node, Part};
 use crate::talos::resources::{Extension, TimeStatus, id};
 use crate::talos::{self, Client};
 

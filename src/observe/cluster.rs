@@ -7,75 +7,12 @@ use serde_json::Value;
 
 use crate::cluster::Cluster as Connection;
 use crate::error::{Kind, Result};
-use crate::plan::{Object, Ready};
+use crate::model::cluster::{Cluster, DryRun, ObjectState, Wait};
+use crate::model::object::{Object, Ready};
 use crate::stack::Item;
 
 /// How many objects are looked at at once.
 const AT_ONCE: usize = 8;
-
-/// The cluster as far as the plan needs it.
-#[derive(Debug, Default)]
-pub struct Cluster {
-    pub objects: Vec<ObjectState>,
-    pub waits: Vec<Wait>,
-    /// Every StorageClass that is marked as the default one.
-    pub default_classes: Vec<String>,
-    /// The Node objects; none when they may not be listed.
-    pub nodes: Vec<Value>,
-}
-
-/// One wanted object beside the one that is there.
-pub struct ObjectState {
-    pub wanted: Object,
-    pub live: Option<Value>,
-    /// Who else manages the live one: `Helm release openebs/openebs`, `Flux Kustomization flux-system/apps`.
-    pub owner: Option<String>,
-    pub dry_run: DryRun,
-}
-
-impl std::fmt::Debug for ObjectState {
-    /// Without the contents: they may be a Secret's.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ObjectState")
-            .field("wanted", &self.wanted.title())
-            .field("live", &self.live.is_some())
-            .field("owner", &self.owner)
-            .finish_non_exhaustive()
-    }
-}
-
-/// What the API server says to the wanted object in a dry run.
-#[derive(Clone)]
-pub enum DryRun {
-    /// It would look like this.
-    Would(Value),
-    /// Its namespace or its kind is not there yet, so the server can't say.
-    NotYet(String),
-    /// Another manager holds fields with other values; the text names both.
-    Conflict(String),
-    /// It refuses; the text is the server's own.
-    Refused(String),
-}
-
-impl std::fmt::Debug for DryRun {
-    /// Without the contents: they may be a Secret's.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Would(_) => f.write_str("Would(..)"),
-            Self::NotYet(why) => f.debug_tuple("NotYet").field(why).finish(),
-            Self::Conflict(text) => f.debug_tuple("Conflict").field(text).finish(),
-            Self::Refused(text) => f.debug_tuple("Refused").field(text).finish(),
-        }
-    }
-}
-
-/// A condition and whether it holds now.
-#[derive(Debug, Clone)]
-pub struct Wait {
-    pub ready: Ready,
-    /// Why it does not hold; None when it does.
-    pub lacks: Option<String>,
-}
 
 /// Reads each wanted object beside the server's dry run of it, and each condition. Changes nothing.
 ///

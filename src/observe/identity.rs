@@ -14,11 +14,12 @@ use rustls::pki_types::pem::PemObject;
 use secrecy::ExposeSecret;
 use serde_json::Value;
 
-use super::nodes::{self, AT_ONCE, Node};
+use super::nodes::{self, AT_ONCE};
 use crate::cluster::Cluster;
 use crate::config_doc::ConfigDoc;
 use crate::error::{Error, Kind, Result};
-use crate::plan::HOSTNAME;
+use crate::model::HOSTNAME;
+use crate::model::node::Node;
 use crate::talos::Client;
 use crate::yaml;
 

@@ -3,6 +3,5 @@
 pub mod about;
 pub mod claims;
 pub mod cluster;
-pub mod disks;
 pub mod identity;
 pub mod nodes;

@@ -11,7 +11,7 @@ use super::machine::{first_step, need};
 use super::{Action, Passphrases, Plan, Risk, Skipped, Step, ephemeral};
 use crate::error::{Error, Result};
 use crate::intent::{Intent, OnNode};
-use crate::observe::nodes::{MachineConfig, Node};
+use crate::model::node::{MachineConfig, Node};
 
 /// A machine that has no config gets its first, by which Talos is installed.
 #[derive(Debug)]
@@ -288,9 +288,9 @@ mod tests {
 
     use super::*;
     use crate::intent;
-    use crate::observe::disks::{Disk, Holder, Uses};
-    use crate::observe::nodes::{Status, Version};
-    use crate::talos::resources::DiskSpec;
+    use crate::model::disks::{Disk, Holder, Uses};
+    use crate::model::node::{Status, Version};
+    use crate::model::resources::DiskSpec;
 
     const FILE: &str = "apiVersion: nodeprep.dev/v1alpha1\nkind: Cluster\nmetadata: {name: lab}\nlabels: {rack: a}\n\
         volumes:\n  - {name: data, disk: {match: disk.serial == \"B\"}, minSize: 1GiB}\n\

@@ -3,7 +3,7 @@
 
 use crate::error::{Error, Result};
 use crate::intent::{Volume, VolumeType};
-use crate::observe::disks::{
+use crate::model::disks::{
     Disk, EXISTING_VOLUME, Holder, Partition, RAW_VOLUME, Selector, USER_VOLUME, select,
 };
 use crate::plan::{ApprovedDisk, wipe};

@@ -4,8 +4,8 @@ use super::disks::{describe, human, matched};
 use crate::config_doc::ConfigDoc;
 use crate::error::{Error, Result};
 use crate::intent::{MaxSize, Volume};
-use crate::observe::disks::Disk;
-use crate::observe::nodes::Version;
+use crate::model::disks::Disk;
+use crate::model::node::Version;
 use crate::plan::versions::release;
 use crate::yaml::{Node, Stream};
 

@@ -10,8 +10,8 @@ use super::target::{Target, UNATTENDED, document, text};
 use crate::config_doc::ConfigDoc;
 use crate::error::{Error, Result};
 use crate::intent::MaxSize;
-use crate::observe::disks::{Disk, RAW_VOLUME, USER_VOLUME, select};
-use crate::observe::nodes::{Version, is_control_plane};
+use crate::model::disks::{Disk, RAW_VOLUME, USER_VOLUME, select};
+use crate::model::node::{Version, is_control_plane};
 use crate::plan::ephemeral;
 use crate::plan::versions::release;
 
@@ -268,8 +268,8 @@ const WHOLE: &str = "a whole config is needed, as `talosctl gen config` writes i
 #[expect(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::observe::disks::{Holder, Partition};
-    use crate::talos::resources::DiskSpec as Spec;
+    use crate::model::disks::{Holder, Partition};
+    use crate::model::resources::DiskSpec as Spec;
 
     const CONFIG: &str = "version: v1alpha1\nmachine:\n  type: controlplane\n  ca: {crt: YQ==, key: Yg==}\n  install:\n    \
         disk: /dev/sda\n    image: factory.talos.dev/metal-installer/376567988ad:v1.11.5\ncluster:\n  id: x\n  ca: {crt: Yw==}\n";
@@ -293,7 +293,7 @@ mod tests {
             system: false,
             holder: Holder::Nothing,
             partitions: Vec::new(),
-            uses: crate::observe::disks::Uses::default(),
+            uses: crate::model::disks::Uses::default(),
             eligible,
         }
     }

@@ -8,7 +8,7 @@ use super::volumes::{EXISTING, USER};
 use crate::config_doc::ConfigDoc;
 use crate::error::Error;
 use crate::intent::{Class, Intent, Provisioner, VolumeType};
-use crate::observe::nodes::Node;
+use crate::model::node::Node;
 use crate::yaml;
 
 /// Where Talos mounts volumes.

@@ -4,7 +4,7 @@ use super::machine::{Work, need};
 use crate::config_doc::ConfigDoc;
 use crate::error::{Error, Result};
 use crate::intent::OnNode;
-use crate::observe::nodes::{Node, is_control_plane};
+use crate::model::node::{Node, is_control_plane};
 
 /// Namespaces that a kubelet may write, their sub-domains included (k8s.io/kubelet `well_known_labels.go`).
 const KUBELET_NAMESPACES: [&str; 2] = ["kubelet.kubernetes.io", "node.kubernetes.io"];

@@ -11,8 +11,8 @@ use super::{
 use crate::config_doc::ConfigDoc;
 use crate::error::{Error, Result, together};
 use crate::intent::{Intent, Mount, OnNode, Volume, VolumeType};
-use crate::observe::disks::{Disk, deep};
-use crate::observe::nodes::{MachineConfig, Node, Version};
+use crate::model::disks::{Disk, deep};
+use crate::model::node::{MachineConfig, Node, Version};
 
 /// The steps for one node; a part that could not be read and is needed is an error.
 pub fn plan(intent: &Intent, node: &Node, passphrases: &Passphrases) -> Result<Plan> {

@@ -17,7 +17,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::config_doc::KUBE_NODE_CONFIG;
 use crate::error::{Error, Result};
-use crate::observe::nodes::Node;
+use crate::model::node::Node;
 use crate::yaml;
 
 /// After the patches that people number from 00 on, so that nothing of theirs is merged over it by chance.

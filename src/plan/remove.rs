@@ -8,9 +8,9 @@ use super::wipe::{self, Wipe};
 use super::{Action, ApplyConfig, AwaitVolume, Plan, Skipped, Step, users, volumes};
 use crate::config_doc::ConfigDoc;
 use crate::error::{Error, Result, together};
-use crate::observe::claims::Users;
-use crate::observe::disks::{Disk, EXISTING_VOLUME, Holder, RAW_VOLUME, USER_VOLUME, volume_named};
-use crate::observe::nodes::Node;
+use crate::model::claims::Users;
+use crate::model::disks::{Disk, EXISTING_VOLUME, Holder, RAW_VOLUME, USER_VOLUME, volume_named};
+use crate::model::node::Node;
 
 /// What asks for volumes, and what their ids begin with.
 const KINDS: [(&str, &str); 3] =

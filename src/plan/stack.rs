@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{Action, Object, Plan, Ready, Skipped, Step};
 use crate::error::{Error, Result};
 use crate::intent::{Intent, Provisioner};
-use crate::observe::cluster::{Cluster, DryRun, ObjectState};
+use crate::model::cluster::{Cluster, DryRun, ObjectState};
 use crate::stack::Item;
 
 mod backup;

@@ -5,7 +5,7 @@ use super::disks::{cel_string, describe};
 use crate::config_doc::ConfigDoc;
 use crate::error::{Error, Result};
 use crate::intent::Size;
-use crate::observe::disks::{Disk, Holder, select};
+use crate::model::disks::{Disk, Holder, select};
 use crate::yaml::Node;
 
 /// The document that says from Talos 1.14 on where Talos is installed.
@@ -245,8 +245,8 @@ impl InstallDisk {
 #[expect(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::observe::disks::Uses;
-    use crate::talos::resources::DiskSpec;
+    use crate::model::disks::Uses;
+    use crate::model::resources::DiskSpec;
 
     fn target(install: &str) -> Result<Option<Target>> {
         let legacy = if install.contains("kind:") { String::new() } else { install.to_owned() };

@@ -3,10 +3,10 @@
 use crate::config_doc::ConfigDoc;
 use crate::error::{Error, Result};
 use crate::intent::same_address;
-use crate::observe::claims::{KubeNode, Users};
-use crate::observe::disks::{Disk, Partition, RAW_VOLUME};
-use crate::observe::nodes::Node;
-use crate::plan::HOSTNAME;
+use crate::model::HOSTNAME;
+use crate::model::claims::{KubeNode, Users};
+use crate::model::disks::{Disk, Partition, RAW_VOLUME};
+use crate::model::node::Node;
 use crate::yaml;
 
 /// Where Talos mounts volumes; what mounts this folder sees each of them.
@@ -160,7 +160,7 @@ fn drivers(here: &[&KubeNode], users: &Users) -> Vec<(String, String)> {
     drivers.dedup();
     drivers.retain(|driver| !driver.is_empty() && !REMOTE.contains(&driver.as_str()));
     let told = |driver: &String| {
-        let of = |volume: &&crate::observe::claims::Claimed| {
+        let of = |volume: &&crate::model::claims::Claimed| {
             volume.driver.as_ref() == Some(driver) && volume.can_be_on(here, &users.nodes)
         };
         let volumes: Vec<String> = users.volumes.iter().filter(of).map(ToString::to_string).collect();

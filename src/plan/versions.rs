@@ -3,7 +3,7 @@
 
 use crate::error::{Error, Result};
 use crate::intent::{MaxSize, Volume, VolumeType};
-use crate::observe::nodes::Version;
+use crate::model::node::Version;
 
 /// Talos knows user volumes from this release on; before, a volume is named by its device, which may change.
 const USER_VOLUMES: (u64, u64) = (1, 10);

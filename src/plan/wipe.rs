@@ -4,8 +4,8 @@
 use super::disks::human;
 use super::{Action, Plan, Risk, Skipped, Step};
 use crate::error::{Error, Result, all};
-use crate::observe::disks::{Disk, Holder, Partition, RAW_VOLUME, USER_VOLUME, is_volume, volume_named};
-use crate::observe::nodes::Node;
+use crate::model::disks::{Disk, Holder, Partition, RAW_VOLUME, USER_VOLUME, is_volume, volume_named};
+use crate::model::node::Node;
 
 /// The machine API takes a wiped partition out of the table from this version on.
 const FIRST_VERSION: (u64, u64) = (1, 10);

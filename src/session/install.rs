@@ -12,6 +12,7 @@ use super::node::{RECHECK, await_labels, await_open};
 use crate::config_doc::ConfigDoc;
 use crate::error::{Error, Kind, Result};
 use crate::event::Events;
+use crate::model::node::MAINTENANCE;
 use crate::observe::nodes;
 use crate::plan::bootstrap::Install;
 use crate::talos::client::Mode;
@@ -65,7 +66,7 @@ impl Turn<'_> {
             Err(error) if talos::is_stranger(&error) => {
                 let status = self.bare()?.spec::<MachineStatus>(id::MACHINE).await?;
                 match status {
-                    Some(status) if status.spec.stage == nodes::MAINTENANCE => Ok(Stands::Maintenance),
+                    Some(status) if status.spec.stage == MAINTENANCE => Ok(Stands::Maintenance),
                     _ => Err(error),
                 }
             }

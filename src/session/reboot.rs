@@ -8,7 +8,7 @@ use super::node::{Late, await_open};
 use crate::cluster::{Cluster, Losses};
 use crate::error::{Error, Result};
 use crate::event::Events;
-use crate::plan::Ready;
+use crate::model::object::Ready;
 use crate::talos::resources::{MachineStatus, Nodename, id};
 use crate::talos::{Client, Node};
 

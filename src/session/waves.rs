@@ -131,8 +131,9 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::model::object::Object;
+    use crate::plan::ApplyConfig;
     use crate::plan::bootstrap::{Bootstrap, Install};
-    use crate::plan::{ApplyConfig, Object};
 
     fn step(target: &str, action: Action) -> Step {
         Step::new(format!("{target}/{}", action.changes()), target, "", action)

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 use crate::intent::{Intent, Provisioner};
-use crate::plan::{Object, Ready};
+use crate::model::object::{Object, Ready};
 
 pub use velero::{CLOUD_KEY, REPOSITORY_SECRET, repository_password, schedules};
 

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{Item, objects, template, topology};
 use crate::error::Result;
 use crate::intent::{Class, FilesystemType, Intent, Openebs};
-use crate::plan::Ready;
+use crate::model::object::Ready;
 
 const COMPONENT: &str = "openebs";
 const WORKLOAD: &str = "openebs-localpv-provisioner";

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use crate::intent::{Class, Intent};
-use crate::plan::HOSTNAME;
+use crate::model::HOSTNAME;
 
 /// A node label and the values of it that a class allows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

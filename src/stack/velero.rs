@@ -11,8 +11,8 @@ use serde_json::{Map, Value, json};
 use super::{Item, StackSecret, object, objects, template};
 use crate::error::{Error, Result};
 use crate::intent::{Backup, Intent};
+use crate::model::object::{Object, Ready};
 use crate::packed;
-use crate::plan::{Object, Ready};
 
 const COMPONENT: &str = "velero";
 

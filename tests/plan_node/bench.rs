@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use nodeprep::error::Result;
 use nodeprep::intent::{Intent, MaxSize, parse};
-use nodeprep::observe::disks::udev::Record;
-use nodeprep::observe::disks::{Facts, join, select};
-use nodeprep::observe::nodes::{MachineConfig, Mount, Node, Status, Version};
+use nodeprep::model::disks::udev::Record;
+use nodeprep::model::disks::{Facts, join, select};
+use nodeprep::model::node::{MachineConfig, Mount, Node, Status, Version};
 use nodeprep::plan::{Action, ApplyConfig, Passphrases, Plan, machine};
 use nodeprep::talos::resources::{BlockDevice, DiscoveredVolume, DiskSpec, Item, VolumeStatus};
 use secrecy::{ExposeSecret, SecretString};

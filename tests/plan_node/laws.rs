@@ -2,7 +2,7 @@
 //! by serial or WWID, nothing that a disk holds is lost, and what is planned is not planned again.
 
 use nodeprep::intent::parse;
-use nodeprep::observe::disks::join;
+use nodeprep::model::disks::join;
 use nodeprep::plan::disks::still;
 use nodeprep::plan::{Passphrases, Plan, machine};
 use proptest::prelude::*;

@@ -1,7 +1,8 @@
 use nodeprep::error::Kind;
+use nodeprep::model::disks::Holder;
+use nodeprep::model::node::{Node, Status};
 use nodeprep::observe::about::about_all;
-use nodeprep::observe::disks::Holder;
-use nodeprep::observe::nodes::{Node, Status, observe, observe_all};
+use nodeprep::observe::nodes::{observe, observe_all};
 use nodeprep::talos::proto::machine::MountStat;
 use nodeprep::talos::{Client, client::Options};
 use secrecy::ExposeSecret;

@@ -5,8 +5,8 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use nodeprep::observe::disks::udev::{self, Record};
-use nodeprep::observe::disks::{Disk, Facts, Holder, join, unproven};
+use nodeprep::model::disks::udev::{self, Record};
+use nodeprep::model::disks::{Disk, Facts, Holder, join, unproven};
 use nodeprep::sandbox::machine::{Apply, Mode};
 use nodeprep::sandbox::scenario::Scenario;
 use nodeprep::sandbox::world::World;

@@ -6,9 +6,9 @@ use jiff::SignedDuration;
 use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};
+use crate::model::disks::{Disk, USER_VOLUME, is_volume};
+use crate::model::node::Node;
 use crate::observe::about::{About, Clock};
-use crate::observe::disks::{Disk, USER_VOLUME, is_volume};
-use crate::observe::nodes::Node;
 use crate::plan::disks::human;
 use crate::report;
 

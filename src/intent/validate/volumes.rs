@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{Path, Rules};
 use crate::intent::VolumeType::{Directory, Disk, Existing, Partition, Raw};
 use crate::intent::{EncryptionKey, FilesystemType, Intent, MaxSize, Volume, VolumeType};
-use crate::observe::disks::{NEWEST, Selector};
+use crate::model::disks::{NEWEST, Selector};
 use crate::yaml::PathPart;
 
 /// Which types take a key; the others take none of it.

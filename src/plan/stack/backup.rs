@@ -6,7 +6,7 @@ use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use subtle::ConstantTimeEq;
 
 use crate::intent::{Backup, Cron, Intent, Location};
-use crate::observe::cluster::Cluster;
+use crate::model::cluster::Cluster;
 use crate::stack::REPOSITORY_SECRET;
 
 /// Why a live repository password is a fault.
@@ -49,7 +49,7 @@ pub fn unprotected(intent: &Intent) -> Option<String> {
 /// The password that is live is another one than the file's.
 fn password(observed: &Cluster) -> Option<String> {
     let (name, key) = REPOSITORY_SECRET;
-    let of_it = |state: &&crate::observe::cluster::ObjectState| {
+    let of_it = |state: &&crate::model::cluster::ObjectState| {
         state.wanted.kind() == "Secret" && state.wanted.name() == name && state.wanted.create_only
     };
     let state = observed.objects.iter().find(of_it)?;

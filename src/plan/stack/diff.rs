@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::plan::Object;
+use crate::model::object::Object;
 
 /// A longer diff is cut; the whole object is in `render`.
 const LONGEST: usize = 60;

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::error::Error;
 use crate::intent::{Intent, Node};
-use crate::plan::Object;
+use crate::model::object::Object;
 
 /// On a node that nodeprep itself cordoned, and uncordons again.
 const OURS: &str = "nodeprep.dev/cordoned";

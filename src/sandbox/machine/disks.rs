@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::observe::disks::{Disk as Observed, Holder, Uses};
+use crate::model::disks::{Disk as Observed, Holder, Uses};
 use crate::sandbox::host::Speed;
 use crate::talos::resources::DiskSpec;
 

@@ -10,7 +10,7 @@ use super::config::{Config, parse, release};
 use super::disks::{Contents, Disk, EPHEMERAL, Partition};
 use super::{Applied, Apply, BOOT, Machine, Mode, Refusal};
 use crate::intent::Size;
-use crate::observe::disks::{NEWEST, accept, select};
+use crate::model::disks::{NEWEST, accept, select};
 use crate::sandbox::timers::Timers;
 
 /// From the configuration to the reset into the installed Talos.

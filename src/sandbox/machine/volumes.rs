@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::Machine;
 use super::disks::{Contents, Partition};
 use super::documents::UserVolume;
-use crate::observe::disks::select;
+use crate::model::disks::select;
 use crate::sandbox::host::{FileSystem, USER_VOLUMES};
 use crate::sandbox::timers::Timers;
 

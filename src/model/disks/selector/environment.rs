@@ -8,8 +8,8 @@ use cel::common::ast::{Expr, ListExpr, LiteralValue};
 use cel::{Context, Env, Value};
 
 use super::types::Type;
-use crate::observe::disks::Disk;
-use crate::talos::resources::DiskSpec;
+use crate::model::disks::Disk;
+use crate::model::resources::DiskSpec;
 
 /// Major and minor version of Talos.
 pub type Release = (u64, u64);

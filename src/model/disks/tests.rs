@@ -1,5 +1,5 @@
 use super::*;
-use crate::talos::resources::{BlockDevice, DiscoveredVolume};
+use crate::model::resources::{BlockDevice, DiscoveredVolume};
 
 fn item<T>(id: &str, spec: T) -> Item<T> {
     Item { id: id.into(), version: "1".into(), labels: Default::default(), spec }

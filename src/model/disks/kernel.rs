@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::Facts;
-use crate::talos::resources::{BlockDevice, DiscoveredVolume, Item};
+use crate::model::resources::{BlockDevice, DiscoveredVolume, Item};
 
 /// Where the list lies (proc(5)).
 pub const PATH: &str = "/proc/partitions";

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::talos::resources::{BlockDevice, DiscoveredVolume, DiskSpec, Item, MountStatus, VolumeStatus};
+use crate::model::resources::{BlockDevice, DiscoveredVolume, DiskSpec, Item, MountStatus, VolumeStatus};
 
 mod holder;
 pub mod kernel;

@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::{Release, accept, select};
 use crate::error::{Error, Result};
-use crate::observe::disks::Disk;
+use crate::model::disks::Disk;
 
 /// How a volume's disk is chosen.
 #[derive(Debug, Clone, PartialEq, Eq)]

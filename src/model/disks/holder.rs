@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{Facts, Partition, USER_VOLUME, is_raid, is_volume, udev, volume_named};
-use crate::talos::resources::{DiscoveredVolume, DiskSpec, Item};
+use crate::model::resources::{DiscoveredVolume, DiskSpec, Item};
 
 /// Who owns the bytes of a disk.
 #[derive(Debug, Clone, PartialEq, Eq)]

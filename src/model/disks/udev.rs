@@ -3,7 +3,7 @@
 //! makes are part of Talos' own resources.
 
 use super::{Holder, Table};
-use crate::talos::resources::{BlockDevice, DiskSpec};
+use crate::model::resources::{BlockDevice, DiskSpec};
 
 /// The longest record that is read, in bytes; real ones have a few KiB.
 pub const LONGEST: usize = 1 << 16;

@@ -2,8 +2,8 @@ use cel::ExecutionError;
 
 use super::*;
 use crate::error::Kind;
-use crate::observe::disks::Holder;
-use crate::observe::disks::tests::fleet;
+use crate::model::disks::Holder;
+use crate::model::disks::tests::fleet;
 
 fn names(disks: &[Disk], chosen: Vec<usize>) -> Vec<&str> {
     chosen.into_iter().map(|index| disks[index].id.as_str()).collect()
