@@ -8,27 +8,20 @@
 //! * doing it: [`session`]
 //! * judging it: [`check`]
 //! * telling it: [`event`], [`report`]
-//! * underneath: [`secrets`], [`state`], [`yaml`], [`dial`], [`s3`], [`error`], `packed`; on top: [`cli`]
+//! * underneath: [`secrets`], [`state`], [`yaml`], [`dial`], [`s3`], [`error`]; on top: [`cli`]
 //! * to try it all without machines: [`sandbox`]
+
+pub use nodeprep_core::{config_doc, error, event, intent, model, plan, stack, yaml};
 
 pub mod check;
 pub mod cli;
 pub mod cluster;
-pub mod config_doc;
 pub mod dial;
-pub mod error;
-pub mod event;
-pub mod intent;
-pub mod model;
 pub mod observe;
-mod packed;
-pub mod plan;
 pub mod report;
 pub mod s3;
 pub mod sandbox;
 pub mod secrets;
 pub mod session;
-pub mod stack;
 pub mod state;
 pub mod talos;
-pub mod yaml;

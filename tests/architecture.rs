@@ -3,12 +3,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+/// Where the packages have their modules.
+const ROOTS: [&str; 2] = ["src", "crates/core/src"];
+
 /// What each module may use of the crate, from the bottom up; `error` and `event` may be used by all.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("dial", &[]),
     ("error", &[]),
     ("event", &[]),
-    ("packed", &[]),
     ("state", &[]),
     ("s3", &["dial"]),
     ("yaml", &[]),
@@ -16,12 +18,12 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("secrets", &["yaml"]),
     ("model", &[]),
     ("intent", &["model", "yaml"]),
-    ("stack", &["intent", "model", "packed"]),
+    ("stack", &["intent", "model"]),
     ("plan", &["config_doc", "intent", "model", "stack", "yaml"]),
     ("talos", &["config_doc", "dial", "model"]),
     ("cluster", &["config_doc", "dial", "model"]),
     ("observe", &["cluster", "config_doc", "model", "stack", "talos", "yaml"]),
-    ("sandbox", &["config_doc", "dial", "intent", "model", "packed", "secrets", "talos"]),
+    ("sandbox", &["config_doc", "dial", "intent", "model", "secrets", "talos"]),
     (
         "session",
         &["cluster", "config_doc", "dial", "intent", "model", "observe", "plan", "stack", "state", "talos"],
@@ -38,9 +40,7 @@ const IMPURE: &[&str] =
 fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(dir).expect("src can be read") {
         let path = entry.expect("an entry").path();
-        if path.join("Cargo.toml").exists() {
-            // A package of its own, below the module that uses it.
-        } else if path.is_dir() {
+        if path.is_dir() {
             sources(&path, found);
         } else if path.extension().is_some_and(|e| e == "rs") {
             found.push(path);
@@ -50,12 +50,15 @@ fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
 
 /// Module name and text without its tests, for every source file in a module.
 fn modules() -> Vec<(String, PathBuf, String)> {
-    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut paths = Vec::new();
-    sources(&src, &mut paths);
+    for package in ROOTS {
+        sources(&root.join(package), &mut paths);
+    }
     let mut modules = Vec::new();
     for path in paths {
-        let relative = path.strip_prefix(&src).expect("below src").to_owned();
+        let below = ROOTS.iter().find_map(|package| path.strip_prefix(root.join(package)).ok());
+        let relative = below.expect("below a package").to_owned();
         let first = relative.components().next().expect("a name").as_os_str().to_string_lossy().into_owned();
         let module = first.trim_end_matches(".rs").to_owned();
         let text = fs::read_to_string(&path).expect("a text");

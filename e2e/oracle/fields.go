@@ -12,7 +12,7 @@ import (
 	docs "github.com/siderolabs/talos/pkg/machinery/config/config"
 )
 
-// table says how every field of the asked kinds is merged; src/config_doc/fields.rs explains the notation.
+// table says how every field of the asked kinds is merged; crates/core/src/config_doc/fields.rs explains the notation.
 type table struct {
 	Kinds map[string]string            `json:"kinds"`
 	Named []string                     `json:"named"`

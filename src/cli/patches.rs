@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+
 use secrecy::ExposeSecret;
 
 use super::Global;
@@ -16,10 +18,16 @@ use crate::plan::patches::{Asked, Host, PatchFile, Tool, files};
 use crate::report;
 use crate::state::write_private;
 
+/// The tools by their names.
+fn tools() -> impl TypedValueParser<Value = Tool> {
+    let named = |name: String| Tool::ALL.into_iter().find(|tool| tool.name() == name).ok_or("no such tool");
+    PossibleValuesParser::new(Tool::ALL.map(Tool::name)).try_map(named)
+}
+
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The tool that keeps the machine configs.
-    #[arg(long = "for", value_enum, value_name = "TOOL")]
+    #[arg(long = "for", value_parser = tools(), value_name = "TOOL")]
     tool: Tool,
     /// The folder to write to.
     #[arg(long, value_name = "DIR")]

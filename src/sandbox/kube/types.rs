@@ -7,8 +7,6 @@ use std::sync::LazyLock;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::packed;
-
 /// The type of a value.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Type {
@@ -181,7 +179,7 @@ struct Table {
 
 static TABLE: LazyLock<Table> = LazyLock::new(|| {
     // It is part of the program, and a test reads it.
-    let Ok(recorded) = serde_json::from_str::<Recorded>(&packed::kubernetes_types()) else {
+    let Ok(recorded) = serde_json::from_str::<Recorded>(include_str!("types.json")) else {
         return Table::default();
     };
     let types = recorded.types.into_iter().map(|(name, one)| {

@@ -24,9 +24,9 @@ pub(super) fn render(
     let workload = openebs.workload.kind();
     let mut items = Vec::new();
     let values = json!({"namespace": namespace});
-    let source = include_str!("../../manifests/namespace.yaml.j2");
+    let source = include_str!("../../../../manifests/namespace.yaml.j2");
     items.extend(objects(COMPONENT, template::fill("namespace.yaml.j2", source, &values)?));
-    let source = include_str!("../../manifests/openebs/rbac.yaml.j2");
+    let source = include_str!("../../../../manifests/openebs/rbac.yaml.j2");
     items.extend(objects(COMPONENT, template::fill("openebs/rbac.yaml.j2", source, &values)?));
     let values = json!({
         "namespace": namespace,
@@ -40,7 +40,7 @@ pub(super) fn render(
         "helper_image": intent.images.helper,
         "base_path": intent.classes.first().map_or(DEFAULT_BASE_PATH, |class| &class.base_path),
     });
-    let source = include_str!("../../manifests/openebs/provisioner.yaml.j2");
+    let source = include_str!("../../../../manifests/openebs/provisioner.yaml.j2");
     items.extend(objects(COMPONENT, template::fill("openebs/provisioner.yaml.j2", source, &values)?));
     items.push(Item::Ready(Ready::Workload {
         kind: workload.into(),
@@ -56,7 +56,7 @@ pub(super) fn render(
             "default": class.default,
             "topologies": topology::of(intent, class, hosts),
         });
-        let source = include_str!("../../manifests/openebs/storageclass.yaml.j2");
+        let source = include_str!("../../../../manifests/openebs/storageclass.yaml.j2");
         items.extend(objects(COMPONENT, template::fill("openebs/storageclass.yaml.j2", source, &values)?));
     }
     Ok(items)

@@ -407,8 +407,8 @@ mod tests {
 
     /// As `talosctl gen config` of Talos 1.14 writes them.
     const GENERATED: [&str; 2] = [
-        include_str!("../../tests/golden/generated/1.14/controlplane.yaml"),
-        include_str!("../../tests/golden/generated/1.14/worker.yaml"),
+        include_str!("../../../../tests/golden/generated/1.14/controlplane.yaml"),
+        include_str!("../../../../tests/golden/generated/1.14/worker.yaml"),
     ];
 
     #[test]

@@ -12,7 +12,6 @@ use super::{Item, StackSecret, object, objects, template};
 use crate::error::{Error, Result};
 use crate::intent::{Backup, Intent};
 use crate::model::object::{Object, Ready};
-use crate::packed;
 
 const COMPONENT: &str = "velero";
 
@@ -26,10 +25,10 @@ pub(super) fn render(intent: &Intent, backup: &Backup, secrets: &[StackSecret]) 
     let (namespace, location) = (&backup.namespace, &backup.location);
     let mut items = Vec::new();
     let values = json!({"namespace": namespace});
-    let source = include_str!("../../manifests/namespace.yaml.j2");
+    let source = include_str!("../../../../manifests/namespace.yaml.j2");
     items.extend(objects(COMPONENT, template::fill("namespace.yaml.j2", source, &values)?));
     items.extend(crds()?);
-    let source = include_str!("../../manifests/velero/rbac.yaml.j2");
+    let source = include_str!("../../../../manifests/velero/rbac.yaml.j2");
     items.extend(objects(COMPONENT, template::fill("velero/rbac.yaml.j2", source, &values)?));
     // Before the server: it would make a repository password of its own, with a public value.
     items.extend(secret_objects(backup, secrets)?.into_iter().map(Item::Object));
@@ -44,9 +43,9 @@ pub(super) fn render(intent: &Intent, backup: &Backup, secrets: &[StackSecret]) 
         "server": backup.server,
         "agent": backup.node_agent,
     });
-    let source = include_str!("../../manifests/velero/server.yaml.j2");
+    let source = include_str!("../../../../manifests/velero/server.yaml.j2");
     items.extend(objects(COMPONENT, template::fill("velero/server.yaml.j2", source, &values)?));
-    let source = include_str!("../../manifests/velero/node-agent.yaml.j2");
+    let source = include_str!("../../../../manifests/velero/node-agent.yaml.j2");
     items.extend(objects(COMPONENT, template::fill("velero/node-agent.yaml.j2", source, &values)?));
     let workload = |kind: &str, name: &str| {
         Item::Ready(Ready::Workload { kind: kind.into(), namespace: namespace.clone(), name: name.into() })
@@ -60,7 +59,7 @@ pub(super) fn render(intent: &Intent, backup: &Backup, secrets: &[StackSecret]) 
         "ca_cert": location.ca_cert.as_deref().map(|pem| BASE64_STANDARD.encode(pem)),
         "credentials": credentials,
     });
-    let source = include_str!("../../manifests/velero/location.yaml.j2");
+    let source = include_str!("../../../../manifests/velero/location.yaml.j2");
     items.extend(objects(COMPONENT, template::fill("velero/location.yaml.j2", source, &values)?));
     items.push(Item::Ready(Ready::BackupLocation {
         namespace: namespace.clone(),
@@ -78,7 +77,7 @@ pub(super) fn render(intent: &Intent, backup: &Backup, secrets: &[StackSecret]) 
 /// # Errors
 /// `Failed` when the template is broken.
 pub fn schedules(backup: &Backup) -> Result<Vec<Value>> {
-    let source = include_str!("../../manifests/velero/schedule.yaml.j2");
+    let source = include_str!("../../../../manifests/velero/schedule.yaml.j2");
     let mut all = Vec::new();
     for schedule in &backup.schedules {
         let namespaces =
@@ -125,7 +124,8 @@ pub fn repository_password(secrets: &[StackSecret]) -> Option<&SecretString> {
 /// Every CRD of the release, as its own `velero install --crds-only --dry-run` prints them: the server does not start
 /// when one is missing.
 fn crds() -> Result<Vec<Item>> {
-    let crds = template::documents("velero/crds.yaml", &packed::velero_crds())?;
+    let crds =
+        template::documents("velero/crds.yaml", include_str!("../../../../manifests/velero/crds.yaml"))?;
     let names: Vec<String> =
         crds.iter().filter_map(|crd| crd["metadata"]["name"].as_str()).map(str::to_owned).collect();
     let waits = names.into_iter().map(|name| Item::Ready(Ready::Crd { name }));

@@ -16,11 +16,11 @@ pub(super) const RAW: &str = "RawVolumeConfig";
 pub(super) const EXISTING: &str = "ExistingVolumeConfig";
 
 const TEMPLATES: [(&str, &str); 5] = [
-    (USER, include_str!("../../talos-patches/user-volume.yaml.j2")),
-    (RAW, include_str!("../../talos-patches/raw-volume.yaml.j2")),
-    (EXISTING, include_str!("../../talos-patches/existing-volume.yaml.j2")),
-    ("provisioning", include_str!("../../talos-patches/provisioning.yaml.j2")),
-    ("encryption", include_str!("../../talos-patches/encryption.yaml.j2")),
+    (USER, include_str!("../../../../talos-patches/user-volume.yaml.j2")),
+    (RAW, include_str!("../../../../talos-patches/raw-volume.yaml.j2")),
+    (EXISTING, include_str!("../../../../talos-patches/existing-volume.yaml.j2")),
+    ("provisioning", include_str!("../../../../talos-patches/provisioning.yaml.j2")),
+    ("encryption", include_str!("../../../../talos-patches/encryption.yaml.j2")),
 ];
 
 pub(super) const fn document_kind(volume: &Volume) -> &'static str {

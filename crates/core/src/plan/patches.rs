@@ -24,7 +24,7 @@ use crate::yaml;
 const TOPF_FILE: &str = "50-nodeprep.yaml";
 
 /// Who keeps the machine configs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tool {
     Talosctl,
     Topf,
@@ -33,7 +33,9 @@ pub enum Tool {
 }
 
 impl Tool {
-    const fn name(self) -> &'static str {
+    pub const ALL: [Self; 4] = [Self::Talosctl, Self::Topf, Self::Talhelper, Self::Talm];
+
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Talosctl => "talosctl",
             Self::Topf => "topf",

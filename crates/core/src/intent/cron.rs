@@ -249,7 +249,7 @@ mod tests {
     use super::*;
 
     /// What the parser that Velero is built with answered (`e2e/oracle/record cron`).
-    const RECORDED: &str = include_str!("../../tests/golden/cron/robfig.json");
+    const RECORDED: &str = include_str!("../../../../tests/golden/cron/robfig.json");
 
     #[test]
     fn a_line_is_taken_refused_and_due_as_veleros_parser_has_it() {
