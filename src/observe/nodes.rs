@@ -49,9 +49,11 @@ pub async fn observe(client: &Client, address: &str, now: Timestamp) -> Result<N
             if error.kind == Kind::Unavailable && !node.version.as_ref().is_err_and(talos::is_wrong_ca) =>
         {
             let why = format!("without credentials: {}", error.what);
-            let version = node
-                .version
-                .map_err(|stranger| Error { what: format!("{}; {why}", stranger.what), ..error.clone() });
+            let version = node.version.map_err(|stranger| Error {
+                what: format!("{}; {why}", stranger.what),
+                code: stranger.code,
+                ..error.clone()
+            });
             Node { version, ..node }
         }
         _ => node,

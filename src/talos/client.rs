@@ -436,7 +436,7 @@ impl Node {
         let message = messages.into_iter().next();
         let message = message.ok_or_else(|| Error::failed("an empty answer").at(&self.place))?;
         match metadata(&message).filter(|metadata| !metadata.error.is_empty()) {
-            Some(metadata) => Err(Error::failed(fault::said(&metadata.error)).at(&self.place)),
+            Some(metadata) => Err(fault::enclosed(&metadata.error).at(&self.place)),
             None => Ok(message),
         }
     }

@@ -10,7 +10,7 @@ use base64::prelude::BASE64_STANDARD;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use rustls::{ClientConfig, DigitallySignedStruct, OtherError, SignatureScheme};
 use sha2::{Digest, Sha256};
 use tokio_rustls::TlsConnector;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -46,7 +46,7 @@ impl ServerCertVerifier for Any {
     ) -> Result<ServerCertVerified, rustls::Error> {
         let found = fingerprint(certificate)?;
         if self.pin.as_ref().is_some_and(|pin| *pin != found) {
-            return Err(rustls::Error::General(format!("{ANOTHER} {found}")));
+            return Err(rustls::Error::Other(OtherError(Arc::new(AnotherKey(found)))));
         }
         *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
         Ok(ServerCertVerified::assertion())
@@ -85,8 +85,10 @@ impl ServerCertVerifier for Any {
     }
 }
 
-/// Before the fingerprint of a key that is not the pinned one.
-pub(super) const ANOTHER: &str = "the machine has another key than before, of fingerprint";
+/// The fingerprint of a key that is not the pinned one.
+#[derive(Debug, thiserror::Error)]
+#[error("the machine has another key than before, of fingerprint {0}")]
+pub(super) struct AnotherKey(pub(super) String);
 
 /// TLS without a client certificate, to a server of which nothing is known but perhaps its key, speaking HTTP/2. What it
 /// showed is noted.

@@ -36,17 +36,28 @@ impl Kind {
     }
 }
 
+/// What code decides by where the kind of an error is not enough: its text is for a person alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Code {
+    /// The server spoken to shows a certificate that is not from the CA of the talosconfig.
+    WrongCa,
+    /// An endpoint that passes calls on says so of the machine behind it.
+    StrangerBehind,
+}
+
 /// An error as a person reads it: `what` says what happened and where, `hint` what to do next.
 #[derive(Debug, Clone)]
 pub struct Error {
     pub kind: Kind,
+    /// Most errors have none.
+    pub code: Option<Code>,
     pub what: String,
     pub hint: Option<String>,
 }
 
 impl Error {
     pub fn new(kind: Kind, what: impl Into<String>) -> Self {
-        Self { kind, what: what.into(), hint: None }
+        Self { kind, code: None, what: what.into(), hint: None }
     }
 
     pub fn failed(what: impl Into<String>) -> Self {
@@ -63,6 +74,13 @@ impl Error {
 
     pub fn unavailable(what: impl Into<String>) -> Self {
         Self::new(Kind::Unavailable, what)
+    }
+
+    /// Adds what code decides by.
+    #[must_use]
+    pub const fn code(mut self, code: Code) -> Self {
+        self.code = Some(code);
+        self
     }
 
     /// Adds what to do next; the last hint wins.
