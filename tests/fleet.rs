@@ -33,14 +33,14 @@ use crate::common::secret;
 const START: i64 = 1_790_000_000;
 
 /// Runs something on one thread whose time stands still while there is something to do.
-pub fn paused<T>(what: impl Future<Output = T>) -> T {
+pub(crate) fn paused<T>(what: impl Future<Output = T>) -> T {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
     runtime.unwrap().block_on(what)
 }
 
 /// A fleet, and what is asked of it.
-pub struct Session {
+pub(crate) struct Session {
     pub fleet: Arc<Fleet>,
     pub intent: Intent,
     pub events: Events,
@@ -54,7 +54,7 @@ pub struct Session {
 }
 
 impl Session {
-    pub async fn start(scenario: &Scenario) -> Self {
+    pub(crate) async fn start(scenario: &Scenario) -> Self {
         let (now, network) = (Timestamp::from_second(START).unwrap(), Network::memory());
         let sandbox = Sandbox::start(scenario, None, network.clone(), now).await.unwrap();
         let fleet = Arc::clone(sandbox.fleet().unwrap());
@@ -71,7 +71,7 @@ impl Session {
     }
 
     /// What leads to the fleet.
-    pub fn reach(&self, kubeconfig: PathBuf) -> Reach {
+    pub(crate) fn reach(&self, kubeconfig: PathBuf) -> Reach {
         let (flag, fleet) = (Some(self.sandbox.talosconfig()), Arc::clone(&self.fleet));
         Reach {
             places: Places { flag, talosconfig: None, talos_home: None, home: None },
@@ -85,11 +85,11 @@ impl Session {
     }
 
     /// What differs between what is asked and what is there, and the connections that it was read through.
-    pub async fn plan(&self) -> Result<Planned> {
+    pub(crate) async fn plan(&self) -> Result<Planned> {
         self.planned(None).await
     }
 
-    pub async fn planned(&self, connected: Option<Reached>) -> Result<Planned> {
+    pub(crate) async fn planned(&self, connected: Option<Reached>) -> Result<Planned> {
         let (addresses, passphrases) = (self.intent.addresses(), plan::Passphrases::new());
         let asked = Asked {
             intent: &self.intent,
@@ -101,12 +101,12 @@ impl Session {
         session::plan(&self.reach(self.sandbox.kubeconfig()), &asked, connected).await
     }
 
-    pub async fn cluster(&self) -> Result<Cluster> {
+    pub(crate) async fn cluster(&self) -> Result<Cluster> {
         self.reach(self.sandbox.kubeconfig()).cluster().await
     }
 
     /// What is left to do until there is a cluster, and the connections that it was read through.
-    pub async fn plan_bootstrap(&self) -> Result<Planned> {
+    pub(crate) async fn plan_bootstrap(&self) -> Result<Planned> {
         let (kubeconfig, record) =
             (self.state.path().join("kubeconfig"), self.state.path().join("etcd.json"));
         let reach = self.reach(kubeconfig.clone());
@@ -142,34 +142,34 @@ impl Session {
         Ok(Planned { plan, talos: Some(talos), cluster, losses: Vec::new() })
     }
 
-    pub fn state(&self) -> State {
+    pub(crate) fn state(&self) -> State {
         State::open(self.state.path(), "sandbox").unwrap()
     }
 
     /// As a process of its own opens one.
-    pub fn open(&self, verb: &'static str) -> Result<session::Session> {
+    pub(crate) fn open(&self, verb: &'static str) -> Result<session::Session> {
         session::Session::open(verb, "sandbox", self.state(), self.events.clone(), self.stop.subscribe())
     }
 
-    pub async fn bootstrap(&self) -> Result<()> {
+    pub(crate) async fn bootstrap(&self) -> Result<()> {
         let make = async |_| self.plan_bootstrap().await;
         self.open("bootstrap")?.carry_out(&Manner::default(), make, async |_| Ok(false)).await
     }
 
-    pub async fn apply(&self) -> Result<()> {
+    pub(crate) async fn apply(&self) -> Result<()> {
         let make = async |connected| self.planned(connected).await;
         self.open("apply")?.carry_out(&Manner::default(), make, async |_| Ok(false)).await
     }
 
     /// Carries out a plan that was made before.
-    pub async fn carry_out(&self, planned: Planned, manner: &Manner) -> Result<()> {
+    pub(crate) async fn carry_out(&self, planned: Planned, manner: &Manner) -> Result<()> {
         let planned = RefCell::new(Some(planned));
         let make = async |_| Ok(planned.take().unwrap());
         self.open("apply")?.carry_out(manner, make, async |_| Ok(false)).await
     }
 
     /// Runs all checks.
-    pub async fn check(&self) -> Result<Outcome> {
+    pub(crate) async fn check(&self) -> Result<Outcome> {
         let context = check::Context {
             intent: self.intent.clone(),
             cluster: self.cluster().await?,

@@ -28,9 +28,9 @@ use serde_json::Value;
 
 use crate::fleet::{Session, paused};
 
-pub const APPLY: &str = "ApplyConfiguration";
+pub(crate) const APPLY: &str = "ApplyConfiguration";
 /// How the engine reads the configs of a node, and how a plan reads the one that it is made from.
-pub const CONFIGS: &str = "List MachineConfigs.config.talos.dev";
+pub(crate) const CONFIGS: &str = "List MachineConfigs.config.talos.dev";
 const BASE: &str = "Get MachineConfigs.config.talos.dev";
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases";
 /// Calls that lose data, and calls that take a machine down.
@@ -41,7 +41,7 @@ const DISRUPT: [&str; 4] = ["Reboot", "Shutdown", "Upgrade", "Rollback"];
 type Disks = BTreeMap<String, Vec<Disk>>;
 
 /// What holds for all runs of a test.
-pub struct Laws {
+pub(crate) struct Laws {
     /// As it was when the disks were approved.
     before: Disks,
     approved: fn(&Disk) -> bool,
@@ -53,12 +53,12 @@ pub struct Laws {
 
 impl Laws {
     /// From how the fleet is now.
-    pub fn of(fleet: &Fleet, locks: bool, approved: fn(&Disk) -> bool) -> Self {
+    pub(crate) fn of(fleet: &Fleet, locks: bool, approved: fn(&Disk) -> bool) -> Self {
         Self { before: disks(fleet), approved, locks, bootstrapped: Mutex::default() }
     }
 
     /// Whether one run, killed or not, kept the laws: by its calls, and by what is on the disks after it.
-    pub fn kept(&self, calls: &[Call], fleet: &Fleet) -> Result<(), String> {
+    pub(crate) fn kept(&self, calls: &[Call], fleet: &Fleet) -> Result<(), String> {
         self.only_approved_disks_changed(&disks(fleet))?;
         let mut held = !self.locks;
         let mut bootstrapped = self.bootstrapped.lock().unwrap();
@@ -181,12 +181,12 @@ fn disks(fleet: &Fleet) -> Disks {
     world.machines.iter().map(|(address, machine)| (address.clone(), machine.disks.clone())).collect()
 }
 
-pub fn is_lease(call: &Call) -> bool {
+pub(crate) fn is_lease(call: &Call) -> bool {
     call.call.split_once(' ').is_some_and(|(_, path)| path.starts_with(LEASES))
 }
 
 /// What of these calls changes the world, besides the lock.
-pub fn changes(calls: &[Call]) -> Vec<String> {
+pub(crate) fn changes(calls: &[Call]) -> Vec<String> {
     let real = |call: &&Call| call.change.as_ref().is_some_and(|change| !change.dry) && !is_lease(call);
     calls.iter().filter(real).map(|call| format!("{} {}", call.place, call.call)).collect()
 }
@@ -271,7 +271,7 @@ fn each_breach_of_a_law_is_found_in_the_calls() {
 
 /// What somebody else does to the machine while a run is on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Meddling {
+pub(crate) enum Meddling {
     /// A config is applied, or staged, or tried for a minute.
     Config(Mode),
     /// The free disk gets a file system that Talos takes for nothing.
@@ -279,7 +279,7 @@ pub enum Meddling {
 }
 
 /// Lets somebody meddle right before a call of this name goes in, when so many went in before it; the count of those calls.
-pub fn meddle(
+pub(crate) fn meddle(
     fleet: &Arc<Fleet>,
     address: &str,
     name: &'static str,

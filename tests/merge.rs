@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use crate::common::{assert_golden, golden, renews};
 
 /// The versions of Talos whose answers are recorded.
-pub const VERSIONS: [&str; 4] = ["v1.10.9", "v1.11.5", "v1.12.6", "v1.13.9"];
+pub(crate) const VERSIONS: [&str; 4] = ["v1.10.9", "v1.11.5", "v1.12.6", "v1.13.9"];
 
 /// Where our answer is not Talos' (that of all versions, or of those named), and why that is right.
 const DIFFERENT: [(&str, &[&str], &str); 16] = [
@@ -37,7 +37,7 @@ const DIFFERENT: [(&str, &[&str], &str); 16] = [
 const NOT_THERE_YET: [&str; 3] = ["not registered", "unknown keys found", "unhandled size name"];
 
 /// What one version of Talos answered, by case.
-pub fn recorded(folder: &str, version: &str) -> Json {
+pub(crate) fn recorded(folder: &str, version: &str) -> Json {
     let text = std::fs::read_to_string(golden(&format!("{folder}/{version}.json"))).unwrap();
     serde_json::from_str(&text).unwrap()
 }

@@ -8,13 +8,13 @@ use std::process::{Child, Command, Stdio};
 use crate::common::nodeprep;
 
 /// A fleet that is served until it is dropped.
-pub struct Served {
+pub(crate) struct Served {
     pub folder: PathBuf,
     process: Child,
 }
 
 impl Served {
-    pub fn start(folder: &Path, name: &str, scenario: &str) -> Self {
+    pub(crate) fn start(folder: &Path, name: &str, scenario: &str) -> Self {
         fs::write(folder.join(format!("{name}.yaml")), scenario).unwrap();
         let mut command = nodeprep(folder);
         command.args(["sandbox", "up", "--sandbox", &format!("{name}.yaml"), "--sandbox-state", name]);
@@ -33,7 +33,7 @@ impl Drop for Served {
 }
 
 /// Runs a verb on the machines of one fleet and the cluster of another; its exit code and what it said.
-pub fn on(machines: &Served, cluster: &Served, verb: &str) -> (Option<i32>, String) {
+pub(crate) fn on(machines: &Served, cluster: &Served, verb: &str) -> (Option<i32>, String) {
     let state = machines.folder.parent().unwrap();
     let mut command = nodeprep(state);
     command.args(verb.split_whitespace()).args(["--progress", "plain"]);

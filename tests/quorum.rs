@@ -91,7 +91,7 @@ fn before_the_cluster_is_bootstrapped_there_is_no_etcd_to_keep() {
 }
 
 /// What is changed of nodes, pods and the Lease, in order.
-pub fn moves(calls: &[Call]) -> Vec<String> {
+pub(crate) fn moves(calls: &[Call]) -> Vec<String> {
     let asked = calls.iter().filter(|call| call.change.as_ref().is_some_and(|change| !change.dry));
     let told = asked.filter_map(|call| {
         let body = call.change.as_ref().map_or("", |change| change.body.as_str());
@@ -112,7 +112,7 @@ pub fn moves(calls: &[Call]) -> Vec<String> {
 }
 
 /// Lets a Deployment have a pod on the node.
-pub async fn deploy_on(session: &Session, node: &str) {
+pub(crate) async fn deploy_on(session: &Session, node: &str) {
     let cluster = session.cluster().await.unwrap();
     let labels = json!({"app": "web"});
     let deployment = json!({
@@ -133,7 +133,7 @@ pub async fn deploy_on(session: &Session, node: &str) {
 }
 
 /// A plan of one step, after which the node at this address reboots.
-pub async fn plan_reboot(session: &Session, address: &str, control_plane: bool) -> Planned {
+pub(crate) async fn plan_reboot(session: &Session, address: &str, control_plane: bool) -> Planned {
     let mut planned = session.plan().await.unwrap();
     let node = planned.talos.as_ref().unwrap().node(address).unwrap();
     let config = node.spec::<MachineConfig>(id::ACTIVE_CONFIG).await.unwrap().unwrap();
@@ -182,7 +182,7 @@ async fn reboot_with(
 }
 
 /// The names of the nodes that take no new pods.
-pub fn cordoned(session: &Session) -> Vec<String> {
+pub(crate) fn cordoned(session: &Session) -> Vec<String> {
     let world = session.fleet.look();
     let nodes = world.api.store.list("/nodes", "");
     let cordoned = nodes.filter(|(_, node)| node["spec"]["unschedulable"] == true);

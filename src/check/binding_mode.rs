@@ -9,7 +9,7 @@ use super::why::{On, Sign, quote};
 use super::{Check, Per, Run, Stop, Subject};
 use crate::event::{Measurement, Verdict};
 
-pub const CHECK: Check = Check {
+pub(super) const CHECK: Check = Check {
     id: "binding-mode",
     title: "a claim stays Pending until a pod wants it, then binds",
     per: Per::Class,

@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::event::{Measurement, Verdict};
 use crate::intent::{Fio, Size};
 
-pub const CHECK: Check = Check {
+pub(super) const CHECK: Check = Check {
     id: "fio",
     title: "fio writes at the disk's own speed",
     per: Per::Node,

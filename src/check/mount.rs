@@ -14,7 +14,7 @@
 
 /// One line of mountinfo.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mount {
+pub(super) struct Mount {
     /// The mounted directory within its file system.
     pub root: String,
     /// The type of the file system, such as `xfs`.
@@ -26,13 +26,13 @@ pub struct Mount {
 }
 
 impl Mount {
-    pub fn has(&self, option: &str) -> bool {
+    pub(super) fn has(&self, option: &str) -> bool {
         self.options.iter().any(|o| o == option)
     }
 
     /// Where on the node the file system is mounted that holds the volume at `path`; none when only a
     /// part of that file system is mounted there.
-    pub fn mounted_at<'a>(&self, path: &'a str) -> Option<&'a str> {
+    pub(super) fn mounted_at<'a>(&self, path: &'a str) -> Option<&'a str> {
         if self.root == "/" {
             return Some(path);
         }
@@ -41,13 +41,13 @@ impl Mount {
     }
 
     /// The directory was deleted while it was mounted.
-    pub fn deleted(&self) -> bool {
+    pub(super) fn deleted(&self) -> bool {
         self.root.ends_with("//deleted")
     }
 }
 
 /// The topmost mount at `point`, from the text of a mountinfo file.
-pub fn find(mountinfo: &str, point: &str) -> Option<Mount> {
+pub(super) fn find(mountinfo: &str, point: &str) -> Option<Mount> {
     mountinfo.lines().rev().find_map(|line| {
         let (before, after) = line.split_once(" - ")?;
         let mut fields = before.split(' ').skip(3);
@@ -87,13 +87,13 @@ fn unescape(text: &str) -> String {
 
 /// Whether a mount at `point` can only be a disk meant for volumes of a class at `base`: the base path
 /// itself, or the Talos user volume (`/var/mnt/<name>`) that it lies in.
-pub fn is_own(point: &str, base: &str) -> bool {
+pub(super) fn is_own(point: &str, base: &str) -> bool {
     let within = base == point || base.strip_prefix(point).is_some_and(|rest| rest.starts_with('/'));
     within && (base == point || point.strip_prefix(USER_VOLUMES).is_some_and(|name| !name.is_empty()))
 }
 
 /// Talos mounts its user volumes here.
-pub const USER_VOLUMES: &str = "/var/mnt/";
+pub(super) const USER_VOLUMES: &str = "/var/mnt/";
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used)]

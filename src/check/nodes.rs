@@ -40,7 +40,7 @@ pub struct Unfit {
 
 /// What the nodes of a class are told from.
 #[derive(Debug, Clone, Copy)]
-pub struct Nodes<'a> {
+pub(super) struct Nodes<'a> {
     pub listed: &'a [Node],
     pub intent: &'a Intent,
     /// The names in Kubernetes of the file's addresses, where the machines told them.
@@ -54,7 +54,7 @@ impl Nodes<'_> {
     ///
     /// The file's nodes that get its volume; without nodes in the file those with its labels; without either every
     /// schedulable one. Besides, any that the live class allows.
-    pub fn of(&self, class: &Class, live: Option<&StorageClass>) -> Vec<StorageNode> {
+    pub(super) fn of(&self, class: &Class, live: Option<&StorageClass>) -> Vec<StorageNode> {
         let mut found: BTreeMap<String, StorageNode> = BTreeMap::new();
         if self.intent.nodes.is_empty() {
             let wanted: Vec<&Node> = match self.intent.labels.is_empty() {
@@ -96,7 +96,7 @@ impl Nodes<'_> {
     }
 
     /// The names of the scope that are of no node at all.
-    pub fn unknown(&self) -> Vec<&str> {
+    pub(super) fn unknown(&self) -> Vec<&str> {
         let file = |name: &String| self.intent.nodes.iter().any(|node| node.address == *name);
         let known = |name: &&String| file(name) || self.node(name).is_some();
         self.scope.iter().filter(|name| !known(name)).map(String::as_str).collect()
@@ -200,7 +200,7 @@ fn set_taints(node: &Node) -> impl Iterator<Item = &Taint> {
 }
 
 /// What lets a pod run on any of these nodes although they are kept for others.
-pub fn tolerations<'a>(nodes: impl IntoIterator<Item = &'a StorageNode>) -> Vec<Value> {
+pub(super) fn tolerations<'a>(nodes: impl IntoIterator<Item = &'a StorageNode>) -> Vec<Value> {
     let taints: BTreeSet<_> = nodes.into_iter().flat_map(|node| &node.taints).collect();
     let toleration =
         |(key, effect): &(String, String)| json!({ "key": key, "operator": "Exists", "effect": effect });

@@ -7,7 +7,7 @@ use super::{Check, Per, Run, Stop, Subject};
 use crate::error::Error;
 use crate::event::Verdict;
 
-pub const CHECK: Check = Check {
+pub(super) const CHECK: Check = Check {
     id: "persistence",
     title: "data outlives its pod, on the same node",
     per: Per::Class,

@@ -4,7 +4,7 @@ use super::pvc::{Place, probed};
 use super::{Check, Per, Run, Stop, Subject};
 use crate::event::Verdict;
 
-pub const CHECK: Check = Check {
+pub(super) const CHECK: Check = Check {
     id: "placement",
     title: "the class's nodes are there, and each has the disk meant for it",
     per: Per::Allowed,

@@ -10,16 +10,16 @@ use crate::error::{Error, Result};
 use crate::model::HOSTNAME;
 
 /// Where a probe's claim is mounted.
-pub const DATA: &str = "/data";
+pub(super) const DATA: &str = "/data";
 /// The label by which a probe's pod is found, whether a job made it or not.
-pub const PROBE: &str = "nodeprep.dev/probe";
+pub(super) const PROBE: &str = "nodeprep.dev/probe";
 /// The name of a probe's container.
-pub const CONTAINER: &str = "probe";
+pub(super) const CONTAINER: &str = "probe";
 const NOBODY: u32 = 65534;
 
 /// One pod that does some work with a claim, prints the framed result and ends.
 #[derive(Debug, Clone, Copy)]
-pub struct Probe<'a> {
+pub(super) struct Probe<'a> {
     pub name: &'a str,
     pub image: &'a str,
     /// Shell commands; the first that fails ends the work.
@@ -33,7 +33,7 @@ pub struct Probe<'a> {
 }
 
 impl Probe<'_> {
-    pub fn pod(&self) -> Result<Pod> {
+    pub(super) fn pod(&self) -> Result<Pod> {
         typed(json!({
             "metadata": { "name": self.name, "labels": { PROBE: self.name } },
             "spec": self.spec(),
@@ -41,7 +41,7 @@ impl Probe<'_> {
     }
 
     /// A job that tries once and gives up after `seconds`.
-    pub fn job(&self, seconds: u64) -> Result<Job> {
+    pub(super) fn job(&self, seconds: u64) -> Result<Job> {
         typed(json!({
             "metadata": { "name": self.name },
             "spec": {
@@ -106,7 +106,7 @@ impl Probe<'_> {
 }
 
 /// The typed object of a literal; an error would be a mistake of ours.
-pub fn typed<K: DeserializeOwned>(value: Value) -> Result<K> {
+pub(super) fn typed<K: DeserializeOwned>(value: Value) -> Result<K> {
     serde_json::from_value(value)
         .map_err(|e| Error::failed(format!("an object of the checks is malformed: {e}")))
 }

@@ -18,7 +18,7 @@ const LOG_LIMIT: Duration = Duration::from_secs(15);
 
 /// A pod that ended, and what it said.
 #[derive(Debug, Clone)]
-pub struct Finished {
+pub(super) struct Finished {
     /// The node it ran on.
     pub node: String,
     pub output: Output,
@@ -26,7 +26,7 @@ pub struct Finished {
 
 /// A claim and the pod that is to use it, watched for one subject.
 #[derive(Debug, Clone, Copy)]
-pub struct Watch<'a> {
+pub(super) struct Watch<'a> {
     pub run: &'a Run<'a>,
     pub subject: &'a Subject<'a>,
     pub claim: &'a str,
@@ -36,7 +36,7 @@ pub struct Watch<'a> {
 
 impl Watch<'_> {
     /// Waits until the claim is Bound and hands back its volume, marked as ours.
-    pub async fn bound(&self) -> Result<PersistentVolume, Stop> {
+    pub(super) async fn bound(&self) -> Result<PersistentVolume, Stop> {
         let what = format!("claim {} to be Bound", self.claim);
         let volume = self
             .until(&what, Duration::ZERO, async || {
@@ -57,12 +57,12 @@ impl Watch<'_> {
     }
 
     /// Waits until the pod has ended, and reads its framed result.
-    pub async fn finished(&self) -> Result<Finished, Stop> {
+    pub(super) async fn finished(&self) -> Result<Finished, Stop> {
         self.finished_within(Duration::ZERO).await
     }
 
     /// The same, for a pod whose work takes so long.
-    pub async fn finished_within(&self, work: Duration) -> Result<Finished, Stop> {
+    pub(super) async fn finished_within(&self, work: Duration) -> Result<Finished, Stop> {
         let what = format!("pod {} to get done", self.pod);
         let (name, node) =
             self.until(&what, work, async || ended(self.read_pod().await?.as_ref(), self.pod)).await?;
@@ -75,7 +75,7 @@ impl Watch<'_> {
         Ok(Finished { node, output })
     }
 
-    pub async fn read_claim(&self) -> Result<PersistentVolumeClaim, Stop> {
+    pub(super) async fn read_claim(&self) -> Result<PersistentVolumeClaim, Stop> {
         let claim = self.run.scratch.api::<PersistentVolumeClaim>().get(self.claim).await;
         Ok(claim.map_err(broken(format!("can't read claim {}", self.claim)))?)
     }
@@ -141,7 +141,7 @@ impl Watch<'_> {
     }
 
     /// The events and the state of the claim, the pod and its job, oldest first.
-    pub async fn signs(&self) -> Result<Vec<Sign>, Stop> {
+    pub(super) async fn signs(&self) -> Result<Vec<Sign>, Stop> {
         let events = self.run.scratch.api::<Event>().list(&ListParams::default()).await;
         let mut events = events.map_err(broken("can't list events"))?.items;
         events.sort_by_key(time_of);
@@ -196,16 +196,16 @@ fn stop(why: Why) -> Stop {
     }
 }
 
-pub fn phase(claim: &PersistentVolumeClaim) -> &str {
+pub(super) fn phase(claim: &PersistentVolumeClaim) -> &str {
     claim.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or("Pending")
 }
 
 /// When the event happened last.
-pub fn time_of(event: &Event) -> Option<jiff::Timestamp> {
+pub(super) fn time_of(event: &Event) -> Option<jiff::Timestamp> {
     event.last_timestamp.as_ref().map(|time| time.0).or(event.event_time.as_ref().map(|time| time.0))
 }
 
-pub fn volume_name(claim: &PersistentVolumeClaim) -> Option<String> {
+pub(super) fn volume_name(claim: &PersistentVolumeClaim) -> Option<String> {
     claim.spec.as_ref().and_then(|s| s.volume_name.clone()).filter(|name| !name.is_empty())
 }
 

@@ -13,7 +13,7 @@ use crate::cluster::{Standing, Steady};
 use crate::event::Verdict;
 use crate::intent::Provisioner;
 
-pub const CHECK: Check = Check {
+pub(super) const CHECK: Check = Check {
     id: "provisioner",
     title: "the provisioner is ready and may make its helper pods",
     per: Per::Cluster,
@@ -57,7 +57,7 @@ async fn judge(run: &Run<'_>, subject: &Subject<'_>) -> Result<Verdict, Stop> {
 }
 
 /// A Deployment or DaemonSet, as it is in the cluster.
-pub struct Workload {
+pub(super) struct Workload {
     pub kind: &'static str,
     pub object: Value,
 }
@@ -69,7 +69,11 @@ impl Workload {
 }
 
 /// How the workloads stand together: as the first of them that is not ready. Each is looked at.
-pub async fn standing(run: &Run<'_>, found: &[Workload], steady: &mut Steady) -> Result<Standing, Stop> {
+pub(super) async fn standing(
+    run: &Run<'_>,
+    found: &[Workload],
+    steady: &mut Steady,
+) -> Result<Standing, Stop> {
     let mut all = Standing::Ready;
     for workload in found {
         let one = run.ctx.cluster.standing(workload.kind, &workload.object, steady).await?;
@@ -81,7 +85,7 @@ pub async fn standing(run: &Run<'_>, found: &[Workload], steady: &mut Steady) ->
 }
 
 /// The workloads of these kinds in a namespace.
-pub async fn workloads_of(run: &Run<'_>, namespace: &str) -> Result<Vec<Workload>, Stop> {
+pub(super) async fn workloads_of(run: &Run<'_>, namespace: &str) -> Result<Vec<Workload>, Stop> {
     let mut found = Vec::new();
     for kind in ["Deployment", "DaemonSet"] {
         let objects = run.ctx.cluster.list("apps/v1", kind, Some(namespace), "").await?;

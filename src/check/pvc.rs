@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::event::{Measurement, Verdict};
 use crate::intent::{Class, Intent, Size, VolumeType};
 
-pub const CHECK: Check = Check {
+pub(super) const CHECK: Check = Check {
     id: "pvc",
     title: "a claim binds on the pod's node, on the disk meant for it, and keeps data",
     per: Per::Node,
@@ -24,7 +24,7 @@ pub const CHECK: Check = Check {
 };
 
 /// Writes a megabyte of noise and says its checksum.
-pub const WRITE: &str = "head -c 1048576 /dev/urandom >/tmp/noise
+pub(super) const WRITE: &str = "head -c 1048576 /dev/urandom >/tmp/noise
 dd if=/tmp/noise of=/data/probe bs=65536 conv=fsync
 wrote=$(sha256sum </tmp/noise)
 echo \"wrote ${wrote%% *}\"
@@ -32,7 +32,7 @@ echo \"wrote ${wrote%% *}\"
 
 /// Reads it from the disk and says its checksum. A plain read would be answered from the node's memory, whatever the
 /// disk kept; only a file system without direct reads is read that way, and that is said.
-pub const READ: &str = "if ! dd if=/data/probe of=/tmp/back bs=65536 iflag=direct; then
+pub(super) const READ: &str = "if ! dd if=/data/probe of=/tmp/back bs=65536 iflag=direct; then
   cat /data/probe >/tmp/back
   echo 'from memory'
 fi
@@ -48,7 +48,7 @@ const MOUNTS: &str = "echo mounts\ncat /proc/self/mountinfo";
 
 /// A claim on one node that bound, and what the pod that used it said.
 #[derive(Debug, Clone)]
-pub struct Probed {
+pub(super) struct Probed {
     volume: PersistentVolume,
     finished: Finished,
     /// From the claim's making until its volume was bound, and until the pod had ended.
@@ -57,7 +57,7 @@ pub struct Probed {
 }
 
 /// What comes of a claim and a pod on the subject's node; it is made once, for whoever asks first.
-pub async fn probed(run: &Run<'_>, subject: &Subject<'_>) -> Result<Probed, Stop> {
+pub(super) async fn probed(run: &Run<'_>, subject: &Subject<'_>) -> Result<Probed, Stop> {
     let name = subject.name();
     let known = run.probed.lock().unwrap_or_else(PoisonError::into_inner).get(&name).cloned();
     if let Some(known) = known {
@@ -84,12 +84,12 @@ async fn probe(run: &Run<'_>, subject: &Subject<'_>) -> Result<Probed, Stop> {
 
 impl Probed {
     /// The node that its pod ran on.
-    pub async fn node(&self, run: &Run<'_>) -> Result<Node, Stop> {
+    pub(super) async fn node(&self, run: &Run<'_>) -> Result<Node, Stop> {
         run.node(&self.finished.node).await
     }
 
     /// Where the volume lies; `node` is the one that its pod ran on.
-    pub fn place(&self, node: &Node, class: &Class, intent: &Intent) -> Result<Place, Stop> {
+    pub(super) fn place(&self, node: &Node, class: &Class, intent: &Intent) -> Result<Place, Stop> {
         let at = At { node: &self.finished.node, container: in_container(node) };
         placed(&self.volume, &self.mount()?, class, intent, at)
     }
@@ -162,12 +162,12 @@ fn data_kept(finished: &Finished, class: &Class) -> Result<(), Stop> {
 }
 
 /// What the probe said under this key.
-pub fn word<'a>(text: &'a str, key: &str) -> Option<&'a str> {
+pub(super) fn word<'a>(text: &'a str, key: &str) -> Option<&'a str> {
     text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))
 }
 
 /// Why the work failed: the last line that says more than how much `dd` has copied until then.
-pub fn reason(text: &str) -> &str {
+pub(super) fn reason(text: &str) -> &str {
     let counts = |line: &str| {
         line.contains(" records in") || line.contains(" records out") || line.contains(" copied, ")
     };
@@ -175,7 +175,7 @@ pub fn reason(text: &str) -> &str {
 }
 
 /// What is to be said of how the data was read.
-pub fn how_read(text: &str) -> &'static str {
+pub(super) fn how_read(text: &str) -> &'static str {
     if text.lines().any(|line| line == "from memory") {
         " (read from the node's memory: its file system has no direct reads)"
     } else {
@@ -184,7 +184,7 @@ pub fn how_read(text: &str) -> &'static str {
 }
 
 /// What to do about an error of writing.
-pub fn write_hint(said: &str, class: &Class) -> String {
+pub(super) fn write_hint(said: &str, class: &Class) -> String {
     let base = &class.base_path;
     if said.contains("ead-only file system") {
         format!("{base} is read-only for the kubelet: the user volume is not mounted there; make it ready")
@@ -230,7 +230,7 @@ fn pinned(expression: &NodeSelectorRequirement) -> (&str, &[String]) {
 }
 
 /// The values of the node labels that a volume is pinned to, as text.
-pub fn nodes_of(volume: &PersistentVolume) -> Option<String> {
+pub(super) fn nodes_of(volume: &PersistentVolume) -> Option<String> {
     let terms = terms(volume);
     let values: Vec<_> = terms.iter().flatten().flat_map(|(_, values)| values.iter()).cloned().collect();
     (!values.is_empty()).then(|| values.join(", "))
@@ -238,7 +238,7 @@ pub fn nodes_of(volume: &PersistentVolume) -> Option<String> {
 
 /// Where a volume lies.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Place {
+pub(super) enum Place {
     /// On a mount meant for it.
     Own(String),
     Doubtful {

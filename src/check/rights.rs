@@ -46,7 +46,7 @@ const AT_ONCE: usize = 8;
 
 /// # Errors
 /// `Kind::Invalid` with everything that is not allowed. An API server that does not tell refuses later.
-pub async fn ask(cluster: &Cluster, namespace: &str) -> Result<(), Stop> {
+pub(super) async fn ask(cluster: &Cluster, namespace: &str) -> Result<(), Stop> {
     let all = RIGHTS.iter().flat_map(|right| right.verbs.iter().map(move |verb| (right, *verb)));
     let asked = stream::iter(all).map(|(right, verb)| async move {
         let allowed = is_allowed(cluster, right, verb, namespace).await;

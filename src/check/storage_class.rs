@@ -8,7 +8,7 @@ use super::{Check, Per, Run, Stop, Subject, broken};
 use crate::event::Verdict;
 use crate::intent::{Class, Provisioner};
 
-pub const CHECK: Check = Check {
+pub(super) const CHECK: Check = Check {
     id: "storage-class",
     title: "the storage class waits for a pod and points at the base path",
     per: Per::Class,

@@ -17,7 +17,7 @@ const REACHABLE: &str = "is the API server up, and reachable from here?";
 
 /// What a look found.
 #[derive(Debug)]
-pub enum Look<T> {
+pub(super) enum Look<T> {
     Done(T),
     /// Not there yet, and why.
     NotYet(String),
@@ -25,7 +25,7 @@ pub enum Look<T> {
 
 /// Looks until it is done, or `limit` has passed: then the inner error holds the last reason.
 /// An API that can't be reached for a moment counts as "not yet"; one that is away at the end is the error.
-pub async fn until<T, F, Fut>(
+pub(super) async fn until<T, F, Fut>(
     events: &Events,
     what: &str,
     limit: Duration,

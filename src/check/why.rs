@@ -5,7 +5,7 @@ use crate::config_doc;
 
 /// What a sign was seen on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum On {
+pub(super) enum On {
     Claim,
     /// The check's own pod or job.
     Pod,
@@ -15,7 +15,7 @@ pub enum On {
 
 /// An event or a status, as the API told it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sign {
+pub(super) struct Sign {
     pub on: On,
     pub name: String,
     pub reason: String,
@@ -24,7 +24,7 @@ pub struct Sign {
 
 /// What a sign means for the check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Means {
+pub(super) enum Means {
     /// The storage is at fault, and waiting will not heal it.
     FaultNow,
     /// The storage is at fault, if it is still so when the time is over.
@@ -37,13 +37,13 @@ pub enum Means {
 
 impl Means {
     /// There is nothing to wait for.
-    pub fn now(self) -> bool {
+    pub(super) fn now(self) -> bool {
         matches!(self, Self::FaultNow | Self::NotRunNow)
     }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Why {
+pub(super) struct Why {
     pub means: Means,
     pub why: String,
     pub hint: String,
@@ -51,7 +51,7 @@ pub struct Why {
 
 /// What the hints name.
 #[derive(Debug, Clone, Copy)]
-pub struct Names<'a> {
+pub(super) struct Names<'a> {
     pub class: &'a str,
     pub base_path: &'a str,
     /// The provisioner's name in the class.
@@ -279,7 +279,7 @@ const RULES: &[Rule] = &[
 ];
 
 /// What the signs say, if any of them is known. What held up a claim is over once it has its volume.
-pub fn explain(signs: &[Sign], names: &Names<'_>) -> Option<Why> {
+pub(super) fn explain(signs: &[Sign], names: &Names<'_>) -> Option<Why> {
     let provisioned = signs.iter().any(|sign| sign.on == On::Claim && sign.reason == "ProvisioningSucceeded");
     let over = |sign: &Sign| provisioned && sign.on == On::Claim;
     RULES.iter().find_map(|rule| {
@@ -310,7 +310,7 @@ impl Rule {
 }
 
 /// A sign in one line.
-pub fn quote(sign: &Sign) -> String {
+pub(super) fn quote(sign: &Sign) -> String {
     let what = match sign.on {
         On::Claim => "claim",
         On::Pod => "pod",

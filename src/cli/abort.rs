@@ -11,9 +11,9 @@ use crate::report;
 use crate::session::cut_offs;
 
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub(super) struct Args {}
 
-pub async fn run(global: &Global, _args: &Args) -> Result<()> {
+pub(super) async fn run(global: &Global, _args: &Args) -> Result<()> {
     let intent = global.intent()?;
     // A run that still goes on holds the lock.
     let session = open(global, &intent.metadata.name, "abort", super::interrupted(global.events()))?;

@@ -16,7 +16,7 @@ use crate::session::{Manner, Parallel, Part, Planned, Session};
 use crate::talos::client::Mode;
 
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
     #[command(flatten)]
@@ -103,7 +103,7 @@ impl Pace {
     }
 }
 
-pub async fn run(global: &Global, args: &Args) -> Result<()> {
+pub(super) async fn run(global: &Global, args: &Args) -> Result<()> {
     let intent = global.intent()?;
     let session = open(global, &intent.metadata.name, "apply", super::interrupted(global.events()))?;
     carry_out(global, &intent, &session, Part::All, &args.care, &args.pace).await?;

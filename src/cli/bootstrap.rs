@@ -33,7 +33,7 @@ const VERB: &str = "bootstrap";
 const RECHECK: Duration = Duration::from_secs(3);
 
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
     /// Carry the plans out unasked.
@@ -53,7 +53,7 @@ pub struct Args {
     no_validate: bool,
 }
 
-pub async fn run(global: &Global, args: &Args) -> Result<()> {
+pub(super) async fn run(global: &Global, args: &Args) -> Result<()> {
     if !global.nodes.is_empty() {
         return Err(Error::invalid("bootstrap needs all nodes of the file: --nodes leaves some out"));
     }

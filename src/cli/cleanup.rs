@@ -9,9 +9,9 @@ use crate::error::Result;
 use crate::report;
 
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub(super) struct Args {}
 
-pub async fn run(global: &Global, _args: &Args) -> Result<()> {
+pub(super) async fn run(global: &Global, _args: &Args) -> Result<()> {
     let intent = global.intent()?;
     // A run that still goes on holds the lock, and removes its own.
     let session = open(global, &intent.metadata.name, "cleanup", super::interrupted(global.events()))?;

@@ -12,7 +12,7 @@ use crate::observe::nodes::observe_all;
 use crate::report;
 
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     #[arg(short, long, value_enum, default_value_t)]
     output: Listing,
     /// Try a selector: show only the disks that a CEL expression matches, such as
@@ -23,7 +23,7 @@ pub struct Args {
 
 /// How a list is printed on stdout.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Listing {
+pub(super) enum Listing {
     #[default]
     Table,
     /// The table with WWIDs, volumes and mounts; extensions, labels and clocks.
@@ -34,7 +34,7 @@ pub enum Listing {
     Name,
 }
 
-pub async fn run(global: &Global, args: &Args) -> Result<()> {
+pub(super) async fn run(global: &Global, args: &Args) -> Result<()> {
     let selector = args.select.as_deref().map(Selector::parse).transpose()?;
     selector.as_ref().map_or(Ok(()), |selector| selector.check(NEWEST))?;
     let (client, addresses) = targets(global)?;

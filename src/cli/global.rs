@@ -101,7 +101,7 @@ impl std::fmt::Debug for Simulated {
 
 /// How data is printed on stdout.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Output {
+pub(super) enum Output {
     #[default]
     Table,
     Json,

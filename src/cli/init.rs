@@ -23,7 +23,7 @@ use crate::talos::resources::Member;
 const VOLUME: &str = "openebs";
 
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// A topf.yaml or talconfig.yaml to take the nodes from [default: the members that the talosconfig's endpoints tell].
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
@@ -50,7 +50,7 @@ pub struct Args {
 }
 
 /// `file` is where it is written, also in a sandbox, which has a file of its own.
-pub async fn run(global: &Global, args: &Args, file: &Path) -> Result<()> {
+pub(super) async fn run(global: &Global, args: &Args, file: &Path) -> Result<()> {
     let name = file.display().to_string();
     if file.exists() && !args.force {
         return Err(Error::refused(format!("{name} is there already"))

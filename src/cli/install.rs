@@ -6,12 +6,12 @@ use crate::error::Result;
 use crate::session::Part;
 
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     #[command(flatten)]
     care: Care,
 }
 
-pub async fn run(global: &Global, args: &Args) -> Result<()> {
+pub(super) async fn run(global: &Global, args: &Args) -> Result<()> {
     let intent = global.intent()?;
     let session = open(global, &intent.metadata.name, "install", super::interrupted(global.events()))?;
     carry_out(global, &intent, &session, Part::Stack, &args.care, &Pace::default()).await

@@ -25,7 +25,7 @@ fn tools() -> impl TypedValueParser<Value = Tool> {
 }
 
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// The tool that keeps the machine configs.
     #[arg(long = "for", value_parser = tools(), value_name = "TOOL")]
     tool: Tool,
@@ -40,7 +40,7 @@ pub struct Args {
     force: bool,
 }
 
-pub async fn run(global: &Global, args: &Args) -> Result<()> {
+pub(super) async fn run(global: &Global, args: &Args) -> Result<()> {
     let own = args.own_file()?;
     let intent = global.intent()?;
     let passphrases = global.passphrases(&intent)?;

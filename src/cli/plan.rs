@@ -16,7 +16,7 @@ use crate::session::{self, Asked, Part, Planned, Reached, Session};
 use crate::state;
 
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
     /// Exit with 4 when there is something to change.
@@ -27,7 +27,7 @@ pub struct Args {
     out: Option<PathBuf>,
 }
 
-pub async fn run(global: &Global, args: &Args) -> Result<ExitCode> {
+pub(super) async fn run(global: &Global, args: &Args) -> Result<ExitCode> {
     let intent = global.intent()?;
     let planned = make(global, &intent, Part::All, None).await?;
     if let Some(path) = &args.out {

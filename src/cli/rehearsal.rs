@@ -8,27 +8,27 @@ use crate::sandbox::Authorities;
 use crate::sandbox::scenario::{Role, Scenario};
 
 /// The configs that the file names; what is wrong with them is said by the verb that needs them.
-pub struct Configs(Vec<(String, First)>);
+pub(super) struct Configs(Vec<(String, First)>);
 
 impl Configs {
-    pub fn of(global: &Global) -> Self {
+    pub(super) fn of(global: &Global) -> Self {
         let read = || firsts(global, &global.intent().ok()?).ok();
         Self(if global.file.exists() { read().unwrap_or_default().into_iter().collect() } else { Vec::new() })
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// Of the first control plane, whose config has the keys.
-    pub fn authorities(&self) -> Authorities {
+    pub(super) fn authorities(&self) -> Authorities {
         let control = self.0.iter().map(|(_, first)| first).find(|first| first.is_control_plane());
         let [talos, kubernetes] = control.map(First::authorities).unwrap_or_default();
         Authorities { talos, kubernetes }
     }
 
     /// Lets the machines that get a config wait for it, in the Talos that it is for.
-    pub fn wait_for(&self, scenario: &mut Scenario) {
+    pub(super) fn wait_for(&self, scenario: &mut Scenario) {
         for (machine, index) in scenario.machines.iter_mut().zip(0..) {
             let address = machine.address(index);
             if let Some((_, first)) = self.0.iter().find(|(of, _)| *of == address) {

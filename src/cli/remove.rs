@@ -16,7 +16,7 @@ use crate::plan::remove::{Asked, find, plan, refuse_unknown};
 use crate::session::{Planned, Reached};
 
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// The volume; --nodes says of which nodes.
     #[arg(long, value_name = "NAME")]
     volume: String,
@@ -40,7 +40,7 @@ pub struct Args {
     take_over: bool,
 }
 
-pub async fn run(global: &Global, args: &Args) -> Result<()> {
+pub(super) async fn run(global: &Global, args: &Args) -> Result<()> {
     if global.nodes.is_empty() {
         return Err(
             Error::invalid("no nodes are named").hint("name the nodes that lose the volume with --nodes")

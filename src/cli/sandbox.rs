@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::report;
 
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     #[command(subcommand)]
     what: What,
 }
@@ -16,7 +16,7 @@ enum What {
     Up,
 }
 
-pub async fn run(global: &Global, args: &Args) -> Result<()> {
+pub(super) async fn run(global: &Global, args: &Args) -> Result<()> {
     let What::Up = args.what;
     let sandbox = global.start_sandbox().await?;
     let Some(fleet) = sandbox.fleet() else {

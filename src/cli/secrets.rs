@@ -13,7 +13,7 @@ use crate::secrets::{
 };
 
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     #[command(subcommand)]
     what: What,
 }
@@ -70,7 +70,7 @@ enum InputType {
     Binary,
 }
 
-pub fn run(args: Args) -> Result<()> {
+pub(super) fn run(args: Args) -> Result<()> {
     let env = Environment::from_process();
     match args.what {
         What::Keygen { output, pq } => {

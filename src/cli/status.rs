@@ -6,13 +6,13 @@ use crate::report;
 use crate::session::{CutOff, Entry, Lock, cut_offs, last_run};
 
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// The journal's entries as JSON lines.
     #[arg(long)]
     json: bool,
 }
 
-pub fn run(global: &Global, args: &Args) -> Result<()> {
+pub(super) fn run(global: &Global, args: &Args) -> Result<()> {
     let intent = global.intent()?;
     let state = global.state(&intent.metadata.name)?;
     let entries = last_run(&state)?;

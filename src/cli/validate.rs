@@ -14,7 +14,7 @@ use crate::session::{Journal, Session};
 use crate::stack;
 
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
     #[command(flatten)]
@@ -22,7 +22,7 @@ pub struct Args {
 }
 
 #[derive(Debug, Default, clap::Args)]
-pub struct Selection {
+pub(super) struct Selection {
     /// Only these checks, by id.
     #[arg(long, value_delimiter = ',', value_name = "CHECK")]
     only: Vec<String>,
@@ -34,7 +34,7 @@ pub struct Selection {
     strict: bool,
 }
 
-pub async fn run(global: &Global, args: &Args) -> Result<()> {
+pub(super) async fn run(global: &Global, args: &Args) -> Result<()> {
     let intent = global.intent()?;
     let session = open(global, &intent.metadata.name, "validate", super::interrupted(global.events()))?;
     checked(global, &intent, &session, &args.selection, args.output).await

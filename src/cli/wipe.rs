@@ -16,7 +16,7 @@ use crate::report;
 use crate::session::{Manner, Parallel, Planned, Reached, Session};
 
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// A disk by its name of today, such as nvme1n1, of the one node that --nodes names.
     #[arg(long, value_name = "NAME", conflicts_with = "volume")]
     disk: Vec<String>,
@@ -38,13 +38,13 @@ pub struct Args {
 
 /// What allows disks to be wiped.
 #[derive(Debug, clap::Args)]
-pub struct Tokens {
+pub(super) struct Tokens {
     /// The serial (or WWID) of a disk that may be wiped; without it, it is to be typed.
     #[arg(long = "wipe-disk", value_name = "SERIAL")]
     wipe_disk: Vec<String>,
 }
 
-pub async fn run(global: &Global, args: &Args) -> Result<()> {
+pub(super) async fn run(global: &Global, args: &Args) -> Result<()> {
     let tokens = &args.tokens.wipe_disk;
     if args.disk.is_empty() && args.volume.is_none() && tokens.is_empty() {
         return Err(Error::invalid("nothing is named that is to be wiped")

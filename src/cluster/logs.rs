@@ -8,7 +8,7 @@ use super::{Cluster, from_kube};
 use crate::error::Result;
 
 /// At most so many bytes of a container's log are read.
-pub const LIMIT: i64 = 4 << 20;
+pub(super) const LIMIT: i64 = 4 << 20;
 
 impl Cluster {
     /// The log of one container of a pod, at most [`LIMIT`] bytes from its beginning.

@@ -64,7 +64,7 @@ impl age::Recipient for Recipient {
 
 /// A private key, `AGE-SECRET-KEY-PQ-1…`.
 #[derive(Clone)]
-pub struct Identity(Private);
+pub(super) struct Identity(Private);
 
 impl FromStr for Identity {
     type Err = &'static str;
@@ -75,17 +75,17 @@ impl FromStr for Identity {
 }
 
 impl Identity {
-    pub fn generate() -> Self {
+    pub(super) fn generate() -> Self {
         let mut seed = Zeroizing::new([0; 32]);
         rand::rng().fill_bytes(seed.as_mut());
         Self(Private::new(*seed))
     }
 
-    pub fn to_public(&self) -> Recipient {
+    pub(super) fn to_public(&self) -> Recipient {
         Recipient(XWing::sk_to_pk(&self.0))
     }
 
-    pub fn to_text(&self) -> SecretString {
+    pub(super) fn to_text(&self) -> SecretString {
         let seed = Zeroizing::new(self.0.to_bytes().to_vec());
         let text = Zeroizing::new(bech32_encode(IDENTITY, &seed));
         text.to_uppercase().into()

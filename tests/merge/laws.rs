@@ -68,7 +68,7 @@ fn subnets() -> impl Strategy<Value = Vec<String>> {
 }
 
 /// Sections of a machine config; a patch is another one of them, with or without lists that grow.
-pub fn config(growing: bool) -> impl Strategy<Value = String> {
+pub(super) fn config(growing: bool) -> impl Strategy<Value = String> {
     let sans = if growing { list("certSANs").boxed() } else { Just(Vec::new()).boxed() };
     let disk = prop_oneof![
         Just(Vec::new()),

@@ -12,13 +12,13 @@ use nodeprep::talos::resources::{BlockDevice, DiscoveredVolume, DiskSpec, Item, 
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
-pub const GIB: u64 = 1 << 30;
-pub const ADDRESS: &str = "10.0.0.1";
+pub(crate) const GIB: u64 = 1 << 30;
+pub(crate) const ADDRESS: &str = "10.0.0.1";
 /// A worker's config without labels and volumes, as talosctl writes it.
-pub const BASE: &str = include_str!("base.yaml");
+pub(crate) const BASE: &str = include_str!("base.yaml");
 
 #[derive(Debug, Clone)]
-pub struct Machine {
+pub(crate) struct Machine {
     pub version: (u64, u64, u64),
     pub container: bool,
     pub role: &'static str,
@@ -31,7 +31,7 @@ pub struct Machine {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub struct Disk {
+pub(crate) struct Disk {
     pub id: String,
     pub serial: String,
     pub wwid: String,
@@ -41,7 +41,7 @@ pub struct Disk {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub enum Holds {
+pub(crate) enum Holds {
     Nothing,
     /// Talos takes it for nothing.
     Mbr,
@@ -52,22 +52,22 @@ pub enum Holds {
 
 /// What was written, and whether something was lost by it.
 #[derive(Debug, PartialEq)]
-pub struct Write {
+pub(crate) struct Write {
     pub disk: usize,
     pub lost: bool,
 }
 
-pub fn disk(id: &str, serial: &str, holds: Holds) -> Disk {
+pub(crate) fn disk(id: &str, serial: &str, holds: Holds) -> Disk {
     let wwid = if serial.is_empty() { String::new() } else { format!("eui.{serial}") };
     Disk { id: id.into(), serial: serial.into(), wwid, size: 100 * GIB, holds, system: false }
 }
 
-pub fn partitions(of: &[(&str, &str, u64)]) -> Holds {
+pub(crate) fn partitions(of: &[(&str, &str, u64)]) -> Holds {
     Holds::Gpt(of.iter().map(|(label, format, size)| ((*label).into(), (*format).into(), *size)).collect())
 }
 
 /// `nodeprep.yaml` with this below its header and one node.
-pub fn intent(text: &str) -> Intent {
+pub(crate) fn intent(text: &str) -> Intent {
     let nodes = if text.contains("nodes:") { "" } else { "nodes: [{address: 10.0.0.1}]\n" };
     let text = format!(
         "apiVersion: nodeprep.dev/v1alpha1\nkind: Cluster\nmetadata: {{name: lab}}\n{nodes}{}",
@@ -78,7 +78,7 @@ pub fn intent(text: &str) -> Intent {
 
 impl Machine {
     /// Talos 1.`minor` with a system disk and these disks.
-    pub fn new(minor: u64, disks: &[Disk]) -> Self {
+    pub(crate) fn new(minor: u64, disks: &[Disk]) -> Self {
         let talos = partitions(&[
             ("EFI", "vfat", GIB),
             ("META", "talosmeta", 1 << 20),
@@ -96,17 +96,17 @@ impl Machine {
         }
     }
 
-    pub fn plan(&self, file: &str) -> Result<Plan> {
+    pub(crate) fn plan(&self, file: &str) -> Result<Plan> {
         machine::plan(&intent(file), &self.node(), &Passphrases::new())
     }
 
     /// Whether there is nothing left to do for the file.
-    pub fn is_done(&self, file: &str) -> bool {
+    pub(crate) fn is_done(&self, file: &str) -> bool {
         self.plan(file).unwrap_or_else(|e| panic!("{e}")).steps.is_empty()
     }
 
     /// The words of the refusal.
-    pub fn refuses(&self, file: &str) -> String {
+    pub(crate) fn refuses(&self, file: &str) -> String {
         match self.plan(file) {
             Ok(plan) => panic!("planned: {plan:?}"),
             Err(error) => format!("{} {}", error.what, error.hint.unwrap_or_default()),
@@ -114,12 +114,12 @@ impl Machine {
     }
 
     /// The machine config that the plan would send.
-    pub fn config_of(&self, file: &str) -> String {
+    pub(crate) fn config_of(&self, file: &str) -> String {
         let plan = self.plan(file).unwrap_or_else(|e| panic!("{e}"));
         applied(&plan).unwrap().config.expose_secret().to_owned()
     }
 
-    pub fn facts(&self) -> Facts {
+    pub(crate) fn facts(&self) -> Facts {
         let mut facts = Facts::default();
         for disk in &self.disks {
             let transport = if disk.id.starts_with("nvme") { "nvme" } else { "sata" };
@@ -172,7 +172,7 @@ impl Machine {
         self.ready.iter().map(status).collect()
     }
 
-    pub fn node(&self) -> Node {
+    pub(crate) fn node(&self) -> Node {
         let (major, minor, patch) = self.version;
         let wanted = nodeprep::config_doc::ConfigDoc::parse(&self.config).unwrap().labels();
         let mount = |id: &String| Mount {
@@ -211,7 +211,7 @@ impl Machine {
     }
 
     /// What Talos does with a config: finds each volume, or makes it where its selector says.
-    pub fn apply(&mut self, config: &str) -> Vec<Write> {
+    pub(crate) fn apply(&mut self, config: &str) -> Vec<Write> {
         self.config = config.to_owned();
         self.labels = nodeprep::config_doc::ConfigDoc::parse(config).unwrap().labels();
         let documents: Vec<Value> = serde_yaml::from_multiple(config).unwrap();
@@ -314,7 +314,7 @@ impl Disk {
         Record { table: table.into(), ..Record::default() }
     }
 
-    pub fn partitions(&self) -> Vec<(String, String, u64)> {
+    pub(crate) fn partitions(&self) -> Vec<(String, String, u64)> {
         match &self.holds {
             Holds::Gpt(partitions) => partitions.clone(),
             _ => Vec::new(),
@@ -323,7 +323,7 @@ impl Disk {
 }
 
 /// The config that a plan sends.
-pub fn applied(plan: &Plan) -> Option<&ApplyConfig> {
+pub(crate) fn applied(plan: &Plan) -> Option<&ApplyConfig> {
     plan.steps.iter().find_map(|step| match &step.action {
         Action::ApplyConfig(work) => Some(work),
         _ => None,

@@ -1,6 +1,6 @@
 //! What one node is given: the documents in its machine config, its labels, and what is refused.
 
-pub mod bench;
+pub(crate) mod bench;
 mod documents;
 mod file;
 mod foreseen;

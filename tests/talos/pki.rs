@@ -8,32 +8,32 @@ use nodeprep::sandbox::serve::pki::Authority;
 use nodeprep::talos::Context;
 
 /// The moment the tests take for now.
-pub const NOW: &str = "2030-06-01T00:00:00Z";
+pub(super) const NOW: &str = "2030-06-01T00:00:00Z";
 
-pub fn now() -> Timestamp {
+pub(super) fn now() -> Timestamp {
     NOW.parse().unwrap()
 }
 
-pub struct Ca {
+pub(super) struct Ca {
     pub authority: Authority,
     pub pem: String,
 }
 
 impl Ca {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         let authority = Authority::new("talos").unwrap();
         Self { pem: authority.pem().to_owned(), authority }
     }
 
     /// A client certificate that expires on the given day, and its key, both in PEM.
-    pub fn client(&self, (year, month, day): (i16, i8, i8)) -> (String, String) {
+    pub(super) fn client(&self, (year, month, day): (i16, i8, i8)) -> (String, String) {
         let client = self.authority.client_until("os:admin", jiff::civil::date(year, month, day)).unwrap();
         (client.certificate, client.key.replace("PRIVATE KEY", "ED25519 PRIVATE KEY"))
     }
 }
 
 /// The text of a talosconfig with one context, `lab`.
-pub fn talosconfig(ca: &str, (crt, key): &(String, String)) -> String {
+pub(super) fn talosconfig(ca: &str, (crt, key): &(String, String)) -> String {
     let [ca, crt, key] = [ca, crt, key].map(|pem| STANDARD.encode(pem));
     format!(
         "context: lab\ncontexts:\n    lab:\n        endpoints:\n            - 127.0.0.1\n        \
@@ -42,10 +42,10 @@ pub fn talosconfig(ca: &str, (crt, key): &(String, String)) -> String {
 }
 
 /// A context that trusts `ca` and shows a certificate of `clients`.
-pub fn context(ca: &Ca, clients: &Ca) -> Context {
+pub(super) fn context(ca: &Ca, clients: &Ca) -> Context {
     parse(&talosconfig(&ca.pem, &clients.client((2040, 1, 1))), now()).unwrap()
 }
 
-pub fn parse(text: &str, now: Timestamp) -> Result<Context> {
+pub(super) fn parse(text: &str, now: Timestamp) -> Result<Context> {
     Context::parse(text, "talosconfig".as_ref(), None, now)
 }

@@ -113,7 +113,7 @@ async fn call(channel: &Channel, node: &str, path: &'static str, message: Vec<u8
 }
 
 /// Where the replies lie.
-pub fn folder() -> PathBuf {
+pub(super) fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/wire")
 }
 

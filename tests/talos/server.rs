@@ -36,7 +36,7 @@ use super::pki::Ca;
 type Replies<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 #[derive(Clone, Default)]
-pub struct Machine {
+pub(super) struct Machine {
     /// The `node` metadata of every call.
     pub asked: Arc<Mutex<Vec<String>>>,
     /// Specs by type and id; a type that is not here answers as real Talos does.
@@ -69,7 +69,7 @@ fn busy() -> Status {
 }
 
 #[derive(Clone, Default)]
-pub enum WipeFault {
+pub(super) enum WipeFault {
     #[default]
     None,
     /// It is carried out, and the reply is lost.
@@ -84,19 +84,19 @@ pub enum WipeFault {
 }
 
 impl Machine {
-    pub fn talos(tag: &str) -> Self {
+    pub(super) fn talos(tag: &str) -> Self {
         Self { version: (tag.into(), "metal".into(), String::new()), ..Self::default() }
     }
 
     #[must_use]
-    pub fn with(mut self, kind: &str, specs: &[(&str, &str)]) -> Self {
+    pub(super) fn with(mut self, kind: &str, specs: &[(&str, &str)]) -> Self {
         let specs = specs.iter().map(|(id, spec)| (id.to_string(), spec.to_string())).collect();
         self.resources.insert(kind.into(), specs);
         self
     }
 
     #[must_use]
-    pub fn file(mut self, path: &str, text: &str) -> Self {
+    pub(super) fn file(mut self, path: &str, text: &str) -> Self {
         self.files.insert(path.into(), text.into());
         self
     }
@@ -350,18 +350,18 @@ impl State for Machine {
 }
 
 /// Serves byte streams: TLS with a certificate of `ca`, asking for one of `clients`.
-pub struct Server {
+pub(super) struct Server {
     acceptor: TlsAcceptor,
     streams: mpsc::Sender<Result<DuplexStream, std::io::Error>>,
 }
 
 impl Server {
-    pub fn new(machine: Machine, ca: &Ca, clients: &Ca) -> Self {
+    pub(super) fn new(machine: Machine, ca: &Ca, clients: &Ca) -> Self {
         Self::over(machine, ca.authority.server(&clients.authority, &["h2"]).unwrap())
     }
 
     /// As in maintenance mode: with a certificate of its own making, and without asking for one.
-    pub fn maintenance(machine: Machine) -> Self {
+    pub(super) fn maintenance(machine: Machine) -> Self {
         let made = rcgen::generate_simple_self_signed(["maintenance-service.talos.dev".to_owned()]).unwrap();
         let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
         let mut tls =
@@ -389,7 +389,7 @@ impl Server {
     }
 
     /// Takes one connection.
-    pub fn accept(&self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
+    pub(super) fn accept(&self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
         let (acceptor, streams) = (self.acceptor.clone(), self.streams.clone());
         tokio::spawn(async move {
             let Ok(mut plain) = acceptor.accept(stream).await else { return };
@@ -401,7 +401,7 @@ impl Server {
     }
 
     /// Takes every connection to a loopback port.
-    pub async fn listen(self) -> SocketAddr {
+    pub(super) async fn listen(self) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move {

@@ -19,7 +19,7 @@ use crate::event::Verdict;
 use crate::intent::Backup;
 use crate::{plan, stack};
 
-pub const CHECK: Check = Check {
+pub(super) const CHECK: Check = Check {
     id: "backup",
     title: "Velero runs, its location answers, and the backups that are due were made",
     per: Per::Cluster,
@@ -28,7 +28,7 @@ pub const CHECK: Check = Check {
 };
 
 /// Why it warns when the file has no backup; that proves nothing.
-pub const NOTHING: &str = "nothing is backed up: the file has no `backup`";
+pub(super) const NOTHING: &str = "nothing is backed up: the file has no `backup`";
 /// The name that Velero's server looks for on its nodes.
 const NODE_AGENT: &str = "node-agent";
 const INSTALL: &str = "install Velero with `nodeprep apply`, or correct `backup.namespace`";

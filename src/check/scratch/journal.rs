@@ -21,24 +21,24 @@ struct Line {
 
 /// The journal of one run; removed when the objects are.
 #[derive(Debug)]
-pub struct Journal {
+pub(super) struct Journal {
     path: PathBuf,
     /// Opened by the first object.
     lines: Mutex<Option<Lines>>,
 }
 
 impl Journal {
-    pub fn new(folder: &Path, run_id: &str) -> Self {
+    pub(super) fn new(folder: &Path, run_id: &str) -> Self {
         Self { path: folder.join(format!("{PREFIX}{run_id}{SUFFIX}")), lines: Mutex::default() }
     }
 
     /// Whether anything was journaled in this run.
-    pub fn written(&self) -> bool {
+    pub(super) fn written(&self) -> bool {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
     /// Says what is about to be made; it is on disk when this returns.
-    pub fn making(&self, kind: &str, namespace: &str, name: &str) -> Result<()> {
+    pub(super) fn making(&self, kind: &str, namespace: &str, name: &str) -> Result<()> {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         let lines = match &mut *lines {
             Some(lines) => lines,
@@ -48,19 +48,19 @@ impl Journal {
     }
 
     /// Forgets the run: its objects are gone.
-    pub fn close(&self) -> Result<()> {
+    pub(super) fn close(&self) -> Result<()> {
         forget(&self.path)
     }
 }
 
 /// Removes the journal of a run whose objects are gone.
-pub fn forget(path: &Path) -> Result<()> {
+pub(super) fn forget(path: &Path) -> Result<()> {
     // The run itself may be quicker.
     remove(path).map_err(|error| error.at("can't remove the journal of test objects"))
 }
 
 /// The journals that earlier runs left: the namespace, the run's id and the file of each.
-pub fn left(folder: &Path) -> Result<Vec<(String, String, PathBuf)>> {
+pub(super) fn left(folder: &Path) -> Result<Vec<(String, String, PathBuf)>> {
     if !folder.is_dir() {
         return Ok(Vec::new());
     }

@@ -47,7 +47,7 @@ const LIFETIME: SignedDuration = SignedDuration::from_hours(6);
 
 /// The test objects of one run. Its namespace is made with the first of them.
 #[derive(Debug)]
-pub struct Scratch {
+pub(super) struct Scratch {
     cluster: Cluster,
     events: Events,
     run_id: String,
@@ -61,7 +61,7 @@ pub struct Scratch {
 
 impl Scratch {
     /// Makes nothing yet. Errors: a run id that can't be part of a namespace's name.
-    pub fn new(ctx: &Context) -> Result<Self> {
+    pub(super) fn new(ctx: &Context) -> Result<Self> {
         let id = &ctx.run_id;
         let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         if id.is_empty() || id.len() > 40 || !id.chars().all(fits) || id.ends_with('-') {
@@ -82,16 +82,16 @@ impl Scratch {
     }
 
     /// A name for the next object of a check.
-    pub fn name(&self, check: &str) -> String {
+    pub(super) fn name(&self, check: &str) -> String {
         format!("{check}-{}", self.count.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
-    pub fn namespace(&self) -> &str {
+    pub(super) fn namespace(&self) -> &str {
         &self.namespace
     }
 
     /// The run's namespace, as an API of one kind of object.
-    pub fn api<K>(&self) -> Api<K>
+    pub(super) fn api<K>(&self) -> Api<K>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
     {
@@ -99,7 +99,12 @@ impl Scratch {
     }
 
     /// Makes a claim that one node may write to.
-    pub async fn claim(&self, name: &str, class: &str, size: Size) -> Result<PersistentVolumeClaim, Stop> {
+    pub(super) async fn claim(
+        &self,
+        name: &str,
+        class: &str,
+        size: Size,
+    ) -> Result<PersistentVolumeClaim, Stop> {
         let claim = typed(json!({
             "metadata": { "name": name },
             "spec": {
@@ -112,7 +117,7 @@ impl Scratch {
     }
 
     /// Makes a pod or a job.
-    pub async fn make<K>(&self, mut object: K) -> Result<K, Stop>
+    pub(super) async fn make<K>(&self, mut object: K) -> Result<K, Stop>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
         K: Clone + Debug + Serialize + DeserializeOwned,
@@ -154,7 +159,7 @@ impl Scratch {
     }
 
     /// Marks a volume that was provisioned for us, so that it is found even when its claim is gone.
-    pub async fn adopt(&self, volume: &str) -> Result<(), Stop> {
+    pub(super) async fn adopt(&self, volume: &str) -> Result<(), Stop> {
         self.journal.making("PersistentVolume", "", volume)?;
         let labels = json!({ "metadata": { "labels": { MANAGED_BY: MANAGER, RUN: self.run_id } } });
         let api = Api::<PersistentVolume>::all(self.cluster.client());
@@ -165,7 +170,7 @@ impl Scratch {
     }
 
     /// Deletes a probe's pod and waits until it is gone.
-    pub async fn delete_pod(&self, name: &str) -> Result<(), Stop> {
+    pub(super) async fn delete_pod(&self, name: &str) -> Result<(), Stop> {
         let pods = self.api::<Pod>();
         let failed = || broken(format!("can't delete pod {}/{name}", self.namespace));
         pods.delete(name, &DeleteParams::default()).await.map_err(failed())?;
@@ -178,7 +183,7 @@ impl Scratch {
     }
 
     /// Removes every object of the run. Errors: what is left, and the command that removes it.
-    pub async fn remove(&self) -> Result<()> {
+    pub(super) async fn remove(&self) -> Result<()> {
         if !self.journal.written() {
             return Ok(());
         }

@@ -96,7 +96,7 @@ fn run_of(object: &impl ResourceExt) -> String {
 
 /// Removes one run's namespace with all that is in it, and the volumes made for it.
 /// Volumes that are kept (reclaim policy Retain) lose their object; the directory stays and is named.
-pub async fn namespace(
+pub(super) async fn namespace(
     cluster: &Cluster,
     events: &Events,
     namespace: &str,

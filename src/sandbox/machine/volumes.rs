@@ -58,7 +58,7 @@ impl Phase {
 }
 
 /// Takes every user volume of the configuration one phase further, when that is due.
-pub fn settle(machine: &mut Machine, wanted: &[UserVolume], timers: &mut Timers, now: Timestamp) {
+pub(super) fn settle(machine: &mut Machine, wanted: &[UserVolume], timers: &mut Timers, now: Timestamp) {
     let gone: Vec<String> =
         machine.volumes.keys().filter(|id| !wanted.iter().any(|v| id_of(v) == **id)).cloned().collect();
     for id in gone {
@@ -139,7 +139,10 @@ fn locate(machine: &mut Machine, wanted: &UserVolume) -> Result<(), String> {
 }
 
 /// The disk that holds the volume and the name of its partition.
-pub fn device<'a>(machine: &'a Machine, id: &str) -> Option<(&'a super::disks::Disk, usize, Partition)> {
+pub(super) fn device<'a>(
+    machine: &'a Machine,
+    id: &str,
+) -> Option<(&'a super::disks::Disk, usize, Partition)> {
     machine.disks.iter().find_map(|disk| {
         let (index, partition) = disk.labelled(id)?;
         Some((disk, index, partition))

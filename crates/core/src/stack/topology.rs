@@ -9,7 +9,7 @@ use crate::model::HOSTNAME;
 
 /// A node label and the values of it that a class allows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Requirement {
+pub(super) struct Requirement {
     pub key: String,
     pub values: Vec<String>,
 }
@@ -18,7 +18,7 @@ pub struct Requirement {
 ///
 /// These are the labels that the file gives to all nodes with the class's volume and to no other; else the nodes by their
 /// host names (address to name, as far as they have joined).
-pub fn of(intent: &Intent, class: &Class, hosts: &BTreeMap<String, String>) -> Vec<Requirement> {
+pub(super) fn of(intent: &Intent, class: &Class, hosts: &BTreeMap<String, String>) -> Vec<Requirement> {
     if intent.nodes.is_empty() {
         return intent.labels.iter().map(|(key, value)| one(key, value)).collect();
     }

@@ -3,19 +3,19 @@
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
-pub const HINT: &str = "write the authority's certificate as PEM: from -----BEGIN CERTIFICATE----- to -----END CERTIFICATE-----, \
+pub(crate) const HINT: &str = "write the authority's certificate as PEM: from -----BEGIN CERTIFICATE----- to -----END CERTIFICATE-----, \
                         or the path of a file that holds it";
 const BEGIN: &str = "-----BEGIN ";
 const BEGINS: &str = "-----BEGIN CERTIFICATE-----";
 const ENDS: &str = "-----END CERTIFICATE-----";
 
 /// Whether it is PEM itself rather than the path of a file.
-pub fn are_inline(text: &str) -> bool {
+pub(crate) fn are_inline(text: &str) -> bool {
     text.contains(BEGIN) || text.trim().contains('\n')
 }
 
 /// Finds the first line that is wrong, counted from 1, and why.
-pub fn check(text: &str) -> Result<(), (usize, String)> {
+pub(crate) fn check(text: &str) -> Result<(), (usize, String)> {
     let mut lines = text.lines().map(str::trim).zip(1_usize..);
     let mut found = 0;
     while let Some((line, number)) = lines.next() {

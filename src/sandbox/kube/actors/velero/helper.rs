@@ -48,7 +48,7 @@ pub(super) fn runs(pod: &Value) -> bool {
 
 /// The init container that still waits for the pod's files; none when there is none, or it is done. It takes its marks
 /// with it when it goes.
-pub fn waits(stage: &mut Stage<'_>, pod: &Value) -> Option<&'static str> {
+pub(crate) fn waits(stage: &mut Stage<'_>, pod: &Value) -> Option<&'static str> {
     let container = list(pod, "/spec/initContainers").iter().find(|container| container["name"] == NAME)?;
     let mut states = list(pod, "/status/initContainerStatuses").iter();
     if states.any(|one| one["name"] == NAME && !one["state"]["terminated"].is_null()) {
