@@ -12,6 +12,7 @@ mod parse;
 mod pods;
 pub mod quantity;
 mod size;
+mod typed;
 mod types;
 mod validate;
 mod volume;

@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use super::validate::certificates;
-use super::{Intent, validate};
+use super::{Intent, typed, validate};
 use crate::error::{Error, Result};
 
-const EXAMPLE_HINT: &str = "`nodeprep schema` prints what is allowed; examples/ holds a whole file";
+pub(super) const EXAMPLE_HINT: &str =
+    "`nodeprep schema` prints what is allowed; examples/ holds a whole file";
 
 /// Reads a `nodeprep.yaml`, and the files that it names in place of a text; `read` reads one by its path.
 pub fn parse_with(
@@ -40,13 +41,7 @@ pub fn parse(name: &str, bytes: &[u8]) -> Result<Intent> {
     if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
         return Err(Error::invalid(format!("{name}: the file is empty")).hint(EXAMPLE_HINT));
     }
-    let intent: Intent = serde_yaml::from_str(text).map_err(|error| {
-        let error = error.without_snippet();
-        let place = error.location().map_or_else(String::new, |l| format!(":{}:{}", l.line(), l.column()));
-        let message = error.to_string();
-        let message = message.split(" at line ").next().unwrap_or(&message);
-        Error::invalid(format!("{name}{place}: {message}")).hint(EXAMPLE_HINT)
-    })?;
+    let intent = typed::read(name, text)?;
     validate::validate(name, text, &intent)?;
     Ok(intent)
 }
