@@ -3,7 +3,7 @@
 # Format, lint, test: everything that needs no cluster.
 check:
     cargo fmt --check
-    cargo clippy --all-targets --locked -- -D warnings
+    cargo clippy --workspace --all-targets --locked -- -D warnings
     cargo test --locked
 
 # The real Talos and the real Kubernetes; builds them the first time.

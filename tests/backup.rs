@@ -7,10 +7,10 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use nodeprep::error::Kind;
 use nodeprep::intent::{self, Intent};
-use nodeprep::model::cluster::{Cluster, DryRun, ObjectState};
+use nodeprep::model::cluster::{ClusterState, DryRun, ObjectState};
 use nodeprep::model::object::Ready;
 use nodeprep::plan::stack as plan_stack;
-use nodeprep::stack::{self, Item};
+use nodeprep::stack::{self, StackItem};
 use serde_json::{Value, json};
 
 use crate::common::{golden, secret};
@@ -134,7 +134,7 @@ fn the_names_and_the_authority_of_the_file_go_everywhere() {
     let items = stack::render(&parse(FILE).unwrap(), &secrets()).unwrap();
     let of = |kind: &str| {
         let found = items.iter().find_map(|item| match item {
-            Item::Object(object) if object.kind() == kind => Some(&object.value),
+            StackItem::Object(object) if object.kind() == kind => Some(&object.value),
             _ => None,
         });
         found.unwrap().clone()
@@ -150,7 +150,7 @@ fn the_names_and_the_authority_of_the_file_go_everywhere() {
         assert_eq!(named, Some("velero-s3-secret"), "{kind}");
     }
     let waits =
-        |wanted: &Ready| items.iter().any(|item| matches!(item, Item::Ready(ready) if ready == wanted));
+        |wanted: &Ready| items.iter().any(|item| matches!(item, StackItem::Ready(ready) if ready == wanted));
     assert!(waits(&Ready::BackupLocation { namespace: "velero".into(), name: "minio-s3".into() }));
     assert!(waits(&Ready::Schedule { namespace: "velero".into(), name: "daily".into() }));
     let error = stack::render(&parse(FILE).unwrap(), &secrets()[1..]).unwrap_err();
@@ -162,17 +162,16 @@ fn warnings(file: &str, password: Option<&str>) -> Vec<String> {
     let intent = parse(file).unwrap();
     let rendered =
         if intent.backup.is_some() { stack::render(&intent, &secrets()).unwrap() } else { Vec::new() };
-    let of_password =
-        |item: &Item| matches!(item, Item::Object(object) if object.name() == "velero-repo-credentials");
-    let items: Vec<Item> = rendered.into_iter().filter(of_password).collect();
-    let state = |item: &Item| {
-        let Item::Object(wanted) = item else { panic!("an object") };
+    let of_password = |item: &StackItem| matches!(item, StackItem::Object(object) if object.name() == "velero-repo-credentials");
+    let items: Vec<StackItem> = rendered.into_iter().filter(of_password).collect();
+    let state = |item: &StackItem| {
+        let StackItem::Object(wanted) = item else { panic!("an object") };
         let live: Option<Value> = password
             .map(|password| json!({"kind": "Secret", "data": {"repository-password": BASE64_STANDARD.encode(password)}}));
         let dry_run = DryRun::Would(live.clone().unwrap_or_default());
         ObjectState { wanted: wanted.clone(), live, owner: None, dry_run }
     };
-    let observed = Cluster { objects: items.iter().map(state).collect(), ..Cluster::default() };
+    let observed = ClusterState { objects: items.iter().map(state).collect(), ..ClusterState::default() };
     plan_stack::plan(&intent, &items, &observed).unwrap().warnings
 }
 

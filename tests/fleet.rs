@@ -19,7 +19,7 @@ use nodeprep::sandbox::fleet::Fleet;
 use nodeprep::sandbox::kube::object::time;
 use nodeprep::sandbox::scenario::Scenario;
 use nodeprep::sandbox::serve::network::Network;
-use nodeprep::session::{self, Asked, Manner, Part, Planned, Reach, Reached};
+use nodeprep::session::{self, ApplyRequest, Manner, Part, Planned, Reach, Reached};
 use nodeprep::stack;
 use nodeprep::state::State;
 use nodeprep::talos::client::Options;
@@ -91,7 +91,7 @@ impl Session {
 
     pub(crate) async fn planned(&self, connected: Option<Reached>) -> Result<Planned> {
         let (addresses, passphrases) = (self.intent.addresses(), plan::Passphrases::new());
-        let asked = Asked {
+        let asked = ApplyRequest {
             intent: &self.intent,
             part: Part::All,
             addresses: &addresses,
@@ -127,7 +127,7 @@ impl Session {
             true => Reached::of(reach.cluster().await)?,
             false => Reached::None,
         };
-        let asked = bootstrap::Asked {
+        let asked = bootstrap::BootstrapRequest {
             intent: &self.intent,
             firsts: &firsts,
             begun: &begun,

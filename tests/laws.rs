@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex};
 
 use nodeprep::error::Kind;
 use nodeprep::observe;
-use nodeprep::plan::wipe::{self, Asked};
+use nodeprep::plan::wipe::{self, WipeRequest};
 use nodeprep::sandbox::fleet::{Call, Change, Fleet, Gate, Moment};
 use nodeprep::sandbox::machine::disks::{Contents, Disk};
 use nodeprep::sandbox::machine::{Apply, Mode};
@@ -368,7 +368,7 @@ fn no_disk_that_holds_something_is_planned_to_be_wiped_without_its_own_token() {
         for (token, may) in [(None, false), (Some("FREE"), false), (Some("SYS"), false), (Some("HELD"), true)]
         {
             let tokens: Vec<String> = token.into_iter().map(str::to_owned).collect();
-            let asked = Asked { disks: &named, tokens: &tokens, ..Asked::default() };
+            let asked = WipeRequest { disks: &named, tokens: &tokens, ..WipeRequest::default() };
             let planned = wipe::plan(wipe::find(&nodes, asked).unwrap(), &tokens);
             assert_eq!(planned.is_ok(), may, "{token:?}: {planned:?}");
         }

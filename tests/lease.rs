@@ -8,7 +8,7 @@ use kube::Api;
 use kube::api::{Patch, PatchParams};
 use nodeprep::error::Kind;
 use nodeprep::sandbox::scenario::Scenario;
-use nodeprep::session::{Holder, Lease, Manner};
+use nodeprep::session::{Lease, LeaseHolder, Manner};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
@@ -22,7 +22,7 @@ async fn held(times: u32) -> (Session, Lease) {
     let fault = format!("{{where: kubernetes, call: 'PUT *', times: {times}, error: away, code: 500}}");
     let scenario = format!("machines: [{{}}]\nfaults: [{fault}]");
     let session = Session::start(&Scenario::parse("s.yaml", &scenario).unwrap()).await;
-    let holder = Holder { place: "here/state".into(), run: "nodeprep apply, pid 1".into() };
+    let holder = LeaseHolder { place: "here/state".into(), run: "nodeprep apply, pid 1".into() };
     let lease = Lease::take(&session.cluster().await.unwrap(), &holder, false).await.unwrap();
     (session, lease)
 }

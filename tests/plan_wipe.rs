@@ -5,7 +5,7 @@ use nodeprep::model::claims::{Attached, Claimed, KubeNode, Mounting, Pool, Users
 use nodeprep::model::disks::udev::Record;
 use nodeprep::model::disks::{Facts, join};
 use nodeprep::model::node::{MachineConfig, Mount, Node, Status, Version};
-use nodeprep::plan::wipe::{Asked, Now, Wipe, find, ghost, look, plan};
+use nodeprep::plan::wipe::{Now, Wipe, WipeRequest, find, ghost, look, plan};
 use nodeprep::plan::{Action, Plan, Risk, remove};
 use nodeprep::talos::resources::{BlockDevice, DiscoveredVolume, DiskSpec, Item, MountStatus, VolumeStatus};
 use secrecy::ExposeSecret;
@@ -128,7 +128,7 @@ fn named(name: &str) -> [String; 1] {
 }
 
 /// Finds and plans with these tokens alone.
-fn planned(nodes: &[Node], asked: Asked<'_>) -> Result<Plan, (Kind, String)> {
+fn planned(nodes: &[Node], asked: WipeRequest<'_>) -> Result<Plan, (Kind, String)> {
     let told = |e: nodeprep::error::Error| (e.kind, format!("{} / {}", e.what, e.hint.unwrap_or_default()));
     plan(find(nodes, asked).map_err(told)?, asked.tokens).map_err(told)
 }
@@ -154,17 +154,17 @@ fn a_disk_is_wiped_only_by_its_own_token() {
         ("a part of it", vec!["XF".to_owned()], "--wipe-disk XFS"),
         ("in other letters", vec!["xfs".to_owned()], "--wipe-disk XFS"),
     ] {
-        let asked = Asked { disks: &disks, tokens: &tokens, ..Asked::default() };
+        let asked = WipeRequest { disks: &disks, tokens: &tokens, ..WipeRequest::default() };
         let (kind, what) = planned(&nodes, asked).expect_err(name);
         assert_eq!(kind, Kind::Refused, "{name}");
         assert!(what.contains(words), "{name}: {what}");
     }
     let tokens = named("XFS");
     for asked in [
-        Asked { disks: &disks, tokens: &tokens, ..Asked::default() },
-        Asked { disks: &named("/dev/nvme1n1"), tokens: &tokens, ..Asked::default() },
-        Asked { tokens: &tokens, ..Asked::default() },
-        Asked { tokens: &["XFS".to_owned(), "XFS".to_owned()], ..Asked::default() },
+        WipeRequest { disks: &disks, tokens: &tokens, ..WipeRequest::default() },
+        WipeRequest { disks: &named("/dev/nvme1n1"), tokens: &tokens, ..WipeRequest::default() },
+        WipeRequest { tokens: &tokens, ..WipeRequest::default() },
+        WipeRequest { tokens: &["XFS".to_owned(), "XFS".to_owned()], ..WipeRequest::default() },
     ] {
         let plan = planned(&nodes, asked).expect("it is its token");
         let [step] = &plan.steps[..] else { panic!("{:?}", plan.steps) };
@@ -240,16 +240,16 @@ fn what_must_not_be_wiped_is_refused_with_its_token_too() {
         ("a Talos before 1.10", old, "XFS", "upgrade to Talos 1.10"),
     ];
     for (name, node, token, words) in table {
-        let (kind, what) =
-            planned(&[node], Asked { tokens: &named(token), ..Asked::default() }).expect_err(name);
+        let (kind, what) = planned(&[node], WipeRequest { tokens: &named(token), ..WipeRequest::default() })
+            .expect_err(name);
         assert_eq!(kind, Kind::Refused, "{name}: {what}");
         assert!(what.contains(words), "{name}: no `{words}` in {what}");
     }
     let nameless = change(&|facts| spec(facts, &|it| (it.serial, it.wwid) = (String::new(), String::new())));
-    let asked = Asked { disks: &named("nvme1n1"), tokens: &named(""), ..Asked::default() };
+    let asked = WipeRequest { disks: &named("nvme1n1"), tokens: &named(""), ..WipeRequest::default() };
     assert!(planned(&[nameless], asked).expect_err("no serial").1.contains("neither serial nor WWID"));
-    let (kind, _) =
-        planned(&[blind], Asked { tokens: &named("XFS"), ..Asked::default() }).expect_err("blind");
+    let (kind, _) = planned(&[blind], WipeRequest { tokens: &named("XFS"), ..WipeRequest::default() })
+        .expect_err("blind");
     assert_eq!(kind, Kind::Unavailable, "a part that could not be read stops it");
 }
 
@@ -257,15 +257,16 @@ fn what_must_not_be_wiped_is_refused_with_its_token_too() {
 fn a_token_names_one_disk_of_all_nodes() {
     let nodes = [node("10.0.0.1", &facts()), node("10.0.0.2", &facts())];
     let tokens = named("XFS");
-    let (kind, what) = planned(&nodes, Asked { tokens: &tokens, ..Asked::default() }).expect_err("shared");
-    assert!(kind == Kind::Refused && what.contains("10.0.0.1 nvme1n1, 10.0.0.2 nvme1n1"), "{what}");
     let (kind, what) =
-        planned(&nodes, Asked { tokens: &named("NOPE"), ..Asked::default() }).expect_err("unknown");
+        planned(&nodes, WipeRequest { tokens: &tokens, ..WipeRequest::default() }).expect_err("shared");
+    assert!(kind == Kind::Refused && what.contains("10.0.0.1 nvme1n1, 10.0.0.2 nvme1n1"), "{what}");
+    let (kind, what) = planned(&nodes, WipeRequest { tokens: &named("NOPE"), ..WipeRequest::default() })
+        .expect_err("unknown");
     assert!(kind == Kind::Invalid && what.contains("NOPE"), "{what}");
-    let asked = Asked { disks: &named("nvme1n1"), tokens: &tokens, ..Asked::default() };
+    let asked = WipeRequest { disks: &named("nvme1n1"), tokens: &tokens, ..WipeRequest::default() };
     assert_eq!(planned(&nodes, asked).expect_err("a name of two nodes").0, Kind::Invalid);
     assert_eq!(
-        planned(&nodes[..1], Asked { disks: &named("sdz"), ..asked }).expect_err("no disk").0,
+        planned(&nodes[..1], WipeRequest { disks: &named("sdz"), ..asked }).expect_err("no disk").0,
         Kind::Invalid
     );
 }
@@ -277,29 +278,34 @@ fn where_the_serial_does_not_tell_disks_apart_the_wwid_is_the_token() {
     facts.disks[3].spec.serial = "XFS".into();
     let nodes = [node("10.0.0.1", &facts)];
     let disks = named("nvme1n1");
-    let serial = planned(&nodes, Asked { disks: &disks, tokens: &named("XFS"), ..Asked::default() });
+    let serial =
+        planned(&nodes, WipeRequest { disks: &disks, tokens: &named("XFS"), ..WipeRequest::default() });
     assert_eq!(serial.expect_err("a serial of two").0, Kind::Refused);
-    let wwid =
-        planned(&nodes, Asked { tokens: &named("w.XFS"), ..Asked::default() }).expect("one disk's WWID");
+    let wwid = planned(&nodes, WipeRequest { tokens: &named("w.XFS"), ..WipeRequest::default() })
+        .expect("one disk's WWID");
     assert!(wipes(&wwid)[0].what.contains("nvme1n1"));
 }
 
 #[test]
 fn nothing_is_done_to_a_blank_disk_and_a_leftover_partition_goes_alone() {
     let nodes = [node("10.0.0.1", &facts())];
-    let blank = planned(&nodes, Asked { tokens: &named("BLANK"), ..Asked::default() }).expect("a plan");
+    let blank =
+        planned(&nodes, WipeRequest { tokens: &named("BLANK"), ..WipeRequest::default() }).expect("a plan");
     assert!(blank.is_empty() && blank.skipped.len() == 1);
 
     let tokens = named("OLD");
-    let leftover = Asked { volume: Some("openebs"), tokens: &tokens, ..Asked::default() };
+    let leftover = WipeRequest { volume: Some("openebs"), tokens: &tokens, ..WipeRequest::default() };
     let plan = planned(&nodes, leftover).expect("a plan");
     assert_eq!(wipes(&plan)[0].partition.as_deref(), Some("u-openebs"));
     assert_eq!(plan.steps[0].id, "node/10.0.0.1/wipe/OLD/u-openebs");
     let devices = look(wipes(&plan)[0], nodes[0].disks.as_ref().expect("disks")).expect("as it was");
     assert_eq!(devices, Now::Same(vec![("nvme2n1p1".into(), true)]));
 
-    assert_eq!(planned(&nodes, Asked { tokens: &[], ..leftover }).expect_err("no token").0, Kind::Refused);
-    let none = planned(&nodes, Asked { volume: Some("nope"), ..leftover }).expect("a plan");
+    assert_eq!(
+        planned(&nodes, WipeRequest { tokens: &[], ..leftover }).expect_err("no token").0,
+        Kind::Refused
+    );
+    let none = planned(&nodes, WipeRequest { volume: Some("nope"), ..leftover }).expect("a plan");
     assert!(none.is_empty() && none.skipped.len() == 1);
     let (kind, what) = planned(&[node("10.0.0.1", &with_volume())], leftover).expect_err("it has it");
     assert!(kind == Kind::Refused && what.contains("nodeprep remove"), "{what}");
@@ -308,7 +314,8 @@ fn nothing_is_done_to_a_blank_disk_and_a_leftover_partition_goes_alone() {
 #[test]
 fn a_partition_that_only_the_kernel_still_knows_is_told_from_one_that_is_there() {
     let nodes = [node("10.0.0.1", &facts())];
-    let plan = planned(&nodes, Asked { tokens: &named("OLD"), ..Asked::default() }).expect("a plan");
+    let plan =
+        planned(&nodes, WipeRequest { tokens: &named("OLD"), ..WipeRequest::default() }).expect("a plan");
     let wiped = [("nvme2n1p1".to_owned(), true)];
     for (parts, expected) in [
         (&[(1, "u-openebs"), (2, "other")][..], None),
@@ -337,7 +344,8 @@ fn a_partition_that_only_the_kernel_still_knows_is_told_from_one_that_is_there()
 #[test]
 fn right_before_the_wipe_the_disk_is_found_again_whatever_its_name() {
     let nodes = [node("10.0.0.1", &facts())];
-    let plan = planned(&nodes, Asked { tokens: &named("OLD"), ..Asked::default() }).expect("a plan");
+    let plan =
+        planned(&nodes, WipeRequest { tokens: &named("OLD"), ..WipeRequest::default() }).expect("a plan");
     let wipe = wipes(&plan)[0];
     let then = |change: &dyn Fn(&mut Facts)| {
         let mut facts = facts();
@@ -449,7 +457,7 @@ fn unused(
     tokens: &[String],
     unused_by: &[String],
 ) -> Result<Plan, (Kind, String)> {
-    let asked = remove::Asked { volume: "openebs", keep_data, unused_by };
+    let asked = remove::RemoveRequest { volume: "openebs", keep_data, unused_by };
     let found = remove::find(node, asked, Some(users));
     let told = |e: nodeprep::error::Error| (e.kind, format!("{} / {}", e.what, e.hint.unwrap_or_default()));
     found.and_then(|removal| remove::plan(vec![removal], tokens)).map_err(told)
@@ -502,7 +510,7 @@ fn a_raw_volume_goes_as_one_with_a_file_system_does() {
     assert_eq!(removed(&own, false, &block, &named("OLD")).expect_err("a claim on it").0, Kind::Refused);
     drivers_may_have_it(&own);
     let tokens = named("OLD");
-    let asked = Asked { volume: Some("openebs"), tokens: &tokens, ..Asked::default() };
+    let asked = WipeRequest { volume: Some("openebs"), tokens: &tokens, ..WipeRequest::default() };
     assert_eq!(planned(&[own], asked).expect_err("it is in use").0, Kind::Refused);
 
     // What is left of one that no config asks for.

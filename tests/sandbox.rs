@@ -16,7 +16,7 @@ use nodeprep::sandbox::serve::kube::{kubeconfig, serve};
 use nodeprep::sandbox::serve::network::Network;
 use nodeprep::sandbox::serve::pki::Authority;
 use nodeprep::sandbox::world::World;
-use nodeprep::stack::{self, Item};
+use nodeprep::stack::{self, StackItem};
 use nodeprep::{intent, observe};
 use serde_json::{Value, json};
 
@@ -47,7 +47,7 @@ impl Sandbox {
         Self { fleet, client: client.unwrap() }
     }
 
-    async fn plan(&self, items: &[Item]) -> nodeprep::error::Result<Plan> {
+    async fn plan(&self, items: &[StackItem]) -> nodeprep::error::Result<Plan> {
         planner::plan(&file(), items, &observe::cluster::observe(&self.client, items).await?)
     }
 }
@@ -72,7 +72,7 @@ fn file() -> intent::Intent {
     intent::parse("nodeprep.yaml", FILE.as_bytes()).unwrap()
 }
 
-fn items() -> Vec<Item> {
+fn items() -> Vec<StackItem> {
     let secrets = [
         secret(
             "cloud-credentials",

@@ -15,7 +15,7 @@ use nodeprep::plan::{Plan, Saved};
 use nodeprep::sandbox::fleet::{Gate, Moment};
 use nodeprep::sandbox::machine::Etcd;
 use nodeprep::sandbox::scenario::Scenario;
-use nodeprep::session::{self, Holder, Journal, Manner, Planned, Reached, cut_offs};
+use nodeprep::session::{self, Journal, LeaseHolder, Manner, Planned, Reached, cut_offs};
 use nodeprep::talos::client::Mode;
 use serde_json::json;
 
@@ -118,7 +118,7 @@ fn nodes_that_a_living_run_of_another_machine_cordoned_stay_so() {
         let session = fleet("{role: controlplane}, {role: worker}, {role: worker}").await;
         session.apply().await.unwrap();
         let cluster = session.cluster().await.unwrap();
-        let own = Holder::this("apply", session.state().dir()).place;
+        let own = LeaseHolder::this("apply", session.state().dir()).place;
         assert!(cluster.cordon("talos-2", "there/state").await.unwrap());
         assert!(cluster.cordon("talos-3", &own).await.unwrap());
         session.apply().await.unwrap();
@@ -208,7 +208,7 @@ fn a_panic_lets_the_lease_go_and_uncordons_like_an_error_does() {
         let make = async |connected| {
             assert!(!again.replace(true), "a fault of nodeprep's own");
             let planned = session.planned(connected).await?;
-            let own = Holder::this("apply", session.state().dir()).place;
+            let own = LeaseHolder::this("apply", session.state().dir()).place;
             cluster.cordon("talos-2", &own).await?;
             Ok(Planned { plan: plan_reboot(&session, "10.5.0.3", false).await.plan, ..planned })
         };
@@ -236,7 +236,7 @@ fn verbs_on_disks_wait_for_the_run_of_another_machine_too() {
     let lease = runtime.block_on(async {
         let kubeconfig = fleet.folder.join("kubeconfig");
         let cluster = Cluster::connect(Some(&kubeconfig), None, &dial::tcp()).await.unwrap();
-        let other = Holder { place: "there/state".into(), run: "nodeprep apply, pid 2".into() };
+        let other = LeaseHolder { place: "there/state".into(), run: "nodeprep apply, pid 2".into() };
         session::Lease::take(&cluster, &other, false).await.unwrap()
     });
     let verbs = [

@@ -2,14 +2,14 @@
 
 use nodeprep::error::Kind;
 use nodeprep::intent;
-use nodeprep::model::cluster::{Cluster, DryRun, ObjectState, Wait};
+use nodeprep::model::cluster::{ClusterState, DryRun, ObjectState, Wait};
 use nodeprep::model::object::{Object, Ready};
 use nodeprep::observe::cluster::owner;
 use nodeprep::plan::{Action, Plan, stack};
-use nodeprep::stack::Item;
+use nodeprep::stack::StackItem;
 use serde_json::{Value, json};
 
-fn plan(items: &[Item], observed: &Cluster) -> nodeprep::error::Result<Plan> {
+fn plan(items: &[StackItem], observed: &ClusterState) -> nodeprep::error::Result<Plan> {
     let file = "apiVersion: nodeprep.dev/v1alpha1\nkind: Cluster\nmetadata: {name: lab}\n";
     stack::plan(&intent::parse("nodeprep.yaml", file.as_bytes())?, items, observed)
 }
@@ -51,10 +51,16 @@ fn kept(mut value: Value, version: u32) -> Value {
     value
 }
 
-fn one(wanted: Object, live: Option<Value>, dry_run: DryRun) -> (Vec<Item>, Cluster) {
+fn one(wanted: Object, live: Option<Value>, dry_run: DryRun) -> (Vec<StackItem>, ClusterState) {
     let owner = live.as_ref().and_then(owner);
-    let items = vec![Item::Object(wanted.clone())];
-    (items, Cluster { objects: vec![ObjectState { wanted, live, owner, dry_run }], ..Cluster::default() })
+    let items = vec![StackItem::Object(wanted.clone())];
+    (
+        items,
+        ClusterState {
+            objects: vec![ObjectState { wanted, live, owner, dry_run }],
+            ..ClusterState::default()
+        },
+    )
 }
 
 #[test]
@@ -165,7 +171,7 @@ fn a_wait_comes_when_something_changes_or_is_not_ready() {
     let steps = |live: &str, lacks: Option<&str>| {
         let would = DryRun::Would(kept(deployment("v2"), 1));
         let (mut items, mut observed) = one(object(deployment("v2")), Some(kept(deployment(live), 1)), would);
-        items.push(Item::Ready(ready.clone()));
+        items.push(StackItem::Ready(ready.clone()));
         observed.waits.push(Wait { ready: ready.clone(), lacks: lacks.map(Into::into) });
         let plan = plan(&items, &observed).unwrap();
         plan.steps.iter().map(|step| (step.id.clone(), step.why.clone())).collect::<Vec<_>>()

@@ -3,7 +3,7 @@
 use nodeprep::error::Kind;
 use nodeprep::intent::{self, Intent};
 use nodeprep::model::object::Ready;
-use nodeprep::stack::{self, Item, StackSecret};
+use nodeprep::stack::{self, StackItem, StackSecret};
 
 use crate::common::secret;
 
@@ -45,25 +45,25 @@ fn secrets() -> Vec<StackSecret> {
 }
 
 /// As YAML documents; a wait is a comment, and of a CRD only the name is shown.
-fn shown(items: &[Item]) -> String {
+fn shown(items: &[StackItem]) -> String {
     let mut text = String::new();
     for item in items {
         text += &match item {
-            Item::Object(o) if o.kind() == "CustomResourceDefinition" => format!("# {}\n", o.title()),
-            Item::Object(o) => {
+            StackItem::Object(o) if o.kind() == "CustomResourceDefinition" => format!("# {}\n", o.title()),
+            StackItem::Object(o) => {
                 let marks = [(o.secret, " (secret)"), (o.create_only, " (create only)")];
                 let marks: String = marks.iter().filter(|(is, _)| *is).map(|(_, mark)| *mark).collect();
                 format!("--- # {}{marks}\n{}", o.component, serde_yaml::to_string(&o.value).unwrap())
             }
-            Item::Ready(Ready::Crd { name }) => format!("# wait for CRD {name}\n"),
-            Item::Ready(Ready::Workload { kind, namespace, name }) => {
+            StackItem::Ready(Ready::Crd { name }) => format!("# wait for CRD {name}\n"),
+            StackItem::Ready(Ready::Workload { kind, namespace, name }) => {
                 format!("# wait for {kind} {namespace}/{name}\n")
             }
-            Item::Ready(Ready::Node { name }) => format!("# wait for Node {name}\n"),
-            Item::Ready(Ready::BackupLocation { namespace, name }) => {
+            StackItem::Ready(Ready::Node { name }) => format!("# wait for Node {name}\n"),
+            StackItem::Ready(Ready::BackupLocation { namespace, name }) => {
                 format!("# wait for BackupStorageLocation {namespace}/{name}\n")
             }
-            Item::Ready(Ready::Schedule { namespace, name }) => {
+            StackItem::Ready(Ready::Schedule { namespace, name }) => {
                 format!("# wait for Schedule {namespace}/{name}\n")
             }
         };
@@ -71,7 +71,7 @@ fn shown(items: &[Item]) -> String {
     text
 }
 
-fn assert_golden(name: &str, items: &[Item]) {
+fn assert_golden(name: &str, items: &[StackItem]) {
     let mut settings = insta::Settings::clone_current();
     settings.set_snapshot_path("golden/stack");
     settings.set_prepend_module_to_snapshot(false);
@@ -111,21 +111,22 @@ fn a_shared_namespace_is_sent_once() {
     let both = "provisioner: {openebs: {namespace: storage}}\n";
     let backup = BACKUP.replace("backup:\n", "backup:\n  namespace: storage\n");
     let items = stack::render(&intent(&format!("{both}{backup}")), &secrets()).unwrap();
-    let namespaces = items.iter().filter(|item| matches!(item, Item::Object(o) if o.kind() == "Namespace"));
+    let namespaces =
+        items.iter().filter(|item| matches!(item, StackItem::Object(o) if o.kind() == "Namespace"));
     assert_eq!(namespaces.count(), 1);
 }
 
 #[test]
 fn all_thirteen_crds_of_velero_come_before_the_server_and_are_waited_for() {
     let items = stack::render(&intent(BACKUP), &secrets()).unwrap();
-    let place = |wanted: &dyn Fn(&Item) -> bool| items.iter().position(wanted).unwrap();
-    let server = place(&|i| matches!(i, Item::Object(o) if o.kind() == "Deployment"));
-    let password = place(&|i| matches!(i, Item::Object(o) if o.name() == "velero-repo-credentials"));
+    let place = |wanted: &dyn Fn(&StackItem) -> bool| items.iter().position(wanted).unwrap();
+    let server = place(&|i| matches!(i, StackItem::Object(o) if o.kind() == "Deployment"));
+    let password = place(&|i| matches!(i, StackItem::Object(o) if o.name() == "velero-repo-credentials"));
     let waits: Vec<_> =
-        items.iter().take(server).filter(|i| matches!(i, Item::Ready(Ready::Crd { .. }))).collect();
+        items.iter().take(server).filter(|i| matches!(i, StackItem::Ready(Ready::Crd { .. }))).collect();
     assert_eq!(waits.len(), 13);
     assert!(password < server);
-    assert!(matches!(&items[password], Item::Object(o) if o.create_only && o.secret));
+    assert!(matches!(&items[password], StackItem::Object(o) if o.create_only && o.secret));
 }
 
 #[test]
@@ -137,7 +138,7 @@ backup:
 "#;
     let items = stack::render(&intent(nasty), &secrets()).unwrap();
     let location = items.iter().find_map(|item| match item {
-        Item::Object(o) if o.kind() == "BackupStorageLocation" => Some(&o.value),
+        StackItem::Object(o) if o.kind() == "BackupStorageLocation" => Some(&o.value),
         _ => None,
     });
     let spec = &location.unwrap()["spec"];

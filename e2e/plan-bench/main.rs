@@ -18,7 +18,7 @@ mod bench;
 const MACHINES: usize = 1000;
 const DISKS: usize = 12;
 
-fn nodes() -> Vec<nodeprep::observe::nodes::Node> {
+fn nodes() -> Vec<nodeprep::model::node::Node> {
     let machine = |number: usize| {
         let disks: Vec<_> = (0..DISKS)
             .map(|i| {

@@ -6,7 +6,7 @@ use tokio::sync::watch;
 
 use super::global::Output;
 use super::plan::{confirm, make};
-use super::store::{self, Told};
+use super::store::{self, StoreFinding};
 use super::{Global, validate};
 use crate::error::{Error, Result};
 use crate::intent::Intent;
@@ -20,9 +20,9 @@ pub(super) struct Args {
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
     #[command(flatten)]
-    care: Care,
+    consent: Consent,
     #[command(flatten)]
-    pace: Pace,
+    rollout: Rollout,
     /// Do not prove the storage afterwards.
     #[arg(long)]
     no_validate: bool,
@@ -30,7 +30,7 @@ pub(super) struct Args {
 
 /// How a plan is carried out.
 #[derive(Debug, Default, clap::Args)]
-pub(super) struct Care {
+pub(super) struct Consent {
     /// Carry the plan out unasked.
     #[arg(short, long)]
     yes: bool,
@@ -44,10 +44,10 @@ pub(super) struct Care {
 
 /// How nodes have their turn.
 #[derive(Debug, Default, clap::Args)]
-pub(super) struct Pace {
+pub(super) struct Rollout {
     /// How machine configs are applied.
     #[arg(long, value_enum, default_value_t, value_name = "HOW")]
-    mode: Way,
+    mode: ApplyMode,
     /// So many workers at the same time, or such a part of them. Control planes have their turn one by one, before them.
     #[arg(long, value_name = "N|P%", default_value_t)]
     parallel: Parallel,
@@ -61,7 +61,7 @@ pub(super) struct Pace {
 
 /// How machine configs are applied.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Way {
+pub(super) enum ApplyMode {
     /// At once; refused when that would reboot a node.
     #[default]
     NoReboot,
@@ -73,31 +73,31 @@ pub(super) enum Way {
     Try,
 }
 
-impl From<Way> for Mode {
-    fn from(way: Way) -> Self {
+impl From<ApplyMode> for Mode {
+    fn from(way: ApplyMode) -> Self {
         match way {
-            Way::NoReboot => Self::NoReboot,
-            Way::Auto => Self::Auto,
-            Way::Staged => Self::Staged,
-            Way::Try => Self::Try,
+            ApplyMode::NoReboot => Self::NoReboot,
+            ApplyMode::Auto => Self::Auto,
+            ApplyMode::Staged => Self::Staged,
+            ApplyMode::Try => Self::Try,
         }
     }
 }
 
-impl Care {
+impl Consent {
     pub(super) fn of(yes: bool, take_over: bool) -> Self {
         Self { yes, plan: None, take_over }
     }
 }
 
-impl Pace {
-    fn manner(&self, intent: &Intent, care: &Care) -> Manner {
+impl Rollout {
+    fn manner(&self, intent: &Intent, consent: &Consent) -> Manner {
         Manner {
             mode: self.mode.into(),
             parallel: self.parallel,
             keep_going: self.keep_going,
             delete_emptydir_data: self.delete_emptydir_data,
-            take_over: care.take_over,
+            take_over: consent.take_over,
             deadlines: intent.deadlines.clone(),
         }
     }
@@ -106,9 +106,9 @@ impl Pace {
 pub(super) async fn run(global: &Global, args: &Args) -> Result<()> {
     let intent = global.intent()?;
     let session = open(global, &intent.metadata.name, "apply", super::interrupted(global.events()))?;
-    carry_out(global, &intent, &session, Part::All, &args.care, &args.pace).await?;
+    carry_out(global, &intent, &session, Part::All, &args.consent, &args.rollout).await?;
     // What is staged is not there yet.
-    if args.no_validate || args.pace.mode == Way::Staged {
+    if args.no_validate || args.rollout.mode == ApplyMode::Staged {
         return Ok(());
     }
     prove(global, &intent, &session, args.output).await
@@ -136,13 +136,13 @@ async fn prove(global: &Global, intent: &Intent, session: &Session, output: Outp
 pub(super) async fn all(
     global: &Global,
     intent: &Intent,
-    care: &Care,
+    consent: &Consent,
     no_validate: bool,
     output: Output,
     interrupted: watch::Receiver<bool>,
 ) -> Result<()> {
     let session = open(global, &intent.metadata.name, "apply", interrupted)?;
-    carry_out(global, intent, &session, Part::All, care, &Pace::default()).await?;
+    carry_out(global, intent, &session, Part::All, consent, &Rollout::default()).await?;
     if no_validate { Ok(()) } else { prove(global, intent, &session, output).await }
 }
 
@@ -152,26 +152,26 @@ pub(super) async fn carry_out(
     intent: &Intent,
     session: &Session,
     part: Part,
-    care: &Care,
-    pace: &Pace,
+    consent: &Consent,
+    rollout: &Rollout,
 ) -> Result<()> {
-    let reviewed = care.plan.as_deref().map(read_plan).transpose()?;
+    let reviewed = consent.plan.as_deref().map(read_plan).transpose()?;
     let make = async |connected| make(global, intent, part, connected).await;
     let agree = async |planned: &Planned| {
         if let Some(reviewed) = &reviewed {
             reviewed.same(&session.saved(&planned.plan))?;
         }
-        confirm(global, &intent.metadata.name, &planned.plan, care.yes || reviewed.is_some())?;
+        confirm(global, &intent.metadata.name, &planned.plan, consent.yes || reviewed.is_some())?;
         if !planned.plan.steps.is_empty()
             && !planned.plan.simulated
-            && let Told::Warning(warning) =
+            && let StoreFinding::Warning(warning) =
                 store::ask(global, intent, &global.stack_secrets(intent)?, Depth::Write).await
         {
             session.events().warn(warning);
         }
-        Ok(!care.yes)
+        Ok(!consent.yes)
     };
-    session.carry_out(&pace.manner(intent, care), make, agree).await
+    session.carry_out(&rollout.manner(intent, consent), make, agree).await
 }
 
 fn read_plan(path: &Path) -> Result<Saved> {

@@ -21,7 +21,7 @@ use crate::intent::Intent;
 use crate::model::node::Node;
 use crate::observe::nodes::observe_answering;
 use crate::plan::Plan;
-use crate::plan::bootstrap::{Asked, plan, unseen};
+use crate::plan::bootstrap::{BootstrapRequest, plan, unseen};
 use crate::plan::first::First;
 use crate::report;
 use crate::session::{Manner, Planned, Reached, begun_on, cut_offs};
@@ -71,8 +71,8 @@ pub(super) async fn run(global: &Global, args: &Args) -> Result<()> {
         return Ok(());
     }
     let global = Global { kubeconfig: Some(path), ..global.clone() };
-    let care = cli::Care::of(args.yes, args.take_over);
-    cli::all(&global, &intent, &care, args.no_validate, args.output, interrupted).await
+    let consent = cli::Consent::of(args.yes, args.take_over);
+    cli::all(&global, &intent, &consent, args.no_validate, args.output, interrupted).await
 }
 
 /// Where the kubeconfig is, or goes: `--kubeconfig`, else beside the file.
@@ -213,7 +213,7 @@ impl Begin<'_> {
         }
         let record = state.dir().join("etcd.json");
         let tokens = self.tokens(&nodes, typed)?;
-        let asked = Asked {
+        let asked = BootstrapRequest {
             intent: self.intent,
             firsts: self.firsts,
             begun: &begun,

@@ -1,18 +1,18 @@
 //! `install`: the stack alone.
 
 use super::Global;
-use super::apply::{Care, Pace, carry_out, open};
+use super::apply::{Consent, Rollout, carry_out, open};
 use crate::error::Result;
 use crate::session::Part;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
-    care: Care,
+    consent: Consent,
 }
 
 pub(super) async fn run(global: &Global, args: &Args) -> Result<()> {
     let intent = global.intent()?;
     let session = open(global, &intent.metadata.name, "install", super::interrupted(global.events()))?;
-    carry_out(global, &intent, &session, Part::Stack, &args.care, &Pace::default()).await
+    carry_out(global, &intent, &session, Part::Stack, &args.consent, &Rollout::default()).await
 }

@@ -14,7 +14,7 @@ use crate::intent::import::{Import, import};
 use crate::model::node::Node;
 use crate::observe::nodes::observe_answering;
 use crate::plan::machine::asked;
-use crate::plan::patches::{Asked, Host, PatchFile, Tool, files};
+use crate::plan::patches::{Host, PatchFile, Tool, WantedConfig, files};
 use crate::report;
 use crate::state::write_private;
 
@@ -73,7 +73,7 @@ pub(super) async fn run(global: &Global, args: &Args) -> Result<()> {
 }
 
 /// A node as the tool calls it: by its own file, else by its name in Kubernetes.
-fn host(asked: Asked, own: Option<&Import>) -> Result<Host> {
+fn host(asked: WantedConfig, own: Option<&Import>) -> Result<Host> {
     let Some(own) = own else {
         return Ok(Host { name: asked.name.clone().unwrap_or_else(|| asked.address.clone()), asked });
     };

@@ -5,14 +5,14 @@ use std::process::ExitCode;
 
 use super::Global;
 use super::global::Output;
-use super::store::{self, Told};
+use super::store::{self, StoreFinding};
 use crate::error::{Error, Kind, Result, both};
 use crate::event::What;
 use crate::intent::Intent;
 use crate::plan::{Action, Passphrases, Plan, Saved};
 use crate::report::{self, Progress};
 use crate::s3::Depth;
-use crate::session::{self, Asked, Part, Planned, Reached, Session};
+use crate::session::{self, ApplyRequest, Part, Planned, Reached, Session};
 use crate::state;
 
 #[derive(Debug, clap::Args)]
@@ -60,16 +60,17 @@ pub(super) async fn make(
     let passphrases = if part == Part::All { global.passphrases(intent) } else { Ok(Passphrases::new()) };
     let (secrets, passphrases) = both(global.stack_secrets(intent), passphrases)?;
     let addresses = if part == Part::All { global.addresses(intent)? } else { Vec::new() };
-    let asked = Asked { intent, part, addresses: &addresses, secrets: &secrets, passphrases: &passphrases };
+    let asked =
+        ApplyRequest { intent, part, addresses: &addresses, secrets: &secrets, passphrases: &passphrases };
     let what = if part == Part::All { "reading the nodes and the cluster" } else { "reading the cluster" };
     let busy = report::busy(global.progress, what);
     let mut planned = session::plan(&global.reach(), &asked, connected).await?;
     drop(busy);
     if !planned.plan.simulated {
         match store::ask(global, intent, &secrets, Depth::List).await {
-            Told::Nothing => {}
-            Told::NotAsked(skipped) => planned.plan.skipped.push(skipped),
-            Told::Warning(warning) => planned.plan.warnings.push(warning),
+            StoreFinding::Nothing => {}
+            StoreFinding::NotAsked(skipped) => planned.plan.skipped.push(skipped),
+            StoreFinding::Warning(warning) => planned.plan.warnings.push(warning),
         }
     }
     Ok(planned)

@@ -12,7 +12,7 @@ use crate::observe::claims::users;
 use crate::observe::identity;
 use crate::observe::nodes::observe_answering;
 use crate::plan::Plan;
-use crate::plan::remove::{Asked, find, plan, refuse_unknown};
+use crate::plan::remove::{RemoveRequest, find, plan, refuse_unknown};
 use crate::session::{Planned, Reached};
 
 #[derive(Debug, clap::Args)]
@@ -79,7 +79,7 @@ async fn make(global: &Global, args: &Args, typed: &Typed, connected: Option<Rea
     if !in_file {
         refuse_unknown(&nodes, &args.volume)?;
     }
-    let asked = Asked { volume: &args.volume, keep_data: args.keep_data, unused_by: &args.unused_by };
+    let asked = RemoveRequest { volume: &args.volume, keep_data: args.keep_data, unused_by: &args.unused_by };
     let removals = nodes.iter().map(|node| find(node, asked, users.as_ref()));
     let removals: Vec<_> = all(removals)?;
     let wipes: Vec<_> = removals.iter().filter_map(|removal| removal.wipe.clone()).collect();

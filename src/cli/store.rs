@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use secrecy::ExposeSecret;
 
 use super::Global;
-use crate::cluster::store::{Asked, advice};
+use crate::cluster::store::{StoreAddress, advice};
 use crate::dial;
 use crate::intent::{Backup, Intent};
 use crate::plan::Skipped;
@@ -13,33 +13,38 @@ use crate::stack::{CLOUD_KEY, StackSecret};
 
 /// What is to be known about the store.
 #[derive(Debug)]
-pub(super) enum Told {
+pub(super) enum StoreFinding {
     Nothing,
     NotAsked(Skipped),
     Warning(String),
 }
 
 /// Asks the store of the file, where there is one and nothing is simulated.
-pub(super) async fn ask(global: &Global, intent: &Intent, secrets: &[StackSecret], depth: Depth) -> Told {
+pub(super) async fn ask(
+    global: &Global,
+    intent: &Intent,
+    secrets: &[StackSecret],
+    depth: Depth,
+) -> StoreFinding {
     let Some(backup) = intent.backup.as_ref().filter(|_| global.simulated.is_none()) else {
-        return Told::Nothing;
+        return StoreFinding::Nothing;
     };
     let Some(key) = key(backup, secrets) else {
         let secret = &backup.credentials_secret;
-        return Told::Warning(format!(
+        return StoreFinding::Warning(format!(
             "Secret {secret} holds no access key: below `[default]`, `{CLOUD_KEY}` needs aws_access_key_id and \
              aws_secret_access_key"
         ));
     };
     let not_asked = |why: &str| {
         let why = format!("not reached from here ({why}); Velero's own validation decides");
-        Told::NotAsked(Skipped { what: "looking at the store".into(), why })
+        StoreFinding::NotAsked(Skipped { what: "looking at the store".into(), why })
     };
     let location = &backup.location;
     if location.url.as_deref().is_some_and(in_cluster) {
         return not_asked("its address is one of the cluster");
     }
-    let asked = Asked {
+    let asked = StoreAddress {
         bucket: location.bucket.clone(),
         region: location.region.clone(),
         url: location.url.clone(),
@@ -48,11 +53,11 @@ pub(super) async fn ask(global: &Global, intent: &Intent, secrets: &[StackSecret
         ca: location.ca_cert.is_some(),
     };
     match s3::ask(&store(backup, key), depth, &dial::tcp(), Timestamp::now()).await {
-        Answer::Works => Told::Nothing,
+        Answer::Works => StoreFinding::Nothing,
         Answer::Unreached(why) => not_asked(&why),
         Answer::Refused(why) => {
             let hint = advice(&why, &asked).map_or_else(String::new, |advice| format!("; {}", advice.hint));
-            Told::Warning(format!("the store, asked from here, refuses: {why}{hint}"))
+            StoreFinding::Warning(format!("the store, asked from here, refuses: {why}{hint}"))
         }
     }
 }

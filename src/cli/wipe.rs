@@ -10,7 +10,7 @@ use super::plan::agree;
 use crate::error::{Error, Kind, Result};
 use crate::model::node::Node;
 use crate::observe::nodes::observe_answering;
-use crate::plan::wipe::{Asked, Wipe, find, plan};
+use crate::plan::wipe::{Wipe, WipeRequest, find, plan};
 use crate::plan::{Deadlines, Plan};
 use crate::report;
 use crate::session::{Manner, Parallel, Planned, Reached, Session};
@@ -59,7 +59,8 @@ pub(super) async fn run(global: &Global, args: &Args) -> Result<()> {
             Some(cluster) => cluster,
             None => reach.cluster_of(&client, &nodes).await?,
         };
-        let asked = Asked { disks: &args.disk, volume: args.volume.as_deref(), tokens, zeroes: args.zeroes };
+        let asked =
+            WipeRequest { disks: &args.disk, volume: args.volume.as_deref(), tokens, zeroes: args.zeroes };
         let found = find(&nodes, asked)?;
         let tokens = typed.for_wipes(&found.wipes)?;
         let simulated = nodes.iter().any(Node::simulated);

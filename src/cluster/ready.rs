@@ -240,7 +240,7 @@ fn return_if_hopeless(title: &str, error: watcher::Error) -> Result<Option<Error
 fn help(ready: &Ready, object: Option<&Value>, why: &str) -> Option<(String, bool)> {
     match ready {
         Ready::BackupLocation { .. } => {
-            let advice = store::advice(why, &store::Asked::of(object.unwrap_or(&Value::Null)))?;
+            let advice = store::advice(why, &store::StoreAddress::of(object.unwrap_or(&Value::Null)))?;
             Some((advice.hint, advice.lasting))
         }
         Ready::Schedule { namespace, name } => reason::schedule_hint(namespace, name, why),

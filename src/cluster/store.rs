@@ -5,7 +5,7 @@ use serde_json::Value;
 
 /// What the store was asked with.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Asked {
+pub struct StoreAddress {
     pub bucket: String,
     pub region: String,
     /// Nothing for AWS.
@@ -17,7 +17,7 @@ pub struct Asked {
     pub ca: bool,
 }
 
-impl Asked {
+impl StoreAddress {
     /// As a BackupStorageLocation says it.
     pub fn of(location: &Value) -> Self {
         let (store, config) = (&location["spec"]["objectStorage"], &location["spec"]["config"]);
@@ -61,12 +61,12 @@ struct Refusal {
     /// What the message holds, at least one of them.
     parts: &'static [&'static str],
     /// And what must be so beside.
-    when: fn(&Asked, &str) -> bool,
+    when: fn(&StoreAddress, &str) -> bool,
     lasting: bool,
     hint: &'static str,
 }
 
-const fn always(_: &Asked, _: &str) -> bool {
+const fn always(_: &StoreAddress, _: &str) -> bool {
     true
 }
 
@@ -79,7 +79,7 @@ const fn passing(parts: &'static [&'static str], hint: &'static str) -> Refusal 
 }
 
 impl Refusal {
-    const fn when(self, when: fn(&Asked, &str) -> bool) -> Self {
+    const fn when(self, when: fn(&StoreAddress, &str) -> bool) -> Self {
         Self { when, ..self }
     }
 }
@@ -191,7 +191,7 @@ const REFUSALS: &[Refusal] = &[
         NOT_FOUND,
         "the store has no name for each bucket: set `backup.location.pathStyle: true`, as most S3 clones want",
     )
-    .when(Asked::looks_bucket_up),
+    .when(StoreAddress::looks_bucket_up),
     passing(
         NOT_FOUND,
         "the store's name can't be resolved in the cluster: correct `backup.location.url`, or the DNS",
@@ -233,7 +233,7 @@ const REFUSALS: &[Refusal] = &[
 ];
 
 /// What a message about a store means, if it is known.
-pub fn advice(message: &str, asked: &Asked) -> Option<Advice> {
+pub fn advice(message: &str, asked: &StoreAddress) -> Option<Advice> {
     let fits = |refusal: &&Refusal| {
         refusal.parts.iter().any(|part| message.contains(part)) && (refusal.when)(asked, message)
     };
@@ -274,16 +274,16 @@ mod tests {
 
     #[test]
     fn each_refusal_has_the_remedy_for_it_and_not_that_of_another() {
-        let own = Asked {
+        let own = StoreAddress {
             bucket: "backups".into(),
             region: "us-east-1".into(),
             url: Some("https://minio.lab".into()),
-            ..Asked::default()
+            ..StoreAddress::default()
         };
-        let path = Asked { path_style: true, ..own.clone() };
-        let aws = Asked { url: None, ..own.clone() };
-        let plain = Asked { no_checksums: true, ..path.clone() };
-        let with_ca = Asked { ca: true, ..path.clone() };
+        let path = StoreAddress { path_style: true, ..own.clone() };
+        let aws = StoreAddress { url: None, ..own.clone() };
+        let plain = StoreAddress { no_checksums: true, ..path.clone() };
+        let with_ca = StoreAddress { ca: true, ..path.clone() };
         let virtual_host =
             "Get \"https://backups.minio.lab/\": dial tcp: lookup backups.minio.lab: no such host";
         let elsewhere =
@@ -307,7 +307,7 @@ mod tests {
             ),
             ("failed to refresh cached credentials, static credentials are empty", &path, "[default]", true),
             (virtual_host, &own, "pathStyle: true", true),
-            (virtual_host, &Asked { bucket: "other".into(), ..own.clone() }, "pathStyle: true", true),
+            (virtual_host, &StoreAddress { bucket: "other".into(), ..own.clone() }, "pathStyle: true", true),
             (virtual_host, &path, "the DNS", false),
             (of_aws, &aws, "the DNS", false),
             (elsewhere, &own, "the DNS", false),

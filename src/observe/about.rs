@@ -6,7 +6,7 @@ use prost_types::Timestamp as Wire;
 
 use super::nodes::{AT_ONCE, handle};
 use crate::error::{Error, Result};
-use crate::model::node::{Node, Part};
+use crate::model::node::{Node, Observed};
 use crate::talos::resources::{Extension, TimeStatus, id};
 use crate::talos::{self, Client};
 
@@ -14,10 +14,10 @@ use crate::talos::{self, Client};
 #[derive(Debug)]
 pub struct About {
     /// Names and versions.
-    pub extensions: Part<Vec<(String, String)>>,
+    pub extensions: Observed<Vec<(String, String)>>,
     /// Whether the clock follows a time server; nothing when the machine does not say.
-    pub synced: Part<Option<bool>>,
-    pub clock: Part<Clock>,
+    pub synced: Observed<Option<bool>>,
+    pub clock: Observed<Clock>,
 }
 
 /// How a machine's clock stands to others; positive when it is ahead.
@@ -51,7 +51,7 @@ async fn about(node: &talos::Node) -> About {
     }
 }
 
-async fn clock(node: &talos::Node) -> Part<Clock> {
+async fn clock(node: &talos::Node) -> Observed<Clock> {
     let before = Timestamp::now();
     let told = node.time().await?;
     let after = Timestamp::now();

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use futures::{StreamExt, TryStreamExt};
 use serde_json::Value;
 
-use crate::cluster::Cluster as Connection;
+use crate::cluster::Cluster;
 use crate::error::{Kind, Result};
-use crate::model::cluster::{Cluster, DryRun, ObjectState, Wait};
+use crate::model::cluster::{ClusterState, DryRun, ObjectState, Wait};
 use crate::model::object::{Object, Ready};
-use crate::stack::Item;
+use crate::stack::StackItem;
 
 /// How many objects are looked at at once.
 const AT_ONCE: usize = 8;
@@ -18,15 +18,15 @@ const AT_ONCE: usize = 8;
 ///
 /// # Errors
 /// When the cluster can't be reached, or the credentials may not read or apply.
-pub async fn observe(cluster: &Connection, items: &[Item]) -> Result<Cluster> {
+pub async fn observe(cluster: &Cluster, items: &[StackItem]) -> Result<ClusterState> {
     let namespaces = namespaces(cluster, items).await?;
     let objects = items.iter().filter_map(|item| match item {
-        Item::Object(object) => Some(object_state(cluster, object, &namespaces)),
-        Item::Ready(_) => None,
+        StackItem::Object(object) => Some(object_state(cluster, object, &namespaces)),
+        StackItem::Ready(_) => None,
     });
     let waits = items.iter().filter_map(|item| match item {
-        Item::Ready(ready) => Some(wait(cluster, ready)),
-        Item::Object(_) => None,
+        StackItem::Ready(ready) => Some(wait(cluster, ready)),
+        StackItem::Object(_) => None,
     });
     let classes = cluster.list("storage.k8s.io/v1", "StorageClass", None, "").await?;
     let nodes = match cluster.list("v1", "Node", None, "").await {
@@ -36,7 +36,7 @@ pub async fn observe(cluster: &Connection, items: &[Item]) -> Result<Cluster> {
     // Boxed: the compiler can't follow the borrow through the stream otherwise.
     let objects: Vec<_> = objects.map(futures::FutureExt::boxed).collect();
     let waits: Vec<_> = waits.map(futures::FutureExt::boxed).collect();
-    Ok(Cluster {
+    Ok(ClusterState {
         objects: futures::stream::iter(objects).buffered(AT_ONCE).try_collect().await?,
         waits: futures::stream::iter(waits).buffered(AT_ONCE).try_collect().await?,
         default_classes: classes.iter().filter(|class| is_default(class)).filter_map(name).collect(),
@@ -53,10 +53,10 @@ fn is_default(class: &Value) -> bool {
 }
 
 /// Which of the namespaces that the items name are there.
-async fn namespaces(cluster: &Connection, items: &[Item]) -> Result<BTreeMap<String, bool>> {
+async fn namespaces(cluster: &Cluster, items: &[StackItem]) -> Result<BTreeMap<String, bool>> {
     let mut there = BTreeMap::new();
     for item in items {
-        if let Item::Object(object) = item
+        if let StackItem::Object(object) = item
             && let Some(namespace) = object.namespace()
             && !there.contains_key(namespace)
         {
@@ -67,12 +67,12 @@ async fn namespaces(cluster: &Connection, items: &[Item]) -> Result<BTreeMap<Str
     Ok(there)
 }
 
-async fn wait(cluster: &Connection, ready: &Ready) -> Result<Wait> {
+async fn wait(cluster: &Cluster, ready: &Ready) -> Result<Wait> {
     Ok(Wait { ready: ready.clone(), lacks: cluster.not_ready(ready).await? })
 }
 
 async fn object_state(
-    cluster: &Connection,
+    cluster: &Cluster,
     wanted: &Object,
     namespaces: &BTreeMap<String, bool>,
 ) -> Result<ObjectState> {

@@ -10,7 +10,7 @@ use crate::config_doc;
 use crate::error::{Error, Kind, Result};
 use crate::model::disks::{self, Disk, Facts, kernel, udev};
 use crate::model::node::{
-    MAINTENANCE, MachineConfig, Mount, Node, Part, Status, Version, all_answered, parse_version,
+    MAINTENANCE, MachineConfig, Mount, Node, Observed, Status, Version, all_answered, parse_version,
 };
 use crate::talos::proto::machine::MountStat;
 use crate::talos::resources::{
@@ -101,7 +101,7 @@ async fn read(node: &talos::Node, now: Timestamp, expires: Option<Timestamp>) ->
     }
 }
 
-async fn version(node: &talos::Node) -> Part<Version> {
+async fn version(node: &talos::Node) -> Observed<Version> {
     let reply = node.version().await?;
     let info = reply.version.unwrap_or_default();
     let platform = reply.platform.unwrap_or_default();
@@ -113,17 +113,17 @@ async fn version(node: &talos::Node) -> Part<Version> {
     Ok(Version { tag: info.tag, parsed, platform: platform.name, container, arch: info.arch, simulated })
 }
 
-pub(super) async fn hostname(node: &talos::Node) -> Part<Option<String>> {
+pub(super) async fn hostname(node: &talos::Node) -> Observed<Option<String>> {
     let found = node.spec::<Nodename>(id::NODENAME).await?;
     Ok(found.map(|found| found.spec.nodename).filter(|name| !name.is_empty()))
 }
 
-async fn machine_type(node: &talos::Node) -> Part<Option<String>> {
+async fn machine_type(node: &talos::Node) -> Observed<Option<String>> {
     let found = node.spec::<resources::MachineType>(id::MACHINE_TYPE).await?;
     Ok(found.map(|found| found.spec.0).filter(|kind| kind != "unknown"))
 }
 
-async fn status(node: &talos::Node) -> Part<Status> {
+async fn status(node: &talos::Node) -> Observed<Status> {
     let found = node.spec::<MachineStatus>(id::MACHINE).await?;
     let MachineStatus { stage, status } = found.map(|found| found.spec).unwrap_or_default();
     let unmet = status.unmet_conditions.into_iter().map(|unmet| format!("{}: {}", unmet.name, unmet.reason));
@@ -131,15 +131,15 @@ async fn status(node: &talos::Node) -> Part<Status> {
 }
 
 /// The disks of one machine alone, read anew.
-pub async fn disks(node: &talos::Node) -> Part<Vec<Disk>> {
+pub async fn disks(node: &talos::Node) -> Observed<Vec<Disk>> {
     storage(node).await.disks
 }
 
 /// What depends on each other: disks tell of volumes and mounts, which are parts of their own.
 struct Storage {
-    disks: Part<Vec<Disk>>,
-    volumes: Part<Vec<Item<VolumeStatus>>>,
-    mounts: Part<Vec<Mount>>,
+    disks: Observed<Vec<Disk>>,
+    volumes: Observed<Vec<Item<VolumeStatus>>>,
+    mounts: Observed<Vec<Mount>>,
 }
 
 async fn storage(node: &talos::Node) -> Storage {
@@ -161,12 +161,12 @@ async fn storage(node: &talos::Node) -> Storage {
 }
 
 /// Why a machine that is away did not tell this. What it does not tell at all is known of it, and no reason to ask again.
-fn away<T>(part: &Part<T>) -> Option<Error> {
+fn away<T>(part: &Observed<T>) -> Option<Error> {
     part.as_ref().err().filter(|error| error.kind == Kind::Unavailable).cloned()
 }
 
 /// What is known of the disks, but for volumes, mounts and udev's records.
-async fn facts(node: &talos::Node) -> Part<Facts> {
+async fn facts(node: &talos::Node) -> Observed<Facts> {
     let (disks, system, devices, discovered) = tokio::try_join!(
         node.specs(),
         node.spec::<resources::SystemDisk>(id::SYSTEM_DISK),
@@ -187,7 +187,7 @@ async fn facts(node: &talos::Node) -> Part<Facts> {
 ///
 /// # Errors
 /// The machine is away.
-async fn kernel(node: &talos::Node) -> Part<Option<kernel::Kernel>> {
+async fn kernel(node: &talos::Node) -> Observed<Option<kernel::Kernel>> {
     match node.read(kernel::PATH, kernel::LONGEST).await {
         Ok(list) => Ok(list.and_then(|list| kernel::Kernel::parse(&String::from_utf8_lossy(&list)))),
         Err(error) if error.kind == Kind::Unavailable => Err(error),
@@ -199,7 +199,7 @@ async fn kernel(node: &talos::Node) -> Part<Option<kernel::Kernel>> {
 ///
 /// # Errors
 /// The machine is away.
-async fn udev(node: &talos::Node, facts: &Facts) -> Part<BTreeMap<String, Result<udev::Record, String>>> {
+async fn udev(node: &talos::Node, facts: &Facts) -> Observed<BTreeMap<String, Result<udev::Record, String>>> {
     let read = |(id, device): (&str, &resources::BlockDevice)| {
         let (id, path) = (id.to_owned(), udev::path(device));
         async move {
@@ -224,17 +224,17 @@ fn sized(mount: Item<MountStatus>, sizes: &[MountStat]) -> Mount {
     Mount { source, target, filesystem, size, available }
 }
 
-async fn wanted_labels(node: &talos::Node) -> Part<BTreeMap<String, String>> {
+async fn wanted_labels(node: &talos::Node) -> Observed<BTreeMap<String, String>> {
     let found = node.specs::<NodeLabel>().await?;
     Ok(found.into_iter().map(|label| (label.spec.key, label.spec.value)).collect())
 }
 
-pub(super) async fn labels(node: &talos::Node) -> Part<Option<BTreeMap<String, String>>> {
+pub(super) async fn labels(node: &talos::Node) -> Observed<Option<BTreeMap<String, String>>> {
     let found = node.specs::<NodeStatus>().await?;
     Ok(found.into_iter().next().map(|status| status.spec.labels))
 }
 
-pub(super) async fn config(node: &talos::Node) -> Part<Option<MachineConfig>> {
+pub(super) async fn config(node: &talos::Node) -> Observed<Option<MachineConfig>> {
     let found = node.spec::<resources::MachineConfig>(id::ACTIVE_CONFIG).await?;
     Ok(found.map(|found| {
         config_doc::hold_fields(found.spec.0.expose_secret());

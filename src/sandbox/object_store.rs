@@ -55,7 +55,7 @@ impl Key {
 
 /// How a client asks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Asked {
+pub struct StoreCall {
     pub key: Key,
     pub bucket: String,
     pub region: String,
@@ -68,7 +68,7 @@ pub struct Asked {
     pub checksums: bool,
 }
 
-impl Asked {
+impl StoreCall {
     /// The address of the bucket's objects.
     fn address(&self) -> String {
         let url = self.url.clone().unwrap_or_else(|| format!("https://s3.{}.amazonaws.com", self.region));
@@ -103,7 +103,7 @@ enum Refusal {
 
 impl ObjectStore {
     /// Why it refuses a request, as the AWS client words it; `request` is the request's id.
-    pub fn refusal(&self, asked: &Asked, request: &str) -> Option<String> {
+    pub fn refusal(&self, asked: &StoreCall, request: &str) -> Option<String> {
         Some(match self.refused(asked)? {
             Refusal::Unsent(why) => why,
             Refusal::Broken(why) => unsent(asked, &why),
@@ -112,7 +112,7 @@ impl ObjectStore {
     }
 
     /// The same for a request whose answer has no text, only a status. That there is no such bucket can't be told then.
-    pub fn refusal_of_head(&self, asked: &Asked, request: &str) -> Option<String> {
+    pub fn refusal_of_head(&self, asked: &StoreCall, request: &str) -> Option<String> {
         match self.refused(asked)? {
             Refusal::Unsent(why) => Some(why),
             Refusal::Broken(why) => Some(unsent(asked, &why)),
@@ -126,14 +126,14 @@ impl ObjectStore {
     }
 
     /// Why it refuses to keep an object, where it takes other requests.
-    pub fn refusal_of_put(&self, asked: &Asked, request: &str) -> Option<String> {
+    pub fn refusal_of_put(&self, asked: &StoreCall, request: &str) -> Option<String> {
         let header = "api error InvalidArgument: Unsupported header 'x-amz-sdk-checksum-algorithm' received for this API call.";
         let of_all = self.refusal(asked, request);
         of_all.or_else(|| (self.no_checksums && asked.checksums).then(|| answer(400, request, header)))
     }
 
-    fn refused(&self, asked: &Asked) -> Option<Refusal> {
-        let Asked { key, bucket, .. } = asked;
+    fn refused(&self, asked: &StoreCall) -> Option<Refusal> {
+        let StoreCall { key, bucket, .. } = asked;
         if let Some(why) = &self.refuses {
             return Some(Refusal::Unsent(why.clone()));
         }
@@ -173,7 +173,7 @@ impl ObjectStore {
     }
 
     /// Why no request comes to it.
-    fn unreached(&self, asked: &Asked) -> Option<String> {
+    fn unreached(&self, asked: &StoreCall) -> Option<String> {
         let host = asked.host();
         if self.by_path && !asked.path_style {
             return Some(format!("dial tcp: lookup {host}: no such host"));
@@ -213,7 +213,7 @@ fn place(bucket: &str, key: &str) -> String {
     format!("{bucket}/{key}")
 }
 
-fn unsent(asked: &Asked, why: &str) -> String {
+fn unsent(asked: &StoreCall, why: &str) -> String {
     let address = asked.address();
     format!(
         "https response error StatusCode: 0, RequestID: , HostID: , request send failed, Get {address:?}: {why}"
@@ -265,20 +265,20 @@ mod tests {
                 Some(words) => assert!(refusal.is_some_and(|why| why.contains(words)), "{words}"),
             }
         }
-        let empty = ObjectStore::default().refusal(&Asked::default(), "7");
+        let empty = ObjectStore::default().refusal(&StoreCall::default(), "7");
         assert!(empty.is_some_and(|why| why.contains("static credentials are empty")));
     }
 
-    fn asked() -> Asked {
+    fn asked() -> StoreCall {
         let key = Key { id: "id".into(), secret: "secret".into() };
         let url = Some("https://minio.lab:9000".into());
-        Asked {
+        StoreCall {
             key,
             bucket: "velero".into(),
             region: "us-east-1".into(),
             url,
             checksums: true,
-            ..Asked::default()
+            ..StoreCall::default()
         }
     }
 
@@ -290,10 +290,10 @@ mod tests {
         let plain = ObjectStore { plain: true, ..any() };
         let strange = ObjectStore { authority: Some(ca.into()), ..any() };
         let elsewhere = ObjectStore { region: Some("eu-central-1".into()), ..any() };
-        let path = Asked { path_style: true, ..asked() };
-        let clear = Asked { url: Some("http://minio.lab:9000".into()), ..path.clone() };
-        let trusts = Asked { trusts: format!("{ca}\n"), ..path.clone() };
-        let there = Asked { region: "eu-central-1".into(), ..path.clone() };
+        let path = StoreCall { path_style: true, ..asked() };
+        let clear = StoreCall { url: Some("http://minio.lab:9000".into()), ..path.clone() };
+        let trusts = StoreCall { trusts: format!("{ca}\n"), ..path.clone() };
+        let there = StoreCall { region: "eu-central-1".into(), ..path.clone() };
         for (store, asked, words) in [
             (
                 &by_path,
@@ -324,7 +324,7 @@ mod tests {
         let no_checksums = ObjectStore { no_checksums: true, ..any() };
         assert_eq!(no_checksums.refusal(&path, "7"), None);
         assert!(no_checksums.refusal_of_put(&path, "7").is_some_and(|why| why.contains("InvalidArgument")));
-        assert_eq!(no_checksums.refusal_of_put(&Asked { checksums: false, ..path }, "7"), None);
+        assert_eq!(no_checksums.refusal_of_put(&StoreCall { checksums: false, ..path }, "7"), None);
     }
 
     #[test]

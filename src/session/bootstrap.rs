@@ -9,7 +9,7 @@ use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::engine::World;
+use super::engine::RunContext;
 use super::node::{RECHECK, await_open};
 use super::quorum;
 use crate::cluster::Cluster;
@@ -159,12 +159,12 @@ pub(super) async fn kubeconfig(
 /// Waits until the API server answers, and until the nodes of these machines are Ready.
 pub(super) async fn await_cluster(
     client: &Client,
-    world: &World,
+    context: &RunContext,
     kubeconfig: &Path,
     nodes: &[String],
     events: &Events,
 ) -> Result<()> {
-    let deadline = Instant::now() + world.manner.deadlines.bootstrap.std();
+    let deadline = Instant::now() + context.manner.deadlines.bootstrap.std();
     let left = || deadline.saturating_duration_since(Instant::now());
     let ready = async || {
         let cluster = Cluster::connect(Some(kubeconfig), None, client.dial()).await?;

@@ -10,7 +10,7 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use secrecy::ExposeSecret;
 use tokio::time::Instant;
 
-use super::engine::World;
+use super::engine::RunContext;
 use super::node::{RECHECK, await_labels, await_volumes};
 use super::{quorum, reboot};
 use crate::config_doc::ConfigDoc;
@@ -31,11 +31,11 @@ const LOOKS: usize = 5;
 pub(super) async fn apply_config(
     client: &Client,
     work: &ApplyConfig,
-    world: &World,
+    context: &RunContext,
     events: &Events,
 ) -> Result<bool> {
-    let turn = Turn { client, node: client.node(&work.address)?, work, world, events };
-    let staged = world.manner.mode == Mode::Staged;
+    let turn = ConfigWrite { client, node: client.node(&work.address)?, work, context, events };
+    let staged = context.manner.mode == Mode::Staged;
     let configs = Configs::read(&turn.node).await?;
     if staged && configs.boots_with(work) && !configs.runs(work) {
         events.warn("staged already: it takes effect at the node's next boot");
@@ -56,19 +56,19 @@ pub(super) async fn apply_config(
 }
 
 /// One node's turn to get its config.
-struct Turn<'a> {
+struct ConfigWrite<'a> {
     client: &'a Client,
     node: Node,
     work: &'a ApplyConfig,
-    world: &'a World,
+    context: &'a RunContext,
     events: &'a Events,
 }
 
-impl Turn<'_> {
+impl ConfigWrite<'_> {
     /// Applies the config, and waits for what it asks for; a control plane is left alone while etcd is not well.
     async fn change(&self) -> Result<()> {
-        let Self { client, node, work, world, events } = self;
-        let mode = world.manner.mode;
+        let Self { client, node, work, context, events } = self;
+        let mode = context.manner.mode;
         same_disks(node, work).await?;
         let reboots = match judged(node, work).await? {
             Judged::Taken(warnings) => {
@@ -89,7 +89,7 @@ impl Turn<'_> {
                 self.holds(true).await?;
                 self.write().await.map(drop)
             };
-            reboot::around(world, node, events, write).await?;
+            reboot::around(context, node, events, write).await?;
         } else {
             let before = self.write().await?;
             if mode == Mode::Try {
@@ -100,15 +100,15 @@ impl Turn<'_> {
             self.seen().await?;
         }
         match etcd {
-            true => quorum::again(client, node, world.manner.deadlines.etcd.std(), events).await,
+            true => quorum::again(client, node, context.manner.deadlines.etcd.std(), events).await,
             false => Ok(()),
         }
     }
 
     /// Whether etcd runs on the node, and is well; without the node too, where that is to reboot.
     async fn holds(&self, reboots: bool) -> Result<bool> {
-        let Self { client, node, work, world, .. } = self;
-        Ok(work.control_plane && quorum::holds(client, node, world.cluster.is_one(), reboots).await?)
+        let Self { client, node, work, context, .. } = self;
+        Ok(work.control_plane && quorum::holds(client, node, context.cluster.is_one(), reboots).await?)
     }
 
     /// Looks once more, right before the write: somebody else may have applied meanwhile, or taken the Lease over. Returns what
@@ -117,8 +117,8 @@ impl Turn<'_> {
         let configs = Configs::read(&self.node).await?;
         configs.refuse_pending(&self.node)?;
         configs.same_base(&self.node, self.work)?;
-        self.world.still_ours().await?;
-        self.send(self.world.manner.mode, &configs).await?;
+        self.context.still_ours().await?;
+        self.send(self.context.manner.mode, &configs).await?;
         Ok(configs)
     }
 
@@ -184,7 +184,7 @@ impl Turn<'_> {
     }
 
     fn within(&self) -> Duration {
-        self.world.manner.deadlines.volumes.std()
+        self.context.manner.deadlines.volumes.std()
     }
 
     /// A try lasts longer than what it is to show is waited for: volumes first, labels after them.

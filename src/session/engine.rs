@@ -15,17 +15,17 @@ use crate::talos;
 
 /// What the steps need: connections, and how they are carried out.
 #[derive(Debug)]
-pub(super) struct World {
+pub(super) struct RunContext {
     pub talos: Option<talos::Client>,
     pub cluster: Reached,
     /// The cluster's lock, where there is a cluster.
     pub lease: Option<Held>,
-    /// Who the run is, for others that come after it ([`super::Holder::place`]).
+    /// Who the run is, for others that come after it ([`super::LeaseHolder::place`]).
     pub place: String,
     pub manner: Manner,
 }
 
-impl World {
+impl RunContext {
     /// # Errors
     /// The cluster's lock is not ours any more.
     pub(super) async fn still_ours(&self) -> Result<()> {
@@ -41,7 +41,7 @@ impl World {
 pub(super) async fn run(
     verb: &str,
     plan: &Plan,
-    world: &World,
+    context: &RunContext,
     events: &Events,
     journal: &mut Journal,
     interrupted: watch::Receiver<bool>,
@@ -53,8 +53,8 @@ pub(super) async fn run(
         steps,
         simulated: plan.simulated,
     });
-    let run = Run { world, events, journal: Mutex::new(journal), interrupted, ended: Mutex::default() };
-    for wave in waves(&plan.steps, world.manner.parallel) {
+    let run = Run { context, events, journal: Mutex::new(journal), interrupted, ended: Mutex::default() };
+    for wave in waves(&plan.steps, context.manner.parallel) {
         if run.goes_on(wave.nodes) {
             let lanes = stream::iter(&wave.lanes);
             lanes.for_each_concurrent(wave.at_once, |lane| run.lane(lane, wave.nodes)).await;
@@ -78,7 +78,7 @@ pub(super) async fn run(
 
 /// A run that is under way.
 struct Run<'a> {
-    world: &'a World,
+    context: &'a RunContext,
     events: &'a Events,
     journal: Mutex<&'a mut Journal>,
     interrupted: watch::Receiver<bool>,
@@ -96,7 +96,7 @@ struct Ended {
 impl Run<'_> {
     /// Whether a further step is begun: of a node, or of the cluster, which needs all nodes.
     fn goes_on(&self, of_node: bool) -> bool {
-        self.ended().failed.is_empty() || of_node && self.world.manner.keep_going
+        self.ended().failed.is_empty() || of_node && self.context.manner.keep_going
     }
 
     fn ended(&self) -> MutexGuard<'_, Ended> {
@@ -127,13 +127,13 @@ impl Run<'_> {
             Ok(_) = interrupted.wait_for(|stop| *stop) => {
                 return Err(Error::new(Kind::Interrupted, format!("interrupted before step {}", step.id)));
             }
-            ours = self.world.still_ours() => ours?,
+            ours = self.context.still_ours() => ours?,
         }
         let events = self.events.of(&step.target, &step.id);
         self.journal(|journal| journal.started(&step.id))?;
         events.send(What::StepStarted { title: step.title.clone() });
         let result = tokio::select! {
-            result = execute(step, self.world, &events) => result,
+            result = execute(step, self.context, &events) => result,
             error = stop_waiting(step, self.interrupted.clone()) => Err(error),
         };
         match result {
@@ -164,16 +164,16 @@ async fn stop_waiting(step: &Step, mut interrupted: watch::Receiver<bool>) -> Er
 }
 
 /// True when something was changed.
-async fn execute(step: &Step, world: &World, events: &Events) -> Result<bool> {
+async fn execute(step: &Step, context: &RunContext, events: &Events) -> Result<bool> {
     let no = |what: &str| Error::failed(format!("step {} needs a connection to the {what}", step.id));
-    let talos = || world.talos.as_ref().ok_or_else(|| no("machine API"));
-    let cluster = || world.cluster.here().ok_or_else(|| no("cluster"));
-    let deadlines = &world.manner.deadlines;
+    let talos = || context.talos.as_ref().ok_or_else(|| no("machine API"));
+    let cluster = || context.cluster.here().ok_or_else(|| no("cluster"));
+    let deadlines = &context.manner.deadlines;
     let (volumes, workloads) = (deadlines.volumes.std(), deadlines.workloads.std());
     let begin = deadlines.bootstrap.std();
     match &step.action {
-        Action::ApplyConfig(work) => return config::apply_config(talos()?, work, world, events).await,
-        Action::Wipe(work) => return wipe::wipe(talos()?, work, world, events).await,
+        Action::ApplyConfig(work) => return config::apply_config(talos()?, work, context, events).await,
+        Action::Wipe(work) => return wipe::wipe(talos()?, work, context, events).await,
         Action::ApplyObject(object) => {
             let applied = cluster()?.apply(&object.value, false, object.create_only).await?;
             return Ok(applied.outcome() != Outcome::Unchanged);
@@ -184,13 +184,13 @@ async fn execute(step: &Step, world: &World, events: &Events) -> Result<bool> {
         Action::AwaitGone { address, volume } => {
             node::await_gone(talos()?, address, volume, volumes, events).await?;
         }
-        Action::Install(work) => return install::install(talos()?, work, world, events).await,
+        Action::Install(work) => return install::install(talos()?, work, context, events).await,
         Action::Bootstrap(work) => return bootstrap::bootstrap(talos()?, work, begin, events).await,
         Action::Kubeconfig { address, path } => {
             return bootstrap::kubeconfig(talos()?, address, path, begin, events).await;
         }
         Action::AwaitCluster { kubeconfig, nodes } => {
-            bootstrap::await_cluster(talos()?, world, kubeconfig, nodes, events).await?;
+            bootstrap::await_cluster(talos()?, context, kubeconfig, nodes, events).await?;
         }
         Action::AwaitReady(ready) => cluster()?.await_ready(ready, events, workloads).await?,
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use secrecy::ExposeSecret;
 use tokio::time::Instant;
 
-use super::engine::World;
+use super::engine::RunContext;
 use super::node::{RECHECK, await_labels, await_open};
 use crate::config_doc::ConfigDoc;
 use crate::error::{Error, Kind, Result};
@@ -25,8 +25,13 @@ const LEAVES: Duration = Duration::from_secs(30);
 const UP: [&str; 2] = ["booting", "running"];
 
 /// Gives a machine its first config; true when it was given.
-pub(super) async fn install(client: &Client, work: &Install, world: &World, events: &Events) -> Result<bool> {
-    let turn = Turn { client, node: client.node(&work.address)?, work, world, events };
+pub(super) async fn install(
+    client: &Client,
+    work: &Install,
+    context: &RunContext,
+    events: &Events,
+) -> Result<bool> {
+    let turn = FirstConfig { client, node: client.node(&work.address)?, work, context, events };
     let given = match turn.stands().await? {
         Stands::Configured(true) => false,
         Stands::Configured(false) => return Err(turn.another_config()),
@@ -46,15 +51,15 @@ enum Stands {
     Maintenance,
 }
 
-struct Turn<'a> {
+struct FirstConfig<'a> {
     client: &'a Client,
     node: Node,
     work: &'a Install,
-    world: &'a World,
+    context: &'a RunContext,
     events: &'a Events,
 }
 
-impl Turn<'_> {
+impl FirstConfig<'_> {
     /// # Errors
     /// It does not answer, or answers in maintenance mode with another key: it was started again, or it is another machine.
     async fn stands(&self) -> Result<Stands> {
@@ -123,8 +128,8 @@ impl Turn<'_> {
 
     /// Waits until Talos is installed and the machine has everything that its config asks for.
     async fn seen(&self) -> Result<()> {
-        let Self { node, work, world, events, .. } = self;
-        let within = world.manner.deadlines.bootstrap.std();
+        let Self { node, work, context, events, .. } = self;
+        let within = context.manner.deadlines.bootstrap.std();
         let failed = OnceLock::new();
         let check = async || match self.lacks().await {
             Err(error) if error.kind == Kind::Refused => {
@@ -142,7 +147,7 @@ impl Turn<'_> {
         if let Some(error) = failed.into_inner() {
             return Err(error);
         }
-        await_labels(node, &work.labels, world.manner.deadlines.volumes.std(), events).await
+        await_labels(node, &work.labels, context.manner.deadlines.volumes.std(), events).await
     }
 
     /// What keeps Talos from being there; nothing when it is.

@@ -33,7 +33,7 @@ pub enum Entry {
         cluster: String,
         pid: u32,
         plan: String,
-        steps: Vec<Planned>,
+        steps: Vec<PlannedStep>,
     },
     Started {
         at: String,
@@ -72,7 +72,7 @@ pub enum Entry {
 
 /// A step as the journal names it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Planned {
+pub struct PlannedStep {
     pub id: String,
     pub target: String,
     pub title: String,
@@ -109,7 +109,7 @@ impl Journal {
             plan: plan.digest(key),
             cluster: plan.cluster,
             pid: std::process::id(),
-            steps: plan.steps.into_iter().map(Planned::from).collect(),
+            steps: plan.steps.into_iter().map(PlannedStep::from).collect(),
         })?;
         Ok(journal)
     }
@@ -157,7 +157,7 @@ impl Journal {
     }
 }
 
-impl From<SavedStep> for Planned {
+impl From<SavedStep> for PlannedStep {
     fn from(step: SavedStep) -> Self {
         Self { id: step.id, target: step.target, title: step.title, digest: step.digest }
     }
@@ -168,7 +168,7 @@ impl From<SavedStep> for Planned {
 pub struct CutOff {
     pub verb: String,
     pub at: String,
-    pub during: Vec<Planned>,
+    pub during: Vec<PlannedStep>,
     /// The checks' run, when it was cut off while they ran.
     pub proving: Option<String>,
 }
@@ -292,7 +292,7 @@ mod tests {
 
     #[test]
     fn a_run_that_did_not_end_says_in_the_middle_of_what_it_was() {
-        let step = |id: &str| Planned {
+        let step = |id: &str| PlannedStep {
             id: id.into(),
             target: "n".into(),
             title: format!("do {id}"),

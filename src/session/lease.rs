@@ -24,14 +24,14 @@ const RENEWED_EVERY: Duration = Duration::from_secs(15);
 
 /// Who holds a Lease, as it says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Holder {
+pub struct LeaseHolder {
     /// `<host>/<state folder>`: there the kernel's file lock already lets only one run through.
     pub place: String,
     /// `nodeprep apply, pid 4711`.
     pub run: String,
 }
 
-impl Holder {
+impl LeaseHolder {
     /// This process, whose state is kept in `folder`.
     pub fn this(verb: &str, folder: &std::path::Path) -> Self {
         let host = gethostname::gethostname();
@@ -121,7 +121,7 @@ impl Lease {
     ///
     /// # Errors
     /// `Kind::Unavailable` (exit 75) with the holder and the Lease's age, and whatever the API server refuses.
-    pub async fn take(cluster: &Cluster, holder: &Holder, take_over: bool) -> Result<Self> {
+    pub async fn take(cluster: &Cluster, holder: &LeaseHolder, take_over: bool) -> Result<Self> {
         let leases: Api<Object> = Api::namespaced(cluster.client(), NAMESPACE);
         let now = Timestamp::now();
         let there = leases.get_opt(NAME).await.map_err(failed)?;
@@ -171,7 +171,7 @@ impl Drop for Lease {
 ///
 /// # Errors
 /// Whatever the API server refuses.
-pub async fn give_up(cluster: &Cluster, holder: &Holder) -> Result<bool> {
+pub async fn give_up(cluster: &Cluster, holder: &LeaseHolder) -> Result<bool> {
     let leases: Api<Object> = Api::namespaced(cluster.client(), NAMESPACE);
     match leases.get_opt(NAME).await.map_err(failed)? {
         Some(there) if of_place(&there, holder) => {
@@ -221,7 +221,7 @@ fn params() -> PostParams {
     PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() }
 }
 
-fn object(holder: &Holder, now: Timestamp, there: Option<&Object>) -> Object {
+fn object(holder: &LeaseHolder, now: Timestamp, there: Option<&Object>) -> Object {
     let former = there.and_then(|there| there.spec.as_ref()).and_then(|spec| spec.lease_transitions);
     let metadata = there.map_or_else(
         || ObjectMeta { name: Some(NAME.into()), namespace: Some(NAMESPACE.into()), ..ObjectMeta::default() },
@@ -242,11 +242,11 @@ fn identity(lease: &Object) -> &str {
     lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default()
 }
 
-fn of_place(lease: &Object, holder: &Holder) -> bool {
+fn of_place(lease: &Object, holder: &LeaseHolder) -> bool {
     identity(lease).strip_prefix(&holder.place).is_some_and(|rest| rest.starts_with(" ("))
 }
 
-fn may_take(there: &Object, holder: &Holder, now: Timestamp, take_over: bool) -> Result<()> {
+fn may_take(there: &Object, holder: &LeaseHolder, now: Timestamp, take_over: bool) -> Result<()> {
     let by = identity(there);
     if by.is_empty() || of_place(there, holder) {
         return Ok(());
@@ -272,8 +272,8 @@ fn may_take(there: &Object, holder: &Holder, now: Timestamp, take_over: bool) ->
 mod tests {
     use super::*;
 
-    fn holder(place: &str) -> Holder {
-        Holder { place: place.into(), run: "nodeprep apply, pid 7".into() }
+    fn holder(place: &str) -> LeaseHolder {
+        LeaseHolder { place: place.into(), run: "nodeprep apply, pid 7".into() }
     }
 
     #[test]

@@ -28,9 +28,9 @@ use tokio::sync::watch;
 pub use bootstrap::begun_on;
 pub use config::reboots;
 pub use journal::{CutOff, Entry, Journal, cut_offs, last_run};
-pub use lease::{Held, Holder, Lease, give_up};
+pub use lease::{Held, Lease, LeaseHolder, give_up};
 pub use lock::Lock;
-pub use planned::{Asked, Part, Planned, plan};
+pub use planned::{ApplyRequest, Part, Planned, plan};
 pub use reach::{Reach, Reached};
 pub use reboot::losses;
 pub use waves::Parallel;
@@ -41,7 +41,7 @@ use crate::event::Events;
 use crate::plan::{Action, Deadlines, Key, Plan, Saved, Skipped, Step};
 use crate::state::State;
 use crate::talos::client::Mode;
-use engine::World;
+use engine::RunContext;
 
 /// How a plan is carried out.
 #[derive(Debug, Clone)]
@@ -118,7 +118,7 @@ pub struct Session {
     key: Key,
     events: Events,
     interrupted: watch::Receiver<bool>,
-    holder: Holder,
+    holder: LeaseHolder,
     _lock: Lock,
 }
 
@@ -135,7 +135,7 @@ impl Session {
         interrupted: watch::Receiver<bool>,
     ) -> Result<Self> {
         let lock = Lock::take(&state, verb)?;
-        let (key, holder) = (state.key()?, Holder::this(verb, state.dir()));
+        let (key, holder) = (state.key()?, LeaseHolder::this(verb, state.dir()));
         Ok(Self { verb, cluster: cluster.to_owned(), state, key, events, interrupted, holder, _lock: lock })
     }
 
@@ -192,7 +192,7 @@ impl Session {
                 }
             };
             let mut journal = Journal::begin(&self.state, self.verb, saved, &self.key)?;
-            let world = World {
+            let context = RunContext {
                 talos: planned.talos,
                 cluster: planned.cluster,
                 lease: lease.as_ref().map(Lease::held),
@@ -200,7 +200,7 @@ impl Session {
                 manner: manner.clone(),
             };
             let interrupted = self.interrupted.clone();
-            engine::run(self.verb, &planned.plan, &world, &self.events, &mut journal, interrupted).await
+            engine::run(self.verb, &planned.plan, &context, &self.events, &mut journal, interrupted).await
         };
         let done = AssertUnwindSafe(work).catch_unwind().await;
         if let (Some(lease), Some(cluster)) = (lease, cluster.here()) {

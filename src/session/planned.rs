@@ -23,7 +23,7 @@ pub enum Part {
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy)]
-pub struct Asked<'a> {
+pub struct ApplyRequest<'a> {
     pub intent: &'a Intent,
     pub part: Part,
     /// The nodes of the file that are in scope.
@@ -49,8 +49,8 @@ type Machines = (Client, Vec<Node>);
 ///
 /// # Errors
 /// All that stands in the way, of nodes and stack alike.
-pub async fn plan(reach: &Reach, asked: &Asked<'_>, connected: Option<Reached>) -> Result<Planned> {
-    let Asked { intent, part, secrets, passphrases, .. } = *asked;
+pub async fn plan(reach: &Reach, asked: &ApplyRequest<'_>, connected: Option<Reached>) -> Result<Planned> {
+    let ApplyRequest { intent, part, secrets, passphrases, .. } = *asked;
     // What can't be rendered is known before anything is asked.
     let installs = !stack::render(intent, secrets)?.is_empty();
     let (machines, cluster) = tokio::join!(read_nodes(reach, asked), async {
@@ -128,7 +128,7 @@ async fn refuse_selector(intent: &Intent, nodes: &[Node], cluster: &Cluster) -> 
     plan::foreseen::selector(intent, nodes, met).map_or(Ok(()), Err)
 }
 
-async fn read_nodes(reach: &Reach, asked: &Asked<'_>) -> Result<Option<Machines>> {
+async fn read_nodes(reach: &Reach, asked: &ApplyRequest<'_>) -> Result<Option<Machines>> {
     if asked.part != Part::All || asked.addresses.is_empty() {
         return Ok(None);
     }
@@ -137,7 +137,7 @@ async fn read_nodes(reach: &Reach, asked: &Asked<'_>) -> Result<Option<Machines>
     Ok(Some((client, nodes)))
 }
 
-async fn plan_stack(intent: &Intent, items: &[stack::Item], cluster: Option<&Cluster>) -> Result<Plan> {
+async fn plan_stack(intent: &Intent, items: &[stack::StackItem], cluster: Option<&Cluster>) -> Result<Plan> {
     let Some(cluster) = cluster.filter(|_| !items.is_empty()) else {
         let why = "the file asks for nothing to be installed".into();
         let skipped = vec![Skipped { what: "stack".into(), why }];

@@ -3,7 +3,7 @@
 use std::future::Future;
 
 use super::Reached;
-use super::engine::World;
+use super::engine::RunContext;
 use super::node::{Late, await_open};
 use crate::cluster::{Cluster, Losses};
 use crate::error::{Error, Result};
@@ -17,27 +17,27 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// Drains the node, does what makes it reboot, and waits until it is back; it is uncordoned whatever comes of it.
 pub(super) async fn around(
-    world: &World,
+    context: &RunContext,
     node: &Node,
     events: &Events,
     write: impl Future<Output = Result<()>>,
 ) -> Result<()> {
     let boot = boot_id(node).await?;
-    if let Reached::Away(why) = &world.cluster {
+    if let Reached::Away(why) = &context.cluster {
         let away = why.clone().at(format!("{}: no pod can leave it before it reboots", node.address()));
         return Err(away.hint("run it again when the API server answers, or with --mode staged"));
     }
-    let Some((cluster, name)) = member(world.cluster.here(), node).await? else {
+    let Some((cluster, name)) = member(context.cluster.here(), node).await? else {
         write.await?;
-        return await_boot(world, node, &boot, events).await;
+        return await_boot(context, node, &boot, events).await;
     };
-    let (manner, deadlines) = (&world.manner, &world.manner.deadlines);
+    let (manner, deadlines) = (&context.manner, &context.manner.deadlines);
     cluster.losses(&name).await?.refuse(manner.delete_emptydir_data)?;
-    let ours = cluster.cordon(&name, &world.place).await?;
+    let ours = cluster.cordon(&name, &context.place).await?;
     let done = async {
         cluster.drain(&name, manner.delete_emptydir_data, deadlines.drain.std(), events).await?;
         write.await?;
-        await_boot(world, node, &boot, events).await?;
+        await_boot(context, node, &boot, events).await?;
         let ready = Ready::Node { name: name.clone() };
         cluster.await_ready(&ready, events, deadlines.reboot.std()).await
     };
@@ -74,8 +74,8 @@ async fn boot_id(node: &Node) -> Result<Vec<u8>> {
     node.read(BOOT_ID, 64).await?.ok_or_else(missing)
 }
 
-async fn await_boot(world: &World, node: &Node, before: &[u8], events: &Events) -> Result<()> {
-    let within = world.manner.deadlines.reboot.std();
+async fn await_boot(context: &RunContext, node: &Node, before: &[u8], events: &Events) -> Result<()> {
+    let within = context.manner.deadlines.reboot.std();
     let check = async || {
         let why = match node.spec::<MachineStatus>(id::MACHINE).await? {
             _ if boot_id(node).await? == before => Some("it has not gone down yet".to_owned()),

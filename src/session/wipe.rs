@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::engine::World;
+use super::engine::RunContext;
 use super::node::{RECHECK, await_open};
 use crate::error::{Error, Kind, Result};
 use crate::event::Events;
@@ -28,9 +28,14 @@ const OUT_OF_TABLE: &str = "failed to delete partition: partition";
 const UNSEEN: &str = "whether every byte was overwritten can't be seen: run it again";
 
 /// True when something was wiped; false when nothing was left to wipe.
-pub(super) async fn wipe(client: &Client, work: &Wipe, world: &World, events: &Events) -> Result<bool> {
-    let within = world.manner.deadlines.volumes.std();
-    let wiping = Wiping { node: client.node(&work.address)?, work, world, within, events };
+pub(super) async fn wipe(
+    client: &Client,
+    work: &Wipe,
+    context: &RunContext,
+    events: &Events,
+) -> Result<bool> {
+    let within = context.manner.deadlines.volumes.std();
+    let wiping = Wiping { node: client.node(&work.address)?, work, context, within, events };
     let deadline = Instant::now() + within;
     // What a first call that was refused may have wiped in part.
     let mut begun: Option<Devices> = None;
@@ -41,7 +46,7 @@ pub(super) async fn wipe(client: &Client, work: &Wipe, world: &World, events: &E
             }
             return Ok(begun.is_some());
         };
-        world.still_ours().await?;
+        context.still_ours().await?;
         match wiping.call(&devices, work.zeroes).await {
             Ok(()) if work.partition.is_none() => {
                 wiping.await_no_ghost(&devices).await?;
@@ -77,7 +82,7 @@ fn passes(error: &Error, begun: bool) -> bool {
 struct Wiping<'a> {
     node: Node,
     work: &'a Wipe,
-    world: &'a World,
+    context: &'a RunContext,
     within: Duration,
     events: &'a Events,
 }
@@ -147,7 +152,7 @@ impl Wiping<'_> {
             }
             let what = format!("{} to be seen without the partition", work.what);
             events.waiting(what, "the node still shows it");
-            self.world.still_ours().await?;
+            self.context.still_ours().await?;
             if whole
                 && ghost.alone
                 && look % PATIENCE == 0

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use nodeprep::error::{Error, Kind};
 use nodeprep::event::{Event, Events, What};
 use nodeprep::observe::nodes::observe_all;
-use nodeprep::plan::wipe::{Asked, find, plan};
+use nodeprep::plan::wipe::{WipeRequest, find, plan};
 use nodeprep::plan::{Action, AwaitVolume, Plan, Step};
 use nodeprep::session::{Manner, Planned, Reached, Session};
 use nodeprep::state::State;
@@ -71,7 +71,7 @@ async fn client(machine: Machine) -> Client {
 async fn run(before: Machine, then: Machine, zeroes: bool) -> Ran {
     let tokens = ["S1".to_owned()];
     let nodes = observe_all(&client(before).await, &["10.0.0.7".into()], now()).await.unwrap();
-    let asked = Asked { tokens: &tokens, zeroes, ..Asked::default() };
+    let asked = WipeRequest { tokens: &tokens, zeroes, ..WipeRequest::default() };
     let plan = plan(find(&nodes, asked).unwrap(), &tokens).unwrap();
     carried_out(plan, then).await
 }
@@ -162,7 +162,7 @@ async fn a_partition_that_only_the_kernel_still_shows_has_the_table_written_anew
         };
         let tokens = ["S1".to_owned()];
         let nodes = observe_all(&client(with()).await, &["10.0.0.7".into()], now()).await.unwrap();
-        let asked = Asked { volume, tokens: &tokens, ..Asked::default() };
+        let asked = WipeRequest { volume, tokens: &tokens, ..WipeRequest::default() };
         let plan = plan(find(&nodes, asked).unwrap(), &tokens).unwrap();
         let then = with();
         let wipes = then.wipes.clone();
@@ -178,7 +178,7 @@ async fn a_disk_that_was_not_looked_at_yet_is_not_taken_for_wiped() {
     let unseen = machine().with("DiscoveredVolumes.block.talos.dev", &[("vda", "type: disk\nname: gpt")]);
     let tokens = ["S1".to_owned()];
     let nodes = observe_all(&client(machine()).await, &["10.0.0.7".into()], now()).await.unwrap();
-    let asked = Asked { volume: Some("old"), tokens: &tokens, ..Asked::default() };
+    let asked = WipeRequest { volume: Some("old"), tokens: &tokens, ..WipeRequest::default() };
     let plan = plan(find(&nodes, asked).unwrap(), &tokens).unwrap();
     let wipes = unseen.wipes.clone();
     let ended = tokio::time::timeout(std::time::Duration::from_secs(4), carried_out(plan, unseen)).await;

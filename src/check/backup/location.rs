@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::super::wait::Look;
 use super::{Found, Stop};
-use crate::cluster::store::{Asked, advice};
+use crate::cluster::store::{StoreAddress, advice};
 
 /// Velero validates a location every minute (its default); older than this, it has stopped.
 const FRESH: SignedDuration = SignedDuration::from_mins(5);
@@ -26,7 +26,7 @@ pub(super) fn judge(location: &Value, now: Timestamp) -> Result<Look<String>, St
         }
         "Unavailable" => {
             let message = text("message");
-            let known = advice(message, &Asked::of(location));
+            let known = advice(message, &StoreAddress::of(location));
             let hint = known.map_or_else(
                 || "check the bucket, the URL and the Secret cloud-credentials (or as `backup.credentialsSecret` names it)".to_owned(),
                 |advice| advice.hint,
@@ -40,7 +40,7 @@ pub(super) fn judge(location: &Value, now: Timestamp) -> Result<Look<String>, St
 }
 
 /// What is wrong with the repository of a namespace's volumes.
-pub(super) fn repository(repository: &Value, store: &Asked) -> Option<Found> {
+pub(super) fn repository(repository: &Value, store: &StoreAddress) -> Option<Found> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let status = &repository["status"];
     if status["phase"] != "NotReady" {
@@ -127,7 +127,7 @@ mod tests {
             let spec = json!({"volumeNamespace": "databases", "backupStorageLocation": "default"});
             repository(
                 &json!({"spec": spec, "status": {"phase": phase, "message": message}}),
-                &Asked::default(),
+                &StoreAddress::default(),
             )
         };
         assert_eq!(of("Ready", ""), None);

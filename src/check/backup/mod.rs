@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::provisioner::{Workload, standing, workloads_of};
 use super::wait::{Look, until};
 use super::{Check, Per, Run, Stop, Subject, broken};
-use crate::cluster::store::Asked;
+use crate::cluster::store::StoreAddress;
 use crate::cluster::{Standing, Steady};
 use crate::event::Verdict;
 use crate::intent::Backup;
@@ -85,13 +85,18 @@ async fn judge(run: &Run<'_>, subject: &Subject<'_>) -> Result<Verdict, Stop> {
     let mut found = vec![password, located];
     let https = "write https:// in `backup.location.url`, with `caCert` for an authority of your own";
     found.extend(plan::stack::in_the_clear(backup).map(|why| Found::warn(why, https)));
-    let store = Asked::of(&read_location(run, backup).await?);
+    let store = StoreAddress::of(&read_location(run, backup).await?);
     found.extend(made(run, backup, &store, run.ctx.cluster.time().await?).await?);
     Ok(verdict(found))
 }
 
 /// What the repositories and the schedules say.
-async fn made(run: &Run<'_>, backup: &Backup, store: &Asked, now: Timestamp) -> Result<Vec<Found>, Stop> {
+async fn made(
+    run: &Run<'_>,
+    backup: &Backup,
+    store: &StoreAddress,
+    now: Timestamp,
+) -> Result<Vec<Found>, Stop> {
     let list = async |kind: &str| run.ctx.cluster.list(VELERO, kind, Some(&backup.namespace), "").await;
     let (name, live) = (&backup.location.name, list("Schedule").await?);
     let kept_there = |object: &Value, field: &str| object["spec"][field] == name.as_str();

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::Found;
-use crate::cluster::store::{Asked, advice};
+use crate::cluster::store::{StoreAddress, advice};
 use crate::intent::{Cron, Duration};
 
 /// By this label the backups of a schedule are found.
@@ -32,7 +32,7 @@ pub(super) fn judge(
     wanted: &[Value],
     live: &[Value],
     backups: &[Value],
-    store: &Asked,
+    store: &StoreAddress,
     now: Timestamp,
 ) -> Vec<Found> {
     let mut found: Vec<Found> = wanted
@@ -55,7 +55,7 @@ pub(super) fn judge(
 }
 
 /// The newest backup of all, when it is of no schedule of the file, and is no good.
-fn newest_by_hand(wanted: &[Value], backups: &[Value], store: &Asked) -> Option<Found> {
+fn newest_by_hand(wanted: &[Value], backups: &[Value], store: &StoreAddress) -> Option<Found> {
     let newest = backups.iter().filter(|backup| finished(backup)).max_by_key(|backup| began(backup))?;
     let told = wanted.iter().any(|schedule| newest["metadata"]["labels"][LABEL] == name(schedule));
     if told { None } else { bad(newest, store) }
@@ -65,7 +65,7 @@ fn schedule(
     wanted: &Value,
     live: Option<&Value>,
     backups: &[&Value],
-    store: &Asked,
+    store: &StoreAddress,
     now: Timestamp,
 ) -> Found {
     let name = name(wanted);
@@ -151,7 +151,7 @@ fn alike(key: &str, wanted: &Value, live: &Value) -> bool {
 
 /// Whether the backups that were due were made. When one is due is Velero's own rule: the first time that the line names
 /// after the last backup, or else after the schedule was made or told to skip.
-fn made(live: &Value, backups: &[&Value], store: &Asked, now: Timestamp) -> Found {
+fn made(live: &Value, backups: &[&Value], store: &StoreAddress, now: Timestamp) -> Found {
     let name = name(live);
     let line = live["spec"]["schedule"].as_str().unwrap_or_default();
     let Ok(cron) = Cron::parse(line) else {
@@ -210,7 +210,7 @@ fn made(live: &Value, backups: &[&Value], store: &Asked, now: Timestamp) -> Foun
 }
 
 /// What is wrong with a backup that came to its end.
-fn bad(backup: &Value, store: &Asked) -> Option<Found> {
+fn bad(backup: &Value, store: &StoreAddress) -> Option<Found> {
     let status = &backup["status"];
     let phase = status["phase"].as_str().unwrap_or_default();
     if phase == "Completed" {
@@ -281,7 +281,7 @@ mod tests {
 
     fn judged(live: Option<Value>, backups: &[Value], now: &str) -> Found {
         let live: Vec<Value> = live.into_iter().collect();
-        let mut found = judge(&[wanted()], &live, backups, &Asked::default(), now.parse().unwrap());
+        let mut found = judge(&[wanted()], &live, backups, &StoreAddress::default(), now.parse().unwrap());
         assert_eq!(found.len(), 1, "{found:?}");
         found.remove(0)
     }
@@ -413,7 +413,7 @@ mod tests {
     #[test]
     fn a_file_without_schedules_warns_and_a_bad_backup_by_hand_is_a_fault() {
         let now = "2026-11-21T10:00:00Z".parse().unwrap();
-        assert!(matches!(judge(&[], &[], &[], &Asked::default(), now)[..], [Found::Warn { .. }]));
+        assert!(matches!(judge(&[], &[], &[], &StoreAddress::default(), now)[..], [Found::Warn { .. }]));
         let mut by_hand = backup("2026-11-21T03:00:00Z", "PartiallyFailed");
         by_hand["metadata"]["labels"] = json!({});
         by_hand["status"]["errors"] = 3.into();
@@ -421,7 +421,7 @@ mod tests {
             &[wanted()],
             &[live(json!({}))],
             &[backup("2026-11-21T02:00:05Z", "Completed"), by_hand],
-            &Asked::default(),
+            &StoreAddress::default(),
             now,
         );
         assert!(

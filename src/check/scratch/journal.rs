@@ -21,13 +21,13 @@ struct Line {
 
 /// The journal of one run; removed when the objects are.
 #[derive(Debug)]
-pub(super) struct Journal {
+pub(super) struct ScratchRecord {
     path: PathBuf,
     /// Opened by the first object.
     lines: Mutex<Option<Lines>>,
 }
 
-impl Journal {
+impl ScratchRecord {
     pub(super) fn new(folder: &Path, run_id: &str) -> Self {
         Self { path: folder.join(format!("{PREFIX}{run_id}{SUFFIX}")), lines: Mutex::default() }
     }
@@ -94,7 +94,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         assert!(left(&folder.path().join("none")).unwrap().is_empty(), "no folder yet");
         let state = folder.path().to_owned();
-        let journal = Journal::new(&state, "r1");
+        let journal = ScratchRecord::new(&state, "r1");
         assert!(!journal.written());
         journal.making("Namespace", "", "nodeprep-r1").unwrap();
         journal.making("Pod", "nodeprep-r1", "pvc-1").unwrap();
@@ -111,6 +111,6 @@ mod tests {
     #[test]
     fn nothing_is_made_when_the_journal_cannot_be_written() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        assert!(Journal::new(file.path(), "r1").making("Pod", "n", "p").is_err());
+        assert!(ScratchRecord::new(file.path(), "r1").making("Pod", "n", "p").is_err());
     }
 }

@@ -54,7 +54,7 @@ pub(super) struct Scratch {
     namespace: String,
     expires: Timestamp,
     timeout: Duration,
-    journal: journal::Journal,
+    journal: journal::ScratchRecord,
     made: OnceCell<()>,
     count: AtomicUsize,
 }
@@ -75,7 +75,7 @@ impl Scratch {
             namespace: format!("nodeprep-{id}"),
             expires: ctx.now.checked_add(LIFETIME).unwrap_or(ctx.now),
             timeout: ctx.intent.validation.timeout.std(),
-            journal: journal::Journal::new(&ctx.state, id),
+            journal: journal::ScratchRecord::new(&ctx.state, id),
             made: OnceCell::new(),
             count: AtomicUsize::new(0),
         })

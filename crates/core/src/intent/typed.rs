@@ -161,7 +161,8 @@ backup:
 
     #[test]
     fn all_faults_of_types_are_told_at_once_and_none_that_is_only_their_shadow() {
-        let cases: &[(&[(&str, &str)], &[&str])] = &[
+        type Case<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str]);
+        let cases: &[Case<'_>] = &[
             (&[], &[]),
             (&[("kind: Cluster", "kind: [x]")], &["f:2"]),
             (&[("bucket: b", "bukket: b"), ("name: data", "nme: data")], &["f:5", "f:10"]),

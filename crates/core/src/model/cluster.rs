@@ -6,7 +6,7 @@ use super::object::{Object, Ready};
 
 /// The cluster as far as the plan needs it.
 #[derive(Debug, Default)]
-pub struct Cluster {
+pub struct ClusterState {
     pub objects: Vec<ObjectState>,
     pub waits: Vec<Wait>,
     /// Every StorageClass that is marked as the default one.

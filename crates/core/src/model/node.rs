@@ -10,7 +10,7 @@ use super::resources::{Item, VolumeStatus};
 use crate::error::{Error, Result};
 
 /// A part of what was observed; that it could not be read is data too.
-pub type Part<T> = Result<T>;
+pub type Observed<T> = Result<T>;
 
 /// The stage of a machine that waits for its first configuration.
 pub const MAINTENANCE: &str = "maintenance";
@@ -20,23 +20,23 @@ pub const MAINTENANCE: &str = "maintenance";
 pub struct Node {
     /// The address it was asked for by.
     pub address: String,
-    pub version: Part<Version>,
+    pub version: Observed<Version>,
     /// Its name in Kubernetes, if it has one yet.
-    pub hostname: Part<Option<String>>,
+    pub hostname: Observed<Option<String>>,
     /// `controlplane` or `worker`; nothing in maintenance mode.
-    pub machine_type: Part<Option<String>>,
-    pub status: Part<Status>,
+    pub machine_type: Observed<Option<String>>,
+    pub status: Observed<Status>,
     /// Empty in a container, which sees no disks.
-    pub disks: Part<Vec<Disk>>,
+    pub disks: Observed<Vec<Disk>>,
     /// Volumes by id; a user volume's is `u-<name>`.
-    pub volumes: Part<Vec<Item<VolumeStatus>>>,
-    pub mounts: Part<Vec<Mount>>,
+    pub volumes: Observed<Vec<Item<VolumeStatus>>>,
+    pub mounts: Observed<Vec<Mount>>,
     /// The labels the configuration asks for.
-    pub wanted_labels: Part<BTreeMap<String, String>>,
+    pub wanted_labels: Observed<BTreeMap<String, String>>,
     /// The labels on the Node object, if the machine can see it.
-    pub labels: Part<Option<BTreeMap<String, String>>>,
+    pub labels: Observed<Option<BTreeMap<String, String>>>,
     /// The configuration in force; nothing in maintenance mode.
-    pub config: Part<Option<MachineConfig>>,
+    pub config: Observed<Option<MachineConfig>>,
     /// It has no configuration yet and was read without credentials, so nothing proves that it is the machine.
     pub maintenance: bool,
     /// Of the key that it showed in maintenance mode, as its console prints it.
@@ -134,7 +134,7 @@ impl Node {
 
     /// The parts that could not be read, by name.
     pub fn faults(&self) -> Vec<(&'static str, &Error)> {
-        fn fault<'a, T>(name: &'static str, part: &'a Part<T>) -> Option<(&'static str, &'a Error)> {
+        fn fault<'a, T>(name: &'static str, part: &'a Observed<T>) -> Option<(&'static str, &'a Error)> {
             part.as_ref().err().map(|error| (name, error))
         }
         let faults = [

@@ -38,7 +38,7 @@ pub struct Bootstrap {
 
 /// What a bootstrap is planned from, besides the nodes.
 #[derive(Debug)]
-pub struct Asked<'a> {
+pub struct BootstrapRequest<'a> {
     pub intent: &'a Intent,
     /// The first configs that the file names, by address.
     pub firsts: &'a BTreeMap<String, First>,
@@ -60,7 +60,7 @@ pub struct Asked<'a> {
 ///
 /// # Errors
 /// `Kind::Refused` where data or a second etcd would be at stake.
-pub fn plan(asked: &Asked<'_>, nodes: Vec<Node>) -> Result<Plan> {
+pub fn plan(asked: &BootstrapRequest<'_>, nodes: Vec<Node>) -> Result<Plan> {
     one_cluster(asked.firsts)?;
     only_with_tokens(asked, &nodes)?;
     let mut plan = Plan { simulated: nodes.iter().any(Node::simulated), ..Plan::default() };
@@ -112,14 +112,14 @@ fn one_cluster(firsts: &BTreeMap<String, First>) -> Result<()> {
     }
 }
 
-fn first_of<'a>(asked: &'a Asked<'_>, node: &Node) -> Result<&'a First> {
+fn first_of<'a>(asked: &'a BootstrapRequest<'_>, node: &Node) -> Result<&'a First> {
     asked.firsts.get(&node.address).ok_or_else(|| {
         Error::invalid(format!("{}: has no machine config yet, and the file names none for it", node.address))
             .hint("nodes: [{address: …, config: controlplane.yaml}], a config as `talosctl gen config` writes it")
     })
 }
 
-fn install(asked: &Asked<'_>, node: Node, warnings: &mut Vec<String>) -> Result<Step> {
+fn install(asked: &BootstrapRequest<'_>, node: Node, warnings: &mut Vec<String>) -> Result<Step> {
     let first = first_of(asked, &node)?;
     let fingerprint = fingerprint(asked.intent, &node)?;
     let (node, disk) = configured(node, first)?;
@@ -187,7 +187,7 @@ pub fn unseen(firsts: &BTreeMap<String, First>, nodes: &[Node]) -> Vec<(String, 
 }
 
 /// What can't be seen may be lost only with its token.
-fn only_with_tokens(asked: &Asked<'_>, nodes: &[Node]) -> Result<()> {
+fn only_with_tokens(asked: &BootstrapRequest<'_>, nodes: &[Node]) -> Result<()> {
     let unseen = unseen(asked.firsts, nodes).into_iter();
     let (mut disks, mut tokens) = (String::new(), Vec::new());
     for (address, disk) in unseen {
@@ -227,7 +227,11 @@ fn configured(node: Node, first: &First) -> Result<(Node, Option<InstallDisk>)> 
 }
 
 /// etcd is begun only where it is known of every control plane that it was not.
-fn begin(asked: &Asked<'_>, control_planes: &[String], skipped: &mut Vec<Skipped>) -> Result<Option<Step>> {
+fn begin(
+    asked: &BootstrapRequest<'_>,
+    control_planes: &[String],
+    skipped: &mut Vec<Skipped>,
+) -> Result<Option<Step>> {
     let mut begun = false;
     for (address, state) in asked.begun {
         begun |= *state.as_ref().map_err(|error| {
@@ -269,7 +273,7 @@ fn begin(asked: &Asked<'_>, control_planes: &[String], skipped: &mut Vec<Skipped
 }
 
 /// Waits for the API server, and for the nodes where the cluster has a network of Talos' own.
-fn reachable(asked: &Asked<'_>, warnings: &mut Vec<String>) -> Step {
+fn reachable(asked: &BootstrapRequest<'_>, warnings: &mut Vec<String>) -> Step {
     let network = asked.firsts.values().all(First::has_network);
     if !network {
         warnings.push("the configs bring no network (cni: none): install yours when the API server answers, then `nodeprep apply`".into());
@@ -361,7 +365,7 @@ mod tests {
         }
 
         fn plan(self) -> Result<Plan> {
-            let asked = Asked {
+            let asked = BootstrapRequest {
                 intent: &intent::parse("nodeprep.yaml", FILE.as_bytes()).unwrap(),
                 firsts: &self.firsts,
                 begun: &self.begun,

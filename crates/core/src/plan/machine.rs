@@ -3,7 +3,7 @@
 use secrecy::{ExposeSecret, SecretString};
 
 use super::disks::{Choice, How, choose, id};
-use super::patches::{Asked, Document};
+use super::patches::{Document, WantedConfig};
 use super::{
     Action, ApplyConfig, ApprovedDisk, AwaitVolume, Passphrases, Plan, Risk, Step, ephemeral, foreseen,
     labels, versions, volume_state, volumes, wipe,
@@ -98,12 +98,12 @@ fn steps(on: OnNode, node: &Node, passphrases: &Passphrases) -> Result<Plan, Vec
 }
 
 /// All that the file asks of one node's machine config, whether it is there already or not; refused as a plan is.
-pub fn asked(intent: &Intent, node: &Node, passphrases: &Passphrases) -> Result<Asked> {
+pub fn asked(intent: &Intent, node: &Node, passphrases: &Passphrases) -> Result<WantedConfig> {
     whole(intent.on(&node.address), node, passphrases).map_err(|error| on_node(error, &node.address))
 }
 
-fn whole(on: OnNode, node: &Node, passphrases: &Passphrases) -> Result<Asked> {
-    let mut asked = Asked::new(node);
+fn whole(on: OnNode, node: &Node, passphrases: &Passphrases) -> Result<WantedConfig> {
+    let mut asked = WantedConfig::new(node);
     let Some(Written { doc, work, warnings, .. }) = write(on, node, passphrases).map_err(in_one)? else {
         return Ok(asked);
     };
@@ -172,7 +172,7 @@ fn write_all<'a>(
     let mut doc = before.clone();
     let mut work = Work::default();
     if !on.volumes.is_empty() || on.ephemeral.is_some() {
-        let world = World { node, version, disks: need("disks", &node.disks)?, passphrases };
+        let world = NodeFacts { node, version, disks: need("disks", &node.disks)?, passphrases };
         faults.extend(add_ephemeral(&mut doc, &mut work, &world, &on).err());
         let added = volumes.iter().map(|volume| add_volume(&mut doc, &mut work, &world, volume, &on.volumes));
         faults.extend(added.filter_map(Result::err));
@@ -189,7 +189,7 @@ fn write_all<'a>(
 pub(super) struct Work {
     volumes: Vec<AwaitVolume>,
     unready: Vec<(AwaitVolume, String)>,
-    taken: Vec<Taken>,
+    taken: Vec<ChosenDisk>,
     /// A volume that was not there before.
     makes: bool,
     /// What will be made: the worst of it.
@@ -201,7 +201,7 @@ pub(super) struct Work {
     notes: Vec<String>,
 }
 
-struct Taken {
+struct ChosenDisk {
     disk: ApprovedDisk,
     how: How,
     shared: bool,
@@ -210,7 +210,7 @@ struct Taken {
 }
 
 /// What the volumes of one node are planned from.
-struct World<'a> {
+struct NodeFacts<'a> {
     node: &'a Node,
     version: &'a Version,
     disks: &'a [Disk],
@@ -253,7 +253,7 @@ fn in_container(on: &mut OnNode) -> Result<Vec<String>> {
     Ok(said)
 }
 
-fn add_ephemeral(doc: &mut ConfigDoc, work: &mut Work, world: &World<'_>, on: &OnNode) -> Result<()> {
+fn add_ephemeral(doc: &mut ConfigDoc, work: &mut Work, world: &NodeFacts<'_>, on: &OnNode) -> Result<()> {
     if let Some(ephemeral) = on.ephemeral {
         let most = ephemeral.max_size;
         if ephemeral::cap(doc, world.disks, world.version, most)? {
@@ -267,7 +267,7 @@ fn add_ephemeral(doc: &mut ConfigDoc, work: &mut Work, world: &World<'_>, on: &O
 fn add_volume(
     doc: &mut ConfigDoc,
     work: &mut Work,
-    world: &World<'_>,
+    world: &NodeFacts<'_>,
     volume: &Volume,
     all: &[Volume],
 ) -> Result<()> {
@@ -320,14 +320,14 @@ impl Work {
                 && (made(taken.how) || made(choice.how))
                 && !(taken.shared && shared)
         });
-        if let Some(Taken { disk, .. }) = clash {
+        if let Some(ChosenDisk { disk, .. }) = clash {
             return Err(Error::refused(format!(
                 "volume {}: {} is taken by volume {}",
                 volume.name, disk.name, disk.volume
             ))
             .hint("give each volume a disk of its own, or let both say that they share it: disk: {match: …, shared: true}"));
         }
-        self.taken.push(Taken {
+        self.taken.push(ChosenDisk {
             disk: choice.disk.clone(),
             how: choice.how,
             shared,

@@ -47,7 +47,7 @@ impl Tool {
 
 /// What the file asks of one node's machine config.
 #[derive(Debug)]
-pub struct Asked {
+pub struct WantedConfig {
     pub address: String,
     /// The node's name in Kubernetes, if it has one.
     pub name: Option<String>,
@@ -58,7 +58,7 @@ pub struct Asked {
     pub warnings: Vec<String>,
 }
 
-impl Asked {
+impl WantedConfig {
     pub(super) fn new(node: &Node) -> Self {
         Self {
             address: node.address.clone(),
@@ -100,7 +100,7 @@ impl Document {
 #[derive(Debug)]
 pub struct Host {
     pub name: String,
-    pub asked: Asked,
+    pub asked: WantedConfig,
 }
 
 /// A file to be written.
@@ -191,7 +191,7 @@ impl PartialEq for Part<'_> {
 }
 
 impl<'a> Patch<'a> {
-    fn of(asked: &'a Asked) -> Self {
+    fn of(asked: &'a WantedConfig) -> Self {
         let label = |(key, value): &'a (String, String)| Part::Label(key, value, asked.kube_node_config);
         let labels = asked.labels.iter().map(label);
         Self { parts: labels.chain(asked.documents.iter().map(Part::Document)).collect() }

@@ -18,7 +18,7 @@ const KINDS: [(&str, &str); 3] =
 
 /// What is to be removed.
 #[derive(Debug, Clone, Copy)]
-pub struct Asked<'a> {
+pub struct RemoveRequest<'a> {
     pub volume: &'a str,
     pub keep_data: bool,
     /// What may have data on the volume by all that can be seen, and is known to have none.
@@ -41,7 +41,7 @@ pub struct Removal {
 
 /// Finds what is to be removed; refused while something of the cluster lives there, and, where the cluster was not asked,
 /// whatever lives there.
-pub fn find(node: &Node, asked: Asked<'_>, users: Option<&Users>) -> Result<Removal> {
+pub fn find(node: &Node, asked: RemoveRequest<'_>, users: Option<&Users>) -> Result<Removal> {
     let (address, volume) = (&node.address, asked.volume);
     wipe::usable(node)?;
     wipe::disks(node)?;

@@ -5,8 +5,8 @@ use serde_json::Value;
 use super::{Action, Object, Plan, Ready, Skipped, Step};
 use crate::error::{Error, Result};
 use crate::intent::{Intent, Provisioner};
-use crate::model::cluster::{Cluster, DryRun, ObjectState};
-use crate::stack::Item;
+use crate::model::cluster::{ClusterState, DryRun, ObjectState};
+use crate::stack::StackItem;
 
 mod backup;
 mod diff;
@@ -23,12 +23,12 @@ const FIXED: [&str; 4] = ["provisioner", "parameters", "reclaimPolicy", "volumeB
 /// # Errors
 /// `Refused` when an object that would change belongs to Helm, Flux or Argo CD, when another manager holds a field, when
 /// a StorageClass would have to be replaced, or when no node can run a workload's pods; `Failed` when the API server does not take an object.
-pub fn plan(intent: &Intent, items: &[Item], observed: &Cluster) -> Result<Plan> {
+pub fn plan(intent: &Intent, items: &[StackItem], observed: &ClusterState) -> Result<Plan> {
     let mut plan = Plan { skipped: skipped(intent), warnings: warnings(intent, observed), ..Plan::default() };
     let mut foreign = Vec::new();
     for item in items {
         let step = match item {
-            Item::Object(object) => {
+            StackItem::Object(object) => {
                 let state = state_of(object, observed)?;
                 let step = object_step(state)?;
                 if let (Some(_), Some(owner)) = (&step, &state.owner) {
@@ -36,7 +36,7 @@ pub fn plan(intent: &Intent, items: &[Item], observed: &Cluster) -> Result<Plan>
                 }
                 step
             }
-            Item::Ready(ready) => ready_step(ready, observed, &plan.steps),
+            StackItem::Ready(ready) => ready_step(ready, observed, &plan.steps),
         };
         plan.steps.extend(step);
     }
@@ -45,13 +45,13 @@ pub fn plan(intent: &Intent, items: &[Item], observed: &Cluster) -> Result<Plan>
 }
 
 /// What is made or changed, or is not ready, must have a node to run on.
-fn placed(intent: &Intent, items: &[Item], observed: &Cluster, steps: &[Step]) -> Result<()> {
+fn placed(intent: &Intent, items: &[StackItem], observed: &ClusterState, steps: &[Step]) -> Result<()> {
     let of = |object: &Object| {
         let ids = ["object", "ready"].map(|what| id(what, object.namespace(), object.kind(), object.name()));
         steps.iter().any(|step| ids.contains(&step.id))
     };
     for item in items {
-        if let Item::Object(object) = item
+        if let StackItem::Object(object) = item
             && of(object)
             && let Some(refusal) = placement::refusal(intent, object, &observed.nodes)
         {
@@ -77,13 +77,13 @@ fn skipped(intent: &Intent) -> Vec<Skipped> {
     skipped
 }
 
-fn warnings(intent: &Intent, observed: &Cluster) -> Vec<String> {
+fn warnings(intent: &Intent, observed: &ClusterState) -> Vec<String> {
     let mut said = default_classes(intent, observed);
     said.extend(backup::warnings(intent, observed));
     said
 }
 
-fn default_classes(intent: &Intent, observed: &Cluster) -> Vec<String> {
+fn default_classes(intent: &Intent, observed: &ClusterState) -> Vec<String> {
     let installs = matches!(intent.provisioner, Some(Provisioner::Openebs(_)));
     let Some(ours) = intent.classes.iter().find(|class| installs && class.default) else { return Vec::new() };
     let others = observed.default_classes.iter().filter(|name| **name != ours.name);
@@ -93,7 +93,7 @@ fn default_classes(intent: &Intent, observed: &Cluster) -> Vec<String> {
     others.map(warn).collect()
 }
 
-fn state_of<'a>(object: &Object, observed: &'a Cluster) -> Result<&'a ObjectState> {
+fn state_of<'a>(object: &Object, observed: &'a ClusterState) -> Result<&'a ObjectState> {
     let same = |state: &&ObjectState| {
         state.wanted.api_version() == object.api_version() && state.wanted.title() == object.title()
     };
@@ -154,7 +154,7 @@ fn id(what: &str, namespace: Option<&str>, kind: &str, name: &str) -> String {
 }
 
 /// A wait is needed when its condition does not hold, or holds only for what is about to be replaced.
-fn ready_step(ready: &Ready, observed: &Cluster, before: &[Step]) -> Option<Step> {
+fn ready_step(ready: &Ready, observed: &ClusterState, before: &[Step]) -> Option<Step> {
     let lacks = observed.waits.iter().find(|wait| wait.ready == *ready).and_then(|wait| wait.lacks.clone());
     let changes = |kind: &str, namespace: Option<&str>, name: &str| {
         let id = id("object", namespace, kind, name);

@@ -12,7 +12,7 @@ const FIRST_VERSION: (u64, u64) = (1, 10);
 
 /// What is asked for. Without disks and without a volume, it is the disks that the tokens name.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Asked<'a> {
+pub struct WipeRequest<'a> {
     /// Kernel names at this boot, of the one node.
     pub disks: &'a [String],
     /// The name of the volume whose partitions are to go, wherever they are.
@@ -77,7 +77,7 @@ pub enum Now {
 }
 
 /// Finds what is asked for, and refuses what must not be wiped whatever token is given.
-pub fn find(nodes: &[Node], asked: Asked<'_>) -> Result<Found> {
+pub fn find(nodes: &[Node], asked: WipeRequest<'_>) -> Result<Found> {
     let mut found = Found::default();
     if let Some(volume) = asked.volume {
         for node in nodes {
@@ -182,7 +182,7 @@ pub fn ghost(wipe: &Wipe, wiped: &[(String, bool)], disks: &[Disk]) -> Option<Gh
 }
 
 /// The disks that are named, each with its node.
-fn chosen<'a>(nodes: &'a [Node], asked: Asked<'_>) -> Result<Vec<(&'a Node, &'a Disk)>> {
+fn chosen<'a>(nodes: &'a [Node], asked: WipeRequest<'_>) -> Result<Vec<(&'a Node, &'a Disk)>> {
     if asked.disks.is_empty() {
         return asked.tokens.iter().map(|token| by_token(nodes, token)).collect();
     }

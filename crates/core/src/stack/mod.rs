@@ -21,7 +21,7 @@ pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "nodeprep"
 
 /// One line of the installation: an object to send, or a condition to wait for before the next one.
 #[derive(Debug, Clone)]
-pub enum Item {
+pub enum StackItem {
     Object(Object),
     Ready(Ready),
 }
@@ -38,7 +38,7 @@ pub struct StackSecret {
 ///
 /// # Errors
 /// `Invalid` when a Secret or one of its keys is missing, empty, or not one that is needed.
-pub fn render(intent: &Intent, secrets: &[StackSecret]) -> Result<Vec<Item>> {
+pub fn render(intent: &Intent, secrets: &[StackSecret]) -> Result<Vec<StackItem>> {
     render_on(intent, secrets, &BTreeMap::new())
 }
 
@@ -51,7 +51,7 @@ pub fn render_on(
     intent: &Intent,
     secrets: &[StackSecret],
     hosts: &BTreeMap<String, String>,
-) -> Result<Vec<Item>> {
+) -> Result<Vec<StackItem>> {
     let mut items = Vec::new();
     if let Some(Provisioner::Openebs(openebs)) = &intent.provisioner {
         items.extend(openebs::render(intent, openebs, hosts)?);
@@ -63,11 +63,11 @@ pub fn render_on(
 }
 
 /// Components may share a namespace; it is sent once.
-fn without_twins(items: Vec<Item>) -> Result<Vec<Item>> {
+fn without_twins(items: Vec<StackItem>) -> Result<Vec<StackItem>> {
     let mut seen: BTreeMap<String, Value> = BTreeMap::new();
     let mut kept = Vec::new();
     for item in items {
-        if let Item::Object(object) = &item {
+        if let StackItem::Object(object) = &item {
             match seen.get(&object.title()) {
                 Some(twin) if *twin == object.value => continue,
                 Some(_) => return Err(Error::invalid(format!("{} is asked for twice", object.title()))),
@@ -89,6 +89,6 @@ fn object(component: &'static str, mut value: Value) -> Object {
     Object { value, component, secret: false, create_only: false }
 }
 
-fn objects(component: &'static str, values: Vec<Value>) -> impl Iterator<Item = Item> {
-    values.into_iter().map(move |value| Item::Object(object(component, value)))
+fn objects(component: &'static str, values: Vec<Value>) -> impl Iterator<Item = StackItem> {
+    values.into_iter().map(move |value| StackItem::Object(object(component, value)))
 }

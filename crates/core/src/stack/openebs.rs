@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use super::{Item, objects, template, topology};
+use super::{StackItem, objects, template, topology};
 use crate::error::Result;
 use crate::intent::{Class, FilesystemType, Intent, Openebs};
 use crate::model::object::Ready;
@@ -19,7 +19,7 @@ pub(super) fn render(
     intent: &Intent,
     openebs: &Openebs,
     hosts: &BTreeMap<String, String>,
-) -> Result<Vec<Item>> {
+) -> Result<Vec<StackItem>> {
     let namespace = &openebs.namespace;
     let workload = openebs.workload.kind();
     let mut items = Vec::new();
@@ -42,7 +42,7 @@ pub(super) fn render(
     });
     let source = include_str!("../../../../manifests/openebs/provisioner.yaml.j2");
     items.extend(objects(COMPONENT, template::fill("openebs/provisioner.yaml.j2", source, &values)?));
-    items.push(Item::Ready(Ready::Workload {
+    items.push(StackItem::Ready(Ready::Workload {
         kind: workload.into(),
         namespace: namespace.clone(),
         name: WORKLOAD.into(),

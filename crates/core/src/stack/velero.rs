@@ -8,7 +8,7 @@ use ring::pbkdf2;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
 
-use super::{Item, StackSecret, object, objects, template};
+use super::{StackItem, StackSecret, object, objects, template};
 use crate::error::{Error, Result};
 use crate::intent::{Backup, Intent};
 use crate::model::object::{Object, Ready};
@@ -21,7 +21,7 @@ pub const CLOUD_KEY: &str = "cloud";
 /// it starts without; changing it later makes every backup unreadable.
 pub const REPOSITORY_SECRET: (&str, &str) = ("velero-repo-credentials", "repository-password");
 
-pub(super) fn render(intent: &Intent, backup: &Backup, secrets: &[StackSecret]) -> Result<Vec<Item>> {
+pub(super) fn render(intent: &Intent, backup: &Backup, secrets: &[StackSecret]) -> Result<Vec<StackItem>> {
     let (namespace, location) = (&backup.namespace, &backup.location);
     let mut items = Vec::new();
     let values = json!({"namespace": namespace});
@@ -31,7 +31,7 @@ pub(super) fn render(intent: &Intent, backup: &Backup, secrets: &[StackSecret]) 
     let source = include_str!("../../../../manifests/velero/rbac.yaml.j2");
     items.extend(objects(COMPONENT, template::fill("velero/rbac.yaml.j2", source, &values)?));
     // Before the server: it would make a repository password of its own, with a public value.
-    items.extend(secret_objects(backup, secrets)?.into_iter().map(Item::Object));
+    items.extend(secret_objects(backup, secrets)?.into_iter().map(StackItem::Object));
 
     let credentials = credentials_mark(backup, secrets);
     let values = json!({
@@ -48,7 +48,11 @@ pub(super) fn render(intent: &Intent, backup: &Backup, secrets: &[StackSecret]) 
     let source = include_str!("../../../../manifests/velero/node-agent.yaml.j2");
     items.extend(objects(COMPONENT, template::fill("velero/node-agent.yaml.j2", source, &values)?));
     let workload = |kind: &str, name: &str| {
-        Item::Ready(Ready::Workload { kind: kind.into(), namespace: namespace.clone(), name: name.into() })
+        StackItem::Ready(Ready::Workload {
+            kind: kind.into(),
+            namespace: namespace.clone(),
+            name: name.into(),
+        })
     };
     items.extend([workload("Deployment", "velero"), workload("DaemonSet", "node-agent")]);
 
@@ -61,14 +65,14 @@ pub(super) fn render(intent: &Intent, backup: &Backup, secrets: &[StackSecret]) 
     });
     let source = include_str!("../../../../manifests/velero/location.yaml.j2");
     items.extend(objects(COMPONENT, template::fill("velero/location.yaml.j2", source, &values)?));
-    items.push(Item::Ready(Ready::BackupLocation {
+    items.push(StackItem::Ready(Ready::BackupLocation {
         namespace: namespace.clone(),
         name: location.name.clone(),
     }));
     let all = schedules(backup)?;
     let names = backup.schedules.iter().map(|schedule| schedule.name.clone());
     items.extend(objects(COMPONENT, all));
-    items.extend(names.map(|name| Item::Ready(Ready::Schedule { namespace: namespace.clone(), name })));
+    items.extend(names.map(|name| StackItem::Ready(Ready::Schedule { namespace: namespace.clone(), name })));
     Ok(items)
 }
 
@@ -123,12 +127,12 @@ pub fn repository_password(secrets: &[StackSecret]) -> Option<&SecretString> {
 
 /// Every CRD of the release, as its own `velero install --crds-only --dry-run` prints them: the server does not start
 /// when one is missing.
-fn crds() -> Result<Vec<Item>> {
+fn crds() -> Result<Vec<StackItem>> {
     let crds =
         template::documents("velero/crds.yaml", include_str!("../../../../manifests/velero/crds.yaml"))?;
     let names: Vec<String> =
         crds.iter().filter_map(|crd| crd["metadata"]["name"].as_str()).map(str::to_owned).collect();
-    let waits = names.into_iter().map(|name| Item::Ready(Ready::Crd { name }));
+    let waits = names.into_iter().map(|name| StackItem::Ready(Ready::Crd { name }));
     Ok(objects(COMPONENT, crds).chain(waits).collect())
 }
 

@@ -23,12 +23,12 @@ const MEMBERS: &str = "Members.cluster.talos.dev";
 const MACHINE_CONFIG: &str = "MachineConfigs.config.talos.dev";
 
 /// A type of resource in its namespace, as a request names it.
-struct Asked {
+struct StateCall {
     namespace: String,
     kind: String,
 }
 
-impl Asked {
+impl StateCall {
     /// # Errors
     /// An unknown type or namespace, and one that the caller may not read, are refused alike.
     fn of(caller: &Caller, namespace: &str, kind: &str) -> Result<Self, Status> {
@@ -136,7 +136,7 @@ impl State for Api {
     async fn get(&self, request: Request<wire::GetRequest>) -> Result<Response<wire::GetResponse>, Status> {
         let caller = self.caller(&request, STATE)?;
         let wire::GetRequest { namespace, r#type, id, .. } = request.into_inner();
-        let asked = Asked::of(&caller, &namespace, &r#type)?;
+        let asked = StateCall::of(&caller, &namespace, &r#type)?;
         let node = caller.one()?;
         let get = |world: &mut World, _: Timestamp, address: &str| {
             let found = asked.all(world, address).remove(&id);
@@ -152,7 +152,7 @@ impl State for Api {
     async fn list(&self, request: Request<wire::ListRequest>) -> Result<Response<Self::ListStream>, Status> {
         let caller = self.caller(&request, STATE)?;
         let wire::ListRequest { namespace, r#type, .. } = request.into_inner();
-        let asked = Asked::of(&caller, &namespace, &r#type)?;
+        let asked = StateCall::of(&caller, &namespace, &r#type)?;
         let list = |world: &mut World, _: Timestamp, address: &str| Ok(asked.all(world, address));
         let found = self.call(&caller, caller.one()?, &format!("List {}", asked.kind), list).await?;
         let replies = found.into_values().map(|resource| Ok(wire::ListResponse { resource: Some(resource) }));
@@ -165,7 +165,7 @@ impl State for Api {
     ) -> Result<Response<Self::WatchStream>, Status> {
         let caller = self.caller(&request, STATE)?;
         let wire::WatchRequest { namespace, r#type, id, options, api_version } = request.into_inner();
-        let asked = Asked::of(&caller, &namespace, &r#type)?;
+        let asked = StateCall::of(&caller, &namespace, &r#type)?;
         let options = options.unwrap_or_default();
         if id.is_some() && options.bootstrap_contents {
             return Err(Status::unimplemented("bootstrap contents of a single resource"));
@@ -191,7 +191,7 @@ impl State for Api {
 
 /// A watch, and what it told of last.
 struct Watch {
-    asked: Asked,
+    asked: StateCall,
     address: String,
     id: Option<String>,
     seen: BTreeMap<String, wire::Resource>,

@@ -6,7 +6,7 @@ use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use subtle::ConstantTimeEq;
 
 use crate::intent::{Backup, Cron, Intent, Location};
-use crate::model::cluster::Cluster;
+use crate::model::cluster::ClusterState;
 use crate::stack::REPOSITORY_SECRET;
 
 /// Why a live repository password is a fault.
@@ -22,7 +22,7 @@ pub fn same(wanted: &SecretString, live: &[u8]) -> bool {
     wanted.expose_secret().trim().as_bytes().ct_eq(live.trim_ascii()).into()
 }
 
-pub(super) fn warnings(intent: &Intent, observed: &Cluster) -> Vec<String> {
+pub(super) fn warnings(intent: &Intent, observed: &ClusterState) -> Vec<String> {
     let Some(backup) = &intent.backup else { return unprotected(intent).into_iter().collect() };
     let mut said: Vec<String> = password(observed).into_iter().collect();
     said.extend(in_the_clear(backup));
@@ -47,7 +47,7 @@ pub fn unprotected(intent: &Intent) -> Option<String> {
 }
 
 /// The password that is live is another one than the file's.
-fn password(observed: &Cluster) -> Option<String> {
+fn password(observed: &ClusterState) -> Option<String> {
     let (name, key) = REPOSITORY_SECRET;
     let of_it = |state: &&crate::model::cluster::ObjectState| {
         state.wanted.kind() == "Secret" && state.wanted.name() == name && state.wanted.create_only

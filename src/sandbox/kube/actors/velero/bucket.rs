@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::super::objects::{digest, list};
 use super::super::{Stage, names, text};
 use super::LOCATIONS;
-use crate::sandbox::object_store::{Asked, Key};
+use crate::sandbox::object_store::{Key, StoreCall};
 
 /// What comes from the plugin is marked so.
 const PLUGIN: &str = "rpc error: code = Unknown desc = ";
@@ -20,7 +20,7 @@ const PASSWORD: &str = "static-passw0rd";
 #[derive(Debug)]
 pub(super) struct Bucket {
     prefix: String,
-    asked: Asked,
+    asked: StoreCall,
 }
 
 impl Bucket {
@@ -28,7 +28,7 @@ impl Bucket {
         let prefix = text(location, "/spec/objectStorage/prefix").trim_matches('/');
         let config = &location["spec"]["config"];
         let trusts = BASE64_STANDARD.decode(text(location, "/spec/objectStorage/caCert")).unwrap_or_default();
-        let asked = Asked {
+        let asked = StoreCall {
             key: Key::read(&credentials(stage, server, location).unwrap_or_default()),
             bucket: text(location, "/spec/objectStorage/bucket").to_owned(),
             region: config["region"].as_str().unwrap_or_default().to_owned(),
