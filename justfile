@@ -2,7 +2,7 @@
 
 # Format, lint, test: everything that needs no cluster.
 check:
-    cargo fmt --check
+    cargo fmt --all --check
     cargo clippy --workspace --all-targets --locked -- -D warnings
     cargo test --locked
 
