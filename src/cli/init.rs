@@ -11,7 +11,7 @@ use super::patches::{read, replace};
 use crate::error::{Error, Kind, Result};
 use crate::intent::import::Import;
 use crate::intent::init::{self, Answers, Different, Proposal, Volume};
-use crate::intent::{self, Size, same_address};
+use crate::intent::{self, Size, distinct_by};
 use crate::model::node::Node;
 use crate::observe::nodes::observe_all;
 use crate::report;
@@ -130,13 +130,7 @@ async fn look(global: &Global, import: Option<&Import>) -> Result<Found> {
         };
         machines = members(client, &context.nodes, &context.endpoints).await?;
     }
-    let mut once: Vec<(String, String)> = Vec::new();
-    for machine in machines {
-        if !once.iter().any(|(address, _)| same_address(address, &machine.0)) {
-            once.push(machine);
-        }
-    }
-    let machines = once;
+    let machines = distinct_by(machines, |(address, _)| address);
     let addresses: Vec<String> = machines.iter().map(|(address, _)| address.clone()).collect();
     let nodes = match client {
         Ok(client) => {

@@ -12,10 +12,15 @@ pub fn same_address(one: &str, two: &str) -> bool {
 
 /// Each address once, as it is written first: lists of nodes that people keep by hand name some twice.
 pub fn distinct(addresses: &[String]) -> Vec<String> {
-    let mut once: Vec<String> = Vec::new();
-    for address in addresses {
-        if !once.iter().any(|known| same_address(known, address)) {
-            once.push(address.clone());
+    distinct_by(addresses.to_vec(), String::as_str)
+}
+
+/// The first of all that have one address.
+pub fn distinct_by<T>(all: Vec<T>, address: impl Fn(&T) -> &str) -> Vec<T> {
+    let mut once: Vec<T> = Vec::new();
+    for one in all {
+        if !once.iter().any(|known| same_address(address(known), address(&one))) {
+            once.push(one);
         }
     }
     once

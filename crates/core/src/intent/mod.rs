@@ -17,7 +17,7 @@ mod types;
 mod validate;
 mod volume;
 
-pub use address::{distinct, same_address};
+pub use address::{distinct, distinct_by, same_address};
 pub use cron::Cron;
 pub use duration::Duration;
 pub use node::OnNode;

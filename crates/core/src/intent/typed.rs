@@ -18,6 +18,14 @@ const MISSING: &str = "missing field";
 /// # Errors
 /// `Kind::Invalid` with line and column of each value that is not what its key wants, of each key that is unknown or missing.
 pub(super) fn read(name: &str, text: &str) -> Result<Intent> {
+    serde_yaml::from_str(text).map_err(|error| told(name, faults(text, error)))
+}
+
+/// A fault's line and column, where they are known, and what it is.
+type Fault = (Option<(usize, usize)>, String);
+
+/// The first fault, and those that show without it.
+fn faults(text: &str, mut error: serde_yaml::Error) -> Vec<Fault> {
     let mut copy = Copy { text: text.to_owned(), hidden: Vec::new() };
     let tree = Stream::parse(text).ok();
     let root = tree.as_ref().and_then(|stream| match stream.documents() {
@@ -26,11 +34,6 @@ pub(super) fn read(name: &str, text: &str) -> Result<Intent> {
     });
     let mut faults = Vec::new();
     for _ in 0..MOST {
-        let error = match serde_yaml::from_str(&copy.text) {
-            Ok(intent) if faults.is_empty() => return Ok(intent),
-            Ok(_) => break,
-            Err(error) => error,
-        };
         let place =
             error.location().and_then(|at| Some((at.line().try_into().ok()?, at.column().try_into().ok()?)));
         let message = error.without_snippet().to_string();
@@ -42,12 +45,16 @@ pub(super) fn read(name: &str, text: &str) -> Result<Intent> {
         if hidden.is_none() || Stream::parse(copy.text.as_str()).is_err() {
             break;
         }
+        match serde_yaml::from_str::<Intent>(&copy.text) {
+            Ok(_) => break,
+            Err(next) => error = next,
+        }
     }
-    Err(told(name, faults))
+    faults
 }
 
 /// The faults in the order of the file, with one hint for all.
-fn told(name: &str, mut faults: Vec<(Option<(usize, usize)>, String)>) -> Error {
+fn told(name: &str, mut faults: Vec<Fault>) -> Error {
     faults.sort_by_key(|(place, _)| *place);
     let mut errors: Vec<Error> = Vec::new();
     for (place, message) in faults {
