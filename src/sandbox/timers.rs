@@ -10,13 +10,16 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Timers {
     due: BTreeMap<String, Timestamp>,
+    /// Since when something is so, by a key that says what. The times in objects are whole seconds; these are exact.
+    #[serde(default)]
+    since: BTreeMap<String, Timestamp>,
     /// How many times faster than in the world things go.
     pub speed: f64,
 }
 
 impl Default for Timers {
     fn default() -> Self {
-        Self { due: BTreeMap::new(), speed: 1.0 }
+        Self { due: BTreeMap::new(), since: BTreeMap::new(), speed: 1.0 }
     }
 }
 
@@ -40,15 +43,21 @@ impl Timers {
         true
     }
 
-    /// Whether so long has passed since a time that is known otherwise; until then, the clock stops when it has.
-    pub fn passed(&mut self, key: &str, since: Timestamp, takes: Duration, now: Timestamp) -> bool {
-        let takes = takes.div_f64(self.speed.max(0.001));
-        let takes = SignedDuration::try_from(takes).unwrap_or(SignedDuration::MAX);
-        let end = since.checked_add(takes).unwrap_or(Timestamp::MAX);
+    /// Whether something has been so for so long: since it was asked first, and as long as it is kept.
+    pub fn lasts(&mut self, key: &str, long: Duration, now: Timestamp) -> bool {
+        let long = long.div_f64(self.speed.max(0.001));
+        let long = SignedDuration::try_from(long).unwrap_or(SignedDuration::MAX);
+        let since = *self.since.entry(key.to_owned()).or_insert(now);
+        let end = since.checked_add(long).unwrap_or(Timestamp::MAX);
         if end > now {
             self.wake(key, end);
         }
         end <= now
+    }
+
+    /// What of these keys is so no more.
+    pub fn keep(&mut self, is_so: impl Fn(&str) -> bool) {
+        self.since.retain(|key, _| is_so(key));
     }
 
     /// Something is due at this time of the calendar, however fast things go.
@@ -97,5 +106,16 @@ mod tests {
         assert!(timers.done("c", Duration::ZERO, at(0)));
         timers.wake("d", at(5000));
         assert_eq!(timers.next(), Some(at(5000)), "whatever the speed");
+    }
+
+    #[test]
+    fn what_lasts_is_counted_from_the_moment_it_was_so() {
+        let at = |millis| Timestamp::from_millisecond(millis).unwrap();
+        let mut timers = Timers { speed: 20.0, ..Timers::default() };
+        let long = Duration::from_secs(10);
+        assert!(!timers.lasts("a", long, at(900)) && !timers.lasts("a", long, at(1399)));
+        assert!(timers.lasts("a", long, at(1400)) && timers.lasts("a", long, at(9000)));
+        timers.keep(|key| key != "a");
+        assert!(!timers.lasts("a", long, at(9001)));
     }
 }

@@ -141,6 +141,8 @@ fn status(deployment: &Value, new: Option<&Value>, old: &[Value], newest: &str, 
 
 #[cfg(test)]
 pub(super) mod tests {
+    use jiff::SignedDuration;
+
     use super::*;
     use crate::sandbox::kube::actors::objects::holds;
     use crate::sandbox::kube::actors::scene::Scene;
@@ -211,6 +213,32 @@ pub(super) mod tests {
             assert_eq!(available, 1, "only the old one: {set:?}");
         }
         assert!(ready > 0);
+    }
+
+    /// Whenever in a second its container starts, and however late the controllers are.
+    #[test]
+    fn a_pod_that_ends_soon_is_never_available_where_time_is_short() {
+        for late in [0, 40, 700, 2500] {
+            for begins in [0, 300, 600, 950] {
+                let mut scene = Scene::new(&["n1"]);
+                scene.timers.speed = 20.0;
+                scene.now += SignedDuration::from_millis(begins);
+                let mut web = deployment("web", 1);
+                web["spec"]["minReadySeconds"] = json!(10);
+                web["spec"]["template"]["spec"]["containers"][0]["image"] = json!("x:exits-soon");
+                scene.apply(web);
+                let mut ready = 0;
+                for _ in 0..200 {
+                    scene.run(0);
+                    let [.., up, available] = numbers(&scene);
+                    ready += up;
+                    assert_eq!(available, 0, "begins {begins} ms, late {late} ms");
+                    let next = scene.timers.next().unwrap_or(scene.now).max(scene.now);
+                    scene.now = next + SignedDuration::from_millis(late);
+                }
+                assert!(ready > 0);
+            }
+        }
     }
 
     #[test]

@@ -7,14 +7,12 @@ mod jobs;
 mod orphans;
 mod replica_sets;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::objects::{
-    collection, condition_of, delete, holds, list, number, owner_uid, path, plural, sorted, suffix,
-};
+use super::objects::{collection, delete, holds, list, number, owner_uid, path, plural, sorted, suffix};
 use super::{Stage, ending, names, owned_by, text};
 use crate::sandbox::kube::route::group_of;
 use crate::sandbox::kube::store::Place;
@@ -31,6 +29,9 @@ pub(super) fn act(stage: &mut Stage<'_>) {
     orphans::act(stage);
     deployments::act(stage);
     let members = members(stage);
+    let ready = members.values().flatten().filter(|pod| pod.ready).map(|pod| pod.path.as_str());
+    let ready: BTreeSet<&str> = ready.collect();
+    stage.timers.keep(|path| ready.contains(path));
     replica_sets::act(stage, &members);
     daemon_sets::act(stage, &members);
     jobs::act(stage, &members);
@@ -45,8 +46,6 @@ struct Member {
     node: String,
     phase: String,
     ready: bool,
-    /// Since when that is so.
-    since: String,
     /// It is about to go.
     ending: bool,
     /// The revision of the template that it was made from.
@@ -86,9 +85,6 @@ fn members(stage: &Stage<'_>) -> Members {
             node: node.to_owned(),
             phase: text(pod, "/status/phase").to_owned(),
             ready: holds(pod, "Ready"),
-            since: condition_of(pod, "Ready")
-                .map_or("", |ready| text(ready, "/lastTransitionTime"))
-                .to_owned(),
             ending: ending(pod),
             revision: text(pod, "/metadata/labels/controller-revision-hash").to_owned(),
         });
@@ -104,9 +100,7 @@ fn pods_of<'a>(members: &'a Members, owner: &Value) -> &'a [Member] {
 /// Whether the pod was ready for as long as its owner's `minReadySeconds` asks.
 fn available(stage: &mut Stage<'_>, owner: &Value, pod: &Member) -> bool {
     let asked = Duration::from_secs(number(owner, "/spec/minReadySeconds").unwrap_or(0));
-    let since = pod.since.parse().unwrap_or(stage.now);
-    let key = format!("available/{}", pod.path);
-    pod.ready && (asked.is_zero() || stage.timers.passed(&key, since, asked, stage.now))
+    pod.ready && (asked.is_zero() || stage.timers.lasts(&pod.path, asked, stage.now))
 }
 
 /// What tells the pods of an owner's template from those of its other ones.
