@@ -43,6 +43,9 @@ struct Step {
     /// A request to the API server: method, path, body.
     #[serde(default)]
     ask: Option<(String, String, Value)>,
+    /// A change of the file: what it replaces, and what with.
+    #[serde(default)]
+    edit: Option<(String, String)>,
 }
 
 fn nodeprep(folder: &Path, args: &str) -> Command {
@@ -129,6 +132,11 @@ fn redacted(text: &str, folder: &Path) -> String {
     RULES.iter().fold(text, |text, (rule, with)| rule.replace_all(&text, *with).into_owned())
 }
 
+fn change(text: &mut String, (old, new): &(String, String)) {
+    assert!(text.contains(old), "nodeprep.yaml has no {old:?}: {text}");
+    *text = text.replace(old, new);
+}
+
 fn play(path: &Path) {
     let scene: Scene = serde_yaml::from_str(&fs::read_to_string(path).unwrap()).unwrap();
     let folder = tempfile::tempdir().unwrap();
@@ -140,19 +148,22 @@ fn play(path: &Path) {
     assert!(begun.status.success(), "{}", String::from_utf8_lossy(&begun.stderr));
     let file = folder.join("fleet/nodeprep.yaml");
     let mut text = fs::read_to_string(&file).unwrap();
-    for (old, new) in &scene.edits {
-        assert!(text.contains(old), "nodeprep.yaml has no {old:?}: {text}");
-        text = text.replace(old, new);
+    for edit in &scene.edits {
+        change(&mut text, edit);
     }
-    fs::write(&file, text).unwrap();
+    fs::write(&file, &text).unwrap();
     let mut log = format!("{}\n\n", scene.proves);
     for step in &scene.steps {
-        match &step.ask {
-            Some(request) => {
+        match (&step.ask, &step.edit) {
+            (Some(request), _) => {
                 ask(folder, request);
                 log += &format!("# {} {}\n\n", request.0, request.1);
             }
-            None => log += &run(folder, step),
+            (None, Some(edit)) => {
+                change(&mut text, edit);
+                fs::write(&file, &text).unwrap();
+            }
+            (None, None) => log += &run(folder, step),
         }
     }
     let name = path.file_stem().unwrap().to_str().unwrap();

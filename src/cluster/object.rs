@@ -1,16 +1,22 @@
 //! Objects of any kind: read, applied, listed, deleted, as plain JSON values.
 
+use std::time::Duration;
+
 use kube::api::{
-    ApiResource, DeleteParams, DynamicObject, GetParams, ListParams, Patch, PatchParams, PostParams, Request,
+    ApiResource, DeleteParams, DynamicObject, GetParams, ListParams, Patch, PatchParams, PostParams,
+    Preconditions, Request,
 };
 use kube::core::GroupVersion;
 use kube::discovery::{Scope, pinned_group};
 use kube::{Api, Resource};
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::error::{Conflict, from_kube};
 use super::{Cluster, MANAGER};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
+use crate::event::Events;
+use crate::model::object::Removal;
 
 /// An object before and after an apply.
 #[derive(Clone)]
@@ -176,23 +182,53 @@ impl Cluster {
         }
     }
 
-    /// Deletes the object and, in the background, what it owns; false when it was not there.
-    pub async fn delete(
-        &self,
-        api_version: &str,
-        kind: &str,
-        namespace: Option<&str>,
-        name: &str,
-    ) -> Result<bool> {
+    /// Deletes this very object and what it owns, and waits until both are gone; false when it was not there.
+    ///
+    /// # Errors
+    /// `Refused` when another object has its name by now, `Failed` when it is still there after `within`.
+    pub async fn remove(&self, gone: &Removal, events: &Events, within: Duration) -> Result<bool> {
+        let title = gone.title();
+        let uid = Some(gone.uid.clone());
+        let params = DeleteParams::foreground().preconditions(Preconditions { uid, resource_version: None });
         let result = async {
-            let path = self.path(api_version, kind, namespace).await?;
-            let request = Request::new(path).delete(name, &DeleteParams::background());
+            let path = self.path(&gone.api_version, &gone.kind, gone.namespace.as_deref()).await?;
+            let request = Request::new(path).delete(&gone.name, &params);
             self.client.request::<Value>(request.map_err(kube::Error::BuildRequest)?).await
         };
         match result.await {
-            Ok(_) => Ok(true),
-            Err(error) if is_missing(&error) => Ok(false),
-            Err(error) => Err(from_kube(&title(kind, namespace, name), error)),
+            Ok(_) => {}
+            Err(error) if is_missing(&error) => return Ok(false),
+            Err(kube::Error::Api(status)) if status.code == 409 => {
+                return Err(Error::refused(format!("{title}: another one has its name by now"))
+                    .hint("plan again: the cluster changed meanwhile"));
+            }
+            Err(error) => return Err(from_kube(&title, error)),
+        }
+        self.await_removed(gone, events, within).await.map(|()| true)
+    }
+
+    async fn await_removed(&self, gone: &Removal, events: &Events, within: Duration) -> Result<()> {
+        const EVERY: Duration = Duration::from_millis(500);
+        let (deadline, mut last) = (Instant::now() + within, String::new());
+        loop {
+            let look = self.get(&gone.api_version, &gone.kind, gone.namespace.as_deref(), &gone.name).await;
+            let why = match look {
+                Ok(Some(live)) if live["metadata"]["uid"] == *gone.uid => held_by(&live),
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind == Kind::Unavailable => error.what,
+                Err(error) => return Err(error),
+            };
+            if Instant::now() > deadline {
+                let what = format!("{}: still there after {} s: {why}", gone.title(), within.as_secs());
+                return Err(
+                    Error::failed(what).hint("`kubectl get -o yaml` shows what its finalizers wait for")
+                );
+            }
+            if why != last {
+                events.waiting(gone.title(), &why);
+                last = why;
+            }
+            tokio::time::sleep(EVERY).await;
         }
     }
 
@@ -255,6 +291,17 @@ impl Cluster {
         let found = kinds.get(kind).cloned();
         known.insert(api_version.to_owned(), kinds);
         found.ok_or_else(missing)
+    }
+}
+
+/// What keeps an object that was deleted.
+fn held_by(live: &Value) -> String {
+    let finalizers = live["metadata"]["finalizers"].as_array();
+    let names: Vec<&str> = finalizers.into_iter().flatten().filter_map(Value::as_str).collect();
+    if names.is_empty() {
+        "it is being deleted".into()
+    } else {
+        format!("it is kept by {}", names.join(", "))
     }
 }
 

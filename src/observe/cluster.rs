@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use futures::{StreamExt, TryStreamExt};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use serde_json::Value;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, MANAGER};
 use crate::error::{Kind, Result};
-use crate::model::cluster::{ClusterState, DryRun, ObjectState, Wait};
+use crate::model::cluster::{ClusterState, DryRun, Leftovers, ObjectState, Wait};
 use crate::model::object::{Object, Ready};
-use crate::stack::StackItem;
+use crate::stack::{KINDS, MANAGED_BY, StackItem, TEST_RUN};
 
 /// How many objects are looked at at once.
 const AT_ONCE: usize = 8;
@@ -41,7 +41,102 @@ pub async fn observe(cluster: &Cluster, items: &[StackItem]) -> Result<ClusterSt
         waits: futures::stream::iter(waits).buffered(AT_ONCE).try_collect().await?,
         default_classes: classes.iter().filter(|class| is_default(class)).filter_map(name).collect(),
         nodes,
+        leftovers: leftovers(cluster).await?,
     })
+}
+
+/// What nodeprep has installed, and who uses it.
+///
+/// # Errors
+/// When the cluster can't be reached; a kind that may not be listed is named in the answer.
+pub async fn leftovers(cluster: &Cluster) -> Result<Leftovers> {
+    let ours = format!("{}={},!{TEST_RUN}", MANAGED_BY.0, MANAGED_BY.1);
+    let mut found = Leftovers::default();
+    let kinds = KINDS.map(|(api_version, kind)| listed(cluster, api_version, kind, &ours).boxed());
+    let lists: Vec<Option<Vec<Value>>> = futures::stream::iter(kinds).buffered(AT_ONCE).try_collect().await?;
+    for ((api_version, kind), list) in KINDS.into_iter().zip(lists) {
+        match list {
+            // Its list says what it is, each of its objects need not.
+            Some(list) => found.ours.extend(list.into_iter().filter(is_ours).map(|mut object| {
+                object["apiVersion"] = api_version.into();
+                object["kind"] = kind.into();
+                object
+            })),
+            None => found.unseen.push(format!("{kind}s")),
+        }
+    }
+    if found.ours.iter().any(|object| object["kind"] == "StorageClass") {
+        class_users(cluster, &mut found).await?;
+    }
+    if found.ours.iter().any(|object| object["metadata"]["name"] == "velero") {
+        at_work(cluster, &mut found).await?;
+    }
+    Ok(found)
+}
+
+/// The objects of a kind; None when they may not be listed.
+async fn listed(
+    cluster: &Cluster,
+    api_version: &str,
+    kind: &str,
+    selector: &str,
+) -> Result<Option<Vec<Value>>> {
+    match cluster.list(api_version, kind, None, selector).await {
+        Err(error) if error.kind == Kind::Invalid => Ok(None),
+        list => list.map(Some),
+    }
+}
+
+/// A label is easily copied; who applied an object is not.
+fn is_ours(object: &Value) -> bool {
+    let managers = object["metadata"]["managedFields"].as_array();
+    let applied = |one: &Value| one["manager"] == MANAGER && one["operation"] == "Apply";
+    owner(object).is_none() && managers.is_some_and(|managers| managers.iter().any(applied))
+}
+
+async fn class_users(cluster: &Cluster, found: &mut Leftovers) -> Result<()> {
+    for kind in ["PersistentVolumeClaim", "PersistentVolume"] {
+        // Where they are not known, each class may have some.
+        let Some(all) = listed(cluster, "v1", kind, "").await? else {
+            let classes = found.ours.iter().filter(|object| object["kind"] == "StorageClass");
+            for class in classes.filter_map(name) {
+                found
+                    .class_users
+                    .entry(class)
+                    .or_default()
+                    .push(format!("perhaps a {kind} (not allowed to look)"));
+            }
+            continue;
+        };
+        for one in &all {
+            let (Some(class), Some(name)) = (one["spec"]["storageClassName"].as_str(), name(one)) else {
+                continue;
+            };
+            let title = match one["metadata"]["namespace"].as_str() {
+                Some(namespace) => format!("{namespace}/{name}"),
+                None => name,
+            };
+            found.class_users.entry(class.to_owned()).or_default().push(title);
+        }
+    }
+    Ok(())
+}
+
+/// Velero's work that is not finished.
+/// Source: velero, pkg/apis/velero/v1, BackupPhase and RestorePhase.
+async fn at_work(cluster: &Cluster, found: &mut Leftovers) -> Result<()> {
+    for kind in ["Backup", "Restore"] {
+        for one in listed(cluster, "velero.io/v1", kind, "").await?.unwrap_or_default() {
+            let phase = one["status"]["phase"].as_str().unwrap_or_default();
+            let works = ["InProgress", "WaitingForPluginOperations", "Finalizing"];
+            if works.iter().any(|work| phase.starts_with(work))
+                && let (Some(name), Some(namespace)) = (name(&one), one["metadata"]["namespace"].as_str())
+            {
+                found.at_work.entry(namespace.to_owned()).or_default().push(format!("{kind} {name}"));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn name(object: &Value) -> Option<String> {
@@ -91,7 +186,7 @@ async fn object_state(
     if !cluster.serves(api_version, kind).await? {
         return Ok(state(
             None,
-            DryRun::NotYet(format!("the cluster does not serve {api_version} {kind} yet")),
+            DryRun::NotServed(format!("the cluster does not serve {api_version} {kind} yet")),
         ));
     }
     let error = match cluster.apply(&wanted.value, true, wanted.create_only).await {

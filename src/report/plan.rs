@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::plan::{Plan, Risk};
+use crate::plan::{Action, Plan, Risk};
 
 /// The plan, a line per step; with the diff of everything that is there and would change, and of all steps when
 /// `verbose`.
@@ -16,12 +16,23 @@ pub fn text(plan: &Plan, verbose: bool) -> String {
             Risk::None | Risk::Low => "",
         };
         let place = if step.target == "cluster" { String::new() } else { format!("{}: ", step.target) };
-        text.push_str(&format!("{} {place}{}{risk}\n", if step.creates { '+' } else { '~' }, step.title));
+        let deletes = matches!(step.action, Action::DeleteObject(_));
+        let sign = if deletes {
+            '-'
+        } else if step.creates {
+            '+'
+        } else {
+            '~'
+        };
+        text.push_str(&format!("{sign} {place}{}{risk}\n", step.title));
         if step.creates && !verbose {
             continue;
         }
         if !step.why.is_empty() {
             text.push_str(&format!("  {}\n", step.why));
+        }
+        if deletes && !verbose {
+            continue;
         }
         for line in step.diff.lines() {
             text.push_str(&format!("    {line}\n"));
@@ -61,6 +72,7 @@ pub fn json(cluster: &str, plan: &Plan) -> Value {
                 "risk": step.risk,
                 "changes": step.action.changes(),
                 "creates": step.creates,
+                "deletes": matches!(step.action, Action::DeleteObject(_)),
                 "diff": step.diff,
             })
         })

@@ -178,6 +178,7 @@ async fn execute(step: &Step, context: &RunContext, events: &Events) -> Result<b
             let applied = cluster()?.apply(&object.value, false, object.create_only).await?;
             return Ok(applied.outcome() != Outcome::Unchanged);
         }
+        Action::DeleteObject(gone) => return cluster()?.remove(gone, events, workloads).await,
         Action::AwaitVolumes { address, volumes: wanted } => {
             node::await_volumes(talos()?, address, wanted, volumes, events).await?;
         }

@@ -6,6 +6,7 @@ use super::{Reach, Reached};
 use crate::cluster::{Cluster, Losses};
 use crate::error::{Kind, Result, both};
 use crate::intent::{Intent, Provisioner};
+use crate::model::cluster::Leftovers;
 use crate::model::node::Node;
 use crate::observe;
 use crate::observe::identity;
@@ -138,12 +139,16 @@ async fn read_nodes(reach: &Reach, asked: &ApplyRequest<'_>) -> Result<Option<Ma
 }
 
 async fn plan_stack(intent: &Intent, items: &[stack::StackItem], cluster: Option<&Cluster>) -> Result<Plan> {
-    let Some(cluster) = cluster.filter(|_| !items.is_empty()) else {
+    if items.is_empty() {
         let why = "the file asks for nothing to be installed".into();
         let skipped = vec![Skipped { what: "stack".into(), why }];
-        let warnings = plan::stack::unprotected(intent).into_iter().collect();
-        return Ok(Plan { skipped, warnings, ..Plan::default() });
-    };
+        let leftovers = match cluster {
+            Some(cluster) => observe::cluster::leftovers(cluster).await?,
+            None => Leftovers::default(),
+        };
+        return Ok(Plan { skipped, ..plan::stack::plan_nothing(intent, leftovers)? });
+    }
+    let Some(cluster) = cluster else { return Ok(Plan::default()) };
     let observed = observe::cluster::observe(cluster, items).await?;
     Ok(Plan { simulated: cluster.simulated(), ..plan::stack::plan(intent, items, &observed)? })
 }

@@ -23,6 +23,7 @@ use crate::cluster::Cluster;
 use crate::error::{Error, Result};
 use crate::event::Events;
 use crate::intent::Size;
+use crate::stack::{MANAGED_BY as MANAGED, TEST_RUN};
 
 mod journal;
 mod remove;
@@ -38,9 +39,9 @@ pub fn left(folder: &Path) -> Result<Vec<String>> {
         .collect())
 }
 
-const MANAGER: &str = "nodeprep";
-const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
-const RUN: &str = "nodeprep.dev/run";
+const MANAGER: &str = MANAGED.1;
+const MANAGED_BY: &str = MANAGED.0;
+const RUN: &str = TEST_RUN;
 const EXPIRES: &str = "nodeprep.dev/expires";
 /// A run that is older than this has surely ended.
 const LIFETIME: SignedDuration = SignedDuration::from_hours(6);

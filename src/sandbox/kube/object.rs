@@ -8,6 +8,9 @@ pub fn time(now: Timestamp) -> String {
     now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
+/// The finalizer of an object that goes after what it owns.
+pub const FOREGROUND: &str = "foregroundDeletion";
+
 /// The text at a pointer such as `/metadata/name`; empty when there is none.
 pub fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
     object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()

@@ -159,7 +159,10 @@ pub fn causes(kind: &str, old: Option<&Value>, new: &Value) -> Vec<Cause> {
             causes.push(Cause::required("spec.resources[storage]", ""));
         }
         ("PersistentVolumeClaim", Some(old)) => causes.extend(of_claim(old, new)),
-        ("Deployment" | "DaemonSet" | "ReplicaSet" | "StatefulSet", _) => causes.extend(of_workload(new)),
+        ("Deployment" | "DaemonSet" | "ReplicaSet" | "StatefulSet", _) => {
+            causes.extend(of_workload(new));
+            causes.extend(old.and_then(|old| of_selector(old, new)));
+        }
         _ => {}
     }
     causes
@@ -215,6 +218,11 @@ fn of_claim(old: &Value, new: &Value) -> Option<Cause> {
     };
     let why = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
     (fixed(old) != fixed(new)).then(|| Cause::forbidden("spec", why))
+}
+
+fn of_selector(old: &Value, new: &Value) -> Option<Cause> {
+    let (old, new) = (&old["spec"]["selector"], &new["spec"]["selector"]);
+    (old != new).then(|| Cause::invalid("spec.selector", new, "field is immutable"))
 }
 
 fn of_workload(workload: &Value) -> Vec<Cause> {

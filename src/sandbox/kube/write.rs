@@ -8,6 +8,7 @@ use super::call::Call;
 use super::fields::written;
 use super::manage;
 use super::merge;
+use super::object::FOREGROUND;
 use super::patch;
 use super::psa;
 use super::route::Target;
@@ -284,6 +285,11 @@ impl Call<'_> {
             return Err(status::forbidden(&self.named(&name), "this namespace may not be deleted"));
         }
         let uid = uid.clone();
+        // Of the others, the garbage collector takes the finalizer off in the same moment.
+        let owns = ["Deployment", "DaemonSet", "ReplicaSet", "Job"].contains(&self.served.kind.as_str());
+        if owns && options["propagationPolicy"] == "Foreground" {
+            foreground(&mut object);
+        }
         let waits = self.served.kind == "Namespace"
             || self.served.kind == "CustomResourceDefinition"
             || held(&object)
@@ -327,6 +333,16 @@ impl Call<'_> {
             Call { api: self.api, target: &target, served: self.served.clone(), ..*self }.delete()?;
         }
         self.list()
+    }
+}
+
+/// The object stays until the garbage collector has seen what it owns go.
+fn foreground(object: &mut Value) {
+    let finalizers = &mut object["metadata"]["finalizers"];
+    match finalizers.as_array_mut() {
+        Some(all) if all.iter().any(|one| one == FOREGROUND) => {}
+        Some(all) => all.push(json!(FOREGROUND)),
+        None => *finalizers = json!([FOREGROUND]),
     }
 }
 

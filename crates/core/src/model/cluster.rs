@@ -1,5 +1,7 @@
 //! The cluster's objects beside those that it is to have.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use super::object::{Object, Ready};
@@ -13,6 +15,20 @@ pub struct ClusterState {
     pub default_classes: Vec<String>,
     /// The Node objects; none when they may not be listed.
     pub nodes: Vec<Value>,
+    pub leftovers: Leftovers,
+}
+
+/// What nodeprep has installed, whatever the file asks for now.
+#[derive(Debug, Default)]
+pub struct Leftovers {
+    /// The objects that it applied and that carry its label, without those of test runs and without Secrets.
+    pub ours: Vec<Value>,
+    /// Kinds that may not be listed, so that nothing is known of them.
+    pub unseen: Vec<String>,
+    /// Claims (`namespace/name`) and volumes that name a class, by the class.
+    pub class_users: BTreeMap<String, Vec<String>>,
+    /// Backups and restores that are under way, by their namespace.
+    pub at_work: BTreeMap<String, Vec<String>>,
 }
 
 /// One wanted object beside the one that is there.
@@ -40,8 +56,10 @@ impl std::fmt::Debug for ObjectState {
 pub enum DryRun {
     /// It would look like this.
     Would(Value),
-    /// Its namespace or its kind is not there yet, so the server can't say.
+    /// Its namespace is not there yet, so the server can't say.
     NotYet(String),
+    /// Its kind is not served.
+    NotServed(String),
     /// Another manager holds fields with other values; the text names both.
     Conflict(String),
     /// It refuses; the text is the server's own.
@@ -54,6 +72,7 @@ impl std::fmt::Debug for DryRun {
         match self {
             Self::Would(_) => f.write_str("Would(..)"),
             Self::NotYet(why) => f.debug_tuple("NotYet").field(why).finish(),
+            Self::NotServed(why) => f.debug_tuple("NotServed").field(why).finish(),
             Self::Conflict(text) => f.debug_tuple("Conflict").field(text).finish(),
             Self::Refused(text) => f.debug_tuple("Refused").field(text).finish(),
         }

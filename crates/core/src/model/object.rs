@@ -39,11 +39,42 @@ impl Object {
 
     /// `Deployment velero/velero`, `StorageClass openebs-hostpath`.
     pub fn title(&self) -> String {
-        match self.namespace() {
-            Some(namespace) => format!("{} {namespace}/{}", self.kind(), self.name()),
-            None => format!("{} {}", self.kind(), self.name()),
+        titled(self.kind(), self.namespace(), self.name())
+    }
+}
+
+/// An object that is to go: this very one, and no other that gets its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Removal {
+    pub api_version: String,
+    pub kind: String,
+    pub namespace: Option<String>,
+    pub name: String,
+    pub uid: String,
+}
+
+impl Removal {
+    /// Of an object as the API server returned it.
+    pub fn of(live: &Value) -> Self {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let metadata = &live["metadata"];
+        Self {
+            api_version: text(&live["apiVersion"]),
+            kind: text(&live["kind"]),
+            namespace: metadata["namespace"].as_str().map(str::to_owned),
+            name: text(&metadata["name"]),
+            uid: text(&metadata["uid"]),
         }
     }
+
+    /// `Deployment velero/velero`, `StorageClass openebs-hostpath`.
+    pub fn title(&self) -> String {
+        titled(&self.kind, self.namespace.as_deref(), &self.name)
+    }
+}
+
+fn titled(kind: &str, namespace: Option<&str>, name: &str) -> String {
+    namespace.map_or_else(|| format!("{kind} {name}"), |namespace| format!("{kind} {namespace}/{name}"))
 }
 
 /// A condition of the cluster that a step waits for.

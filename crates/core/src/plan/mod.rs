@@ -30,7 +30,7 @@ use serde::Serialize;
 /// How long each kind of step may wait, as the file asks for it.
 pub use crate::intent::Deadlines;
 use crate::intent::Passphrase;
-use crate::model::object::{Object, Ready};
+use crate::model::object::{Object, Ready, Removal};
 
 /// The passphrases that the file's volumes name, decrypted.
 pub type Passphrases = BTreeMap<Passphrase, SecretString>;
@@ -123,6 +123,8 @@ pub enum Risk {
 pub enum Action {
     ApplyConfig(ApplyConfig),
     ApplyObject(Object),
+    /// The object, and what it owns, is gone before the step is done.
+    DeleteObject(Removal),
     AwaitReady(Ready),
     /// The config asks for these volumes already, and they are not ready yet.
     AwaitVolumes {
@@ -154,6 +156,7 @@ impl Action {
         match self {
             Self::ApplyConfig(_)
             | Self::ApplyObject(_)
+            | Self::DeleteObject(_)
             | Self::Wipe(_)
             | Self::Install(_)
             | Self::Bootstrap(_)
@@ -174,6 +177,7 @@ impl Action {
             | Self::Wipe(_)
             | Self::Install(_) => true,
             Self::ApplyObject(_)
+            | Self::DeleteObject(_)
             | Self::AwaitReady(_)
             | Self::Bootstrap(_)
             | Self::Kubeconfig { .. }

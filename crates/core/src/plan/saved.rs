@@ -128,6 +128,9 @@ fn digest(step: &Step, key: &Key) -> String {
         Action::ApplyObject(object) => {
             mac.text("object").text(&object.value.to_string()).text(&object.create_only.to_string());
         }
+        Action::DeleteObject(gone) => {
+            mac.text("delete").text(&format!("{gone:?}"));
+        }
         Action::AwaitReady(ready) => {
             mac.text("ready").text(&format!("{ready:?}"));
         }

@@ -5,12 +5,15 @@ use serde_json::Value;
 use super::{Action, Object, Plan, Ready, Skipped, Step};
 use crate::error::{Error, Result};
 use crate::intent::{Intent, Provisioner};
-use crate::model::cluster::{ClusterState, DryRun, ObjectState};
+use crate::model::cluster::{ClusterState, DryRun, Leftovers, ObjectState};
 use crate::stack::StackItem;
 
 mod backup;
 mod diff;
 mod placement;
+mod prune;
+
+use prune::Pruned;
 
 pub use backup::{DIFFERS, OLD_AND_NEW, in_the_clear, same, unprotected};
 
@@ -25,23 +28,41 @@ const FIXED: [&str; 4] = ["provisioner", "parameters", "reclaimPolicy", "volumeB
 /// a StorageClass would have to be replaced, or when no node can run a workload's pods; `Failed` when the API server does not take an object.
 pub fn plan(intent: &Intent, items: &[StackItem], observed: &ClusterState) -> Result<Plan> {
     let mut plan = Plan { skipped: skipped(intent), warnings: warnings(intent, observed), ..Plan::default() };
+    let Pruned { first, last, warnings } = prune::plan(intent, items, observed)?;
+    plan.steps.extend(first);
+    plan.warnings.extend(warnings);
     let mut foreign = Vec::new();
     for item in items {
-        let step = match item {
+        match item {
             StackItem::Object(object) => {
                 let state = state_of(object, observed)?;
-                let step = object_step(state)?;
-                if let (Some(_), Some(owner)) = (&step, &state.owner) {
+                if let Some(kind) = unserved(state, items) {
+                    plan.skipped.push(Skipped { what: object.title(), why: kind });
+                    continue;
+                }
+                let steps = object_steps(state, observed)?;
+                if let (false, Some(owner)) = (steps.is_empty(), &state.owner) {
                     foreign.push((object.title(), owner.clone()));
                 }
-                step
+                plan.steps.extend(steps);
             }
-            StackItem::Ready(ready) => ready_step(ready, observed, &plan.steps),
-        };
-        plan.steps.extend(step);
+            StackItem::Ready(ready) => plan.steps.extend(ready_step(ready, observed, &plan.steps)),
+        }
     }
+    plan.steps.extend(last);
     placed(intent, items, observed, &plan.steps)?;
     if foreign.is_empty() { Ok(plan) } else { Err(owned(&foreign)) }
+}
+
+/// The plan where the file asks for nothing to be installed: what was installed before is named.
+///
+/// # Errors
+/// As [`plan`].
+pub fn plan_nothing(intent: &Intent, leftovers: Leftovers) -> Result<Plan> {
+    let observed = ClusterState { leftovers, ..ClusterState::default() };
+    let Pruned { first, last, warnings } = prune::plan(intent, &[], &observed)?;
+    let warnings = backup::unprotected(intent).into_iter().chain(warnings).collect();
+    Ok(Plan { steps: first.into_iter().chain(last).collect(), warnings, ..Plan::default() })
 }
 
 /// What is made or changed, or is not ready, must have a node to run on.
@@ -101,13 +122,42 @@ fn state_of<'a>(object: &Object, observed: &'a ClusterState) -> Result<&'a Objec
     observed.objects.iter().find(same).ok_or_else(missing)
 }
 
-/// The step that makes one object be as wanted; None when it is.
+/// Why the object can't be made at all: the cluster does not serve its kind, and nothing of the plan brings it.
+fn unserved(state: &ObjectState, items: &[StackItem]) -> Option<String> {
+    let DryRun::NotServed(why) = &state.dry_run else { return None };
+    let wanted = &state.wanted;
+    let group = wanted.api_version().split_once('/').map_or("", |(group, _)| group);
+    let brings = |item: &StackItem| match item {
+        StackItem::Object(crd) if crd.kind() == "CustomResourceDefinition" => {
+            let spec = &crd.value["spec"];
+            spec["group"] == group && spec["names"]["kind"] == wanted.kind()
+        }
+        _ => false,
+    };
+    (!items.iter().any(brings)).then(|| why.clone())
+}
+
+/// The steps that make one object be as wanted; none when it is.
+fn object_steps(state: &ObjectState, observed: &ClusterState) -> Result<Vec<Step>> {
+    let object = &state.wanted;
+    if let (Some(live), None) = (&state.live, &state.owner)
+        && matches!(object.kind(), "Deployment" | "DaemonSet")
+        && object.value["spec"]["selector"] != live["spec"]["selector"]
+    {
+        let why = "the labels by which it finds its pods are others now, and can't be changed in place";
+        let gone = prune::removal(live, why, &observed.leftovers)?;
+        let made = step(object, "create", "it was deleted", diff::changed(object, live, &object.value));
+        return Ok(vec![gone, Step { creates: true, ..made }]);
+    }
+    Ok(object_step(state)?.into_iter().collect())
+}
+
 fn object_step(state: &ObjectState) -> Result<Option<Step>> {
     let object = &state.wanted;
     let title = object.title();
     let Some(live) = &state.live else {
         return match &state.dry_run {
-            DryRun::Would(_) | DryRun::NotYet(_) => Ok(Some(Step {
+            DryRun::Would(_) | DryRun::NotYet(_) | DryRun::NotServed(_) => Ok(Some(Step {
                 creates: true,
                 ..step(object, "create", "it is not there", diff::created(object))
             })),
@@ -133,7 +183,7 @@ fn object_step(state: &ObjectState) -> Result<Option<Step>> {
              takes a field by force",
         )),
         DryRun::Refused(text) => Err(not_taken(text)),
-        DryRun::NotYet(why) => Err(Error::unavailable(format!("{title}: {why}, but the object is; look again"))),
+        DryRun::NotYet(why) | DryRun::NotServed(why) => Err(Error::unavailable(format!("{title}: {why}, but the object is; look again"))),
     }
 }
 

@@ -11,13 +11,61 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
-use crate::intent::{Intent, Provisioner};
+use crate::intent::Intent;
 use crate::model::object::{Object, Ready};
 
 pub use velero::{CLOUD_KEY, REPOSITORY_SECRET, repository_password, schedules};
 
 /// The label that says whose an object is, and nodeprep's value of it.
 pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "nodeprep");
+
+/// The label of what a test run made, which is no part of the installation.
+pub const TEST_RUN: &str = "nodeprep.dev/run";
+
+/// The kinds of what is installed, as apiVersion and kind; those of Secrets and CustomResourceDefinitions are left out,
+/// since they never go by themselves.
+pub const KINDS: [(&str, &str); 12] = [
+    ("apps/v1", "Deployment"),
+    ("apps/v1", "DaemonSet"),
+    ("policy/v1", "PodDisruptionBudget"),
+    ("v1", "ServiceAccount"),
+    ("rbac.authorization.k8s.io/v1", "Role"),
+    ("rbac.authorization.k8s.io/v1", "RoleBinding"),
+    ("rbac.authorization.k8s.io/v1", "ClusterRole"),
+    ("rbac.authorization.k8s.io/v1", "ClusterRoleBinding"),
+    ("storage.k8s.io/v1", "StorageClass"),
+    ("velero.io/v1", "Schedule"),
+    ("velero.io/v1", "BackupStorageLocation"),
+    ("v1", "Namespace"),
+];
+
+/// Something that can be installed.
+#[derive(Debug)]
+pub struct Component {
+    pub id: &'static str,
+    /// The kinds of which the file lists the objects by name: one that left the file is not wanted any more.
+    pub listed: &'static [&'static str],
+    asked: fn(&Intent) -> bool,
+    render: fn(&Sources<'_>) -> Result<Vec<StackItem>>,
+}
+
+/// Everything that can be installed, in the order in which it is.
+pub const COMPONENTS: [Component; 2] = [openebs::COMPONENT, velero::COMPONENT];
+
+impl Component {
+    /// Whether the file asks for the component to be installed.
+    pub fn asked(&self, intent: &Intent) -> bool {
+        (self.asked)(intent)
+    }
+}
+
+/// What objects are made from.
+struct Sources<'a> {
+    intent: &'a Intent,
+    secrets: &'a [StackSecret],
+    /// The host names of the file's nodes, by address, as far as they have joined.
+    hosts: &'a BTreeMap<String, String>,
+}
 
 /// One line of the installation: an object to send, or a condition to wait for before the next one.
 #[derive(Debug, Clone)]
@@ -52,12 +100,10 @@ pub fn render_on(
     secrets: &[StackSecret],
     hosts: &BTreeMap<String, String>,
 ) -> Result<Vec<StackItem>> {
+    let sources = Sources { intent, secrets, hosts };
     let mut items = Vec::new();
-    if let Some(Provisioner::Openebs(openebs)) = &intent.provisioner {
-        items.extend(openebs::render(intent, openebs, hosts)?);
-    }
-    if let Some(backup) = &intent.backup {
-        items.extend(velero::render(intent, backup, secrets)?);
+    for component in COMPONENTS.iter().filter(|component| component.asked(intent)) {
+        items.extend((component.render)(&sources)?);
     }
     without_twins(items)
 }

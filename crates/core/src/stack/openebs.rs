@@ -1,33 +1,36 @@
 //! OpenEBS LocalPV hostpath: the provisioner with the least rights, and its storage classes.
 
-use std::collections::BTreeMap;
-
 use serde_json::json;
 
-use super::{StackItem, objects, template, topology};
+use super::{Component, Sources, StackItem, objects, template, topology};
 use crate::error::Result;
-use crate::intent::{Class, FilesystemType, Intent, Openebs};
+use crate::intent::{Class, FilesystemType, Intent, Provisioner};
 use crate::model::object::Ready;
 
-const COMPONENT: &str = "openebs";
+pub(super) const COMPONENT: Component = Component {
+    id: ID,
+    listed: &["StorageClass"],
+    asked: |intent| matches!(intent.provisioner, Some(Provisioner::Openebs(_))),
+    render,
+};
+
+const ID: &str = "openebs";
 const WORKLOAD: &str = "openebs-localpv-provisioner";
 
 /// Where OpenEBS puts volumes of a class that names no path.
 const DEFAULT_BASE_PATH: &str = "/var/mnt/openebs";
 
-pub(super) fn render(
-    intent: &Intent,
-    openebs: &Openebs,
-    hosts: &BTreeMap<String, String>,
-) -> Result<Vec<StackItem>> {
+fn render(sources: &Sources<'_>) -> Result<Vec<StackItem>> {
+    let intent = sources.intent;
+    let Some(Provisioner::Openebs(openebs)) = &intent.provisioner else { return Ok(Vec::new()) };
     let namespace = &openebs.namespace;
     let workload = openebs.workload.kind();
     let mut items = Vec::new();
     let values = json!({"namespace": namespace});
     let source = include_str!("../../../../manifests/namespace.yaml.j2");
-    items.extend(objects(COMPONENT, template::fill("namespace.yaml.j2", source, &values)?));
+    items.extend(objects(ID, template::fill("namespace.yaml.j2", source, &values)?));
     let source = include_str!("../../../../manifests/openebs/rbac.yaml.j2");
-    items.extend(objects(COMPONENT, template::fill("openebs/rbac.yaml.j2", source, &values)?));
+    items.extend(objects(ID, template::fill("openebs/rbac.yaml.j2", source, &values)?));
     let values = json!({
         "namespace": namespace,
         "workload": workload,
@@ -41,7 +44,7 @@ pub(super) fn render(
         "base_path": intent.classes.first().map_or(DEFAULT_BASE_PATH, |class| &class.base_path),
     });
     let source = include_str!("../../../../manifests/openebs/provisioner.yaml.j2");
-    items.extend(objects(COMPONENT, template::fill("openebs/provisioner.yaml.j2", source, &values)?));
+    items.extend(objects(ID, template::fill("openebs/provisioner.yaml.j2", source, &values)?));
     items.push(StackItem::Ready(Ready::Workload {
         kind: workload.into(),
         namespace: namespace.clone(),
@@ -54,10 +57,10 @@ pub(super) fn render(
             "quota": quota(intent, class),
             "reclaim_policy": class.reclaim_policy,
             "default": class.default,
-            "topologies": topology::of(intent, class, hosts),
+            "topologies": topology::of(intent, class, sources.hosts),
         });
         let source = include_str!("../../../../manifests/openebs/storageclass.yaml.j2");
-        items.extend(objects(COMPONENT, template::fill("openebs/storageclass.yaml.j2", source, &values)?));
+        items.extend(objects(ID, template::fill("openebs/storageclass.yaml.j2", source, &values)?));
     }
     Ok(items)
 }

@@ -8,12 +8,15 @@ use ring::pbkdf2;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
 
-use super::{StackItem, StackSecret, object, objects, template};
+use super::{Component, Sources, StackItem, StackSecret, object, objects, template};
 use crate::error::{Error, Result};
-use crate::intent::{Backup, Intent};
+use crate::intent::Backup;
 use crate::model::object::{Object, Ready};
 
-const COMPONENT: &str = "velero";
+pub(super) const COMPONENT: Component =
+    Component { id: ID, listed: &["Schedule"], asked: |intent| intent.backup.is_some(), render };
+
+const ID: &str = "velero";
 
 /// The key of the store's credentials in their Secret, whose name the file may choose: an AWS credentials file.
 pub const CLOUD_KEY: &str = "cloud";
@@ -21,15 +24,17 @@ pub const CLOUD_KEY: &str = "cloud";
 /// it starts without; changing it later makes every backup unreadable.
 pub const REPOSITORY_SECRET: (&str, &str) = ("velero-repo-credentials", "repository-password");
 
-pub(super) fn render(intent: &Intent, backup: &Backup, secrets: &[StackSecret]) -> Result<Vec<StackItem>> {
+fn render(sources: &Sources<'_>) -> Result<Vec<StackItem>> {
+    let Sources { intent, secrets, .. } = *sources;
+    let Some(backup) = &intent.backup else { return Ok(Vec::new()) };
     let (namespace, location) = (&backup.namespace, &backup.location);
     let mut items = Vec::new();
     let values = json!({"namespace": namespace});
     let source = include_str!("../../../../manifests/namespace.yaml.j2");
-    items.extend(objects(COMPONENT, template::fill("namespace.yaml.j2", source, &values)?));
+    items.extend(objects(ID, template::fill("namespace.yaml.j2", source, &values)?));
     items.extend(crds()?);
     let source = include_str!("../../../../manifests/velero/rbac.yaml.j2");
-    items.extend(objects(COMPONENT, template::fill("velero/rbac.yaml.j2", source, &values)?));
+    items.extend(objects(ID, template::fill("velero/rbac.yaml.j2", source, &values)?));
     // Before the server: it would make a repository password of its own, with a public value.
     items.extend(secret_objects(backup, secrets)?.into_iter().map(StackItem::Object));
 
@@ -44,9 +49,9 @@ pub(super) fn render(intent: &Intent, backup: &Backup, secrets: &[StackSecret]) 
         "agent": backup.node_agent,
     });
     let source = include_str!("../../../../manifests/velero/server.yaml.j2");
-    items.extend(objects(COMPONENT, template::fill("velero/server.yaml.j2", source, &values)?));
+    items.extend(objects(ID, template::fill("velero/server.yaml.j2", source, &values)?));
     let source = include_str!("../../../../manifests/velero/node-agent.yaml.j2");
-    items.extend(objects(COMPONENT, template::fill("velero/node-agent.yaml.j2", source, &values)?));
+    items.extend(objects(ID, template::fill("velero/node-agent.yaml.j2", source, &values)?));
     let workload = |kind: &str, name: &str| {
         StackItem::Ready(Ready::Workload {
             kind: kind.into(),
@@ -64,14 +69,14 @@ pub(super) fn render(intent: &Intent, backup: &Backup, secrets: &[StackSecret]) 
         "credentials": credentials,
     });
     let source = include_str!("../../../../manifests/velero/location.yaml.j2");
-    items.extend(objects(COMPONENT, template::fill("velero/location.yaml.j2", source, &values)?));
+    items.extend(objects(ID, template::fill("velero/location.yaml.j2", source, &values)?));
     items.push(StackItem::Ready(Ready::BackupLocation {
         namespace: namespace.clone(),
         name: location.name.clone(),
     }));
     let all = schedules(backup)?;
     let names = backup.schedules.iter().map(|schedule| schedule.name.clone());
-    items.extend(objects(COMPONENT, all));
+    items.extend(objects(ID, all));
     items.extend(names.map(|name| StackItem::Ready(Ready::Schedule { namespace: namespace.clone(), name })));
     Ok(items)
 }
@@ -133,7 +138,7 @@ fn crds() -> Result<Vec<StackItem>> {
     let names: Vec<String> =
         crds.iter().filter_map(|crd| crd["metadata"]["name"].as_str()).map(str::to_owned).collect();
     let waits = names.into_iter().map(|name| StackItem::Ready(Ready::Crd { name }));
-    Ok(objects(COMPONENT, crds).chain(waits).collect())
+    Ok(objects(ID, crds).chain(waits).collect())
 }
 
 /// Both Secrets, checked: their names, their keys, no value empty or still encrypted.
@@ -183,7 +188,7 @@ fn secret_object(namespace: &str, secrets: &[StackSecret], name: &str, key: &str
         "type": "Opaque",
         "data": data,
     });
-    Ok(Object { secret: true, create_only: name == REPOSITORY_SECRET.0, ..object(COMPONENT, value) })
+    Ok(Object { secret: true, create_only: name == REPOSITORY_SECRET.0, ..object(ID, value) })
 }
 
 #[cfg(test)]

@@ -49,6 +49,11 @@ pub(super) fn changed(object: &Object, live: &Value, would: &Value) -> String {
     if object.secret { secret_diff(&live, &would) } else { text_diff(&yaml(&live), &yaml(&would)) }
 }
 
+/// The diff of an object that goes; never of a Secret.
+pub(super) fn deleted(live: &Value) -> String {
+    text_diff(&yaml(&content(live)), "")
+}
+
 fn yaml(value: &Value) -> String {
     // A JSON value always has a YAML form; JSON itself is one.
     serde_yaml::to_string(value).unwrap_or_else(|_| value.to_string())

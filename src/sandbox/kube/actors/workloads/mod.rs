@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use super::objects::{collection, delete, holds, list, number, owner_uid, path, plural, sorted, suffix};
 use super::{Stage, ending, names, owned_by, text};
+use crate::sandbox::kube::object::FOREGROUND;
 use crate::sandbox::kube::route::group_of;
 use crate::sandbox::kube::store::Place;
 
@@ -26,6 +27,7 @@ const BURST: usize = 500;
 pub(super) fn act(stage: &mut Stage<'_>) {
     accounts(stage);
     collect(stage);
+    collect_first(stage);
     orphans::act(stage);
     deployments::act(stage);
     let members = members(stage);
@@ -149,6 +151,30 @@ fn collect(stage: &mut Stage<'_>) {
     }
 }
 
+/// What was deleted in the foreground goes after what it owns.
+fn collect_first(stage: &mut Stage<'_>) {
+    const OWNERS: [&str; 4] = ["apps/deployments", "apps/daemonsets", "apps/replicasets", "batch/jobs"];
+    let first = |object: &Value| list(object, "/metadata/finalizers").iter().any(|one| one == FOREGROUND);
+    let owners = OWNERS.iter().flat_map(|resource| stage.api.store.list(resource, ""));
+    let ends: Vec<Value> =
+        owners.map(|(_, one)| one).filter(|one| ending(one) && first(one)).cloned().collect();
+    for owner in ends {
+        let owned = |object: &&Value| owner_uid(object) == text(&owner, "/metadata/uid");
+        let all =
+            ["/pods", "apps/replicasets"].map(|resource| stage.api.store.list(resource, names(&owner).0));
+        let owned: Vec<Value> =
+            all.into_iter().flatten().map(|(_, one)| one).filter(owned).cloned().collect();
+        if owned.is_empty() {
+            let mut left = list(&owner, "/metadata/finalizers").to_vec();
+            left.retain(|one| one != FOREGROUND);
+            let _ = stage.patch(MANAGER, &path(&owner), &json!({"metadata": {"finalizers": left}}));
+        }
+        for object in owned.iter().filter(|object| !ending(object)) {
+            let _ = stage.ask(MANAGER, "DELETE", &path(object), &json!({"propagationPolicy": "Foreground"}));
+        }
+    }
+}
+
 fn lives(stage: &Stage<'_>, object: &Value, owner: &Value) -> bool {
     let (version, kind) = (text(owner, "/apiVersion"), text(owner, "/kind"));
     let namespace = if kind == "Node" { "" } else { names(object).0 };
@@ -214,6 +240,24 @@ mod tests {
         scene.run(5);
         assert_eq!(scene.names("apps/replicasets", ""), [""; 0]);
         assert_eq!(scene.names("/pods", ""), [""; 0]);
+    }
+
+    #[test]
+    fn an_owner_that_is_deleted_in_the_foreground_goes_after_its_pods() {
+        let mut scene = Scene::new(&["n1"]);
+        scene.apply(super::deployments::tests::deployment("web", 2));
+        scene.run(5);
+        let path = "/apis/apps/v1/namespaces/default/deployments/web";
+        scene.ask("DELETE", path, &json!({"propagationPolicy": "Foreground"})).unwrap_or_default();
+        scene.run(0);
+        let web = scene.get("apps/deployments", "default", "web").unwrap_or_default();
+        assert!(
+            !web["metadata"]["deletionTimestamp"].is_null() && scene.names("/pods", "default").len() == 2,
+            "{web}"
+        );
+        scene.run(5);
+        let left = ["/pods", "apps/replicasets", "apps/deployments"].map(|all| scene.names(all, "").len());
+        assert_eq!(left, [0; 3]);
     }
 
     #[test]

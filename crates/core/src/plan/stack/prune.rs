@@ -1,0 +1,160 @@
+//! What nodeprep installed and the file does not ask for any more: it goes, or it is named with the reason why it stays.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::{diff, id};
+use crate::error::{Error, Result};
+use crate::intent::Intent;
+use crate::model::cluster::{ClusterState, Leftovers};
+use crate::model::object::Removal;
+use crate::plan::{Action, Step};
+use crate::stack::{COMPONENTS, StackItem};
+
+/// The kinds whose pods would work beside those of the new form: they go before it is made.
+const WORKLOADS: [&str; 2] = ["Deployment", "DaemonSet"];
+
+/// What goes before anything is made, what goes after all of it, and what is said of the rest.
+#[derive(Debug, Default)]
+pub(super) struct Pruned {
+    pub first: Vec<Step>,
+    pub last: Vec<Step>,
+    pub warnings: Vec<String>,
+}
+
+/// # Errors
+/// `Unavailable` while a backup or restore is under way that would be cut off.
+pub(super) fn plan(intent: &Intent, items: &[StackItem], observed: &ClusterState) -> Result<Pruned> {
+    let wanted = Wanted::of(items);
+    let (mut pruned, mut left) = (Pruned::default(), Vec::new());
+    for live in observed.leftovers.ours.iter().filter(|live| !wanted.has(live)) {
+        match wanted.fate(intent, live, &observed.leftovers) {
+            Fate::Goes(why) => {
+                let step = removal(live, &why, &observed.leftovers)?;
+                let first = WORKLOADS.contains(&kind(live));
+                if first { pruned.first.push(step) } else { pruned.last.push(step) }
+            }
+            Fate::Stays(why) => pruned.warnings.push(why),
+            Fate::Left => left.push(Removal::of(live).title()),
+        }
+    }
+    if !left.is_empty() {
+        pruned.warnings.push(format!(
+            "installed by nodeprep, not in the file any more, and left as it is: {}; delete with kubectl what is not \
+             needed",
+            left.join(", ")
+        ));
+    }
+    if !observed.leftovers.unseen.is_empty() {
+        pruned.warnings.push(format!(
+            "what left the file was not looked for among {}: they may not be listed with these credentials",
+            observed.leftovers.unseen.join(", ")
+        ));
+    }
+    Ok(pruned)
+}
+
+/// The step that removes a live object.
+///
+/// # Errors
+/// `Unavailable` while a backup or restore is under way in its namespace, and it is what carries them out.
+pub(super) fn removal(live: &Value, why: &str, leftovers: &Leftovers) -> Result<Step> {
+    let gone = Removal::of(live);
+    let busy = gone.namespace.as_ref().and_then(|namespace| leftovers.at_work.get(namespace));
+    if let Some(busy) = busy.filter(|_| WORKLOADS.contains(&gone.kind.as_str())) {
+        return Err(Error::unavailable(format!(
+            "{} has to be deleted ({why}), and {} under way",
+            gone.title(),
+            match busy.as_slice() {
+                [one] => format!("{one} is"),
+                all => format!("{} are", all.join(", ")),
+            }
+        ))
+        .hint("run again when they have ended"));
+    }
+    let id = id("delete", gone.namespace.as_deref(), &gone.kind, &gone.name);
+    let title = format!("delete {}", gone.title());
+    let step = Step::new(id, "cluster", title, Action::DeleteObject(gone));
+    Ok(Step { why: why.to_owned(), diff: diff::deleted(live), ..step })
+}
+
+enum Fate {
+    Goes(String),
+    Stays(String),
+    Left,
+}
+
+/// What the file asks for, by kind, namespace and name; and its names.
+struct Wanted<'a> {
+    objects: BTreeSet<(&'a str, Option<&'a str>, &'a str)>,
+}
+
+fn kind(object: &Value) -> &str {
+    object["kind"].as_str().unwrap_or_default()
+}
+
+impl<'a> Wanted<'a> {
+    fn of(items: &'a [StackItem]) -> Self {
+        let object = |item: &'a StackItem| match item {
+            StackItem::Object(object) => Some((object.kind(), object.namespace(), object.name())),
+            StackItem::Ready(_) => None,
+        };
+        Self { objects: items.iter().filter_map(object).collect() }
+    }
+
+    fn has(&self, live: &Value) -> bool {
+        let metadata = &live["metadata"];
+        let name = metadata["name"].as_str().unwrap_or_default();
+        self.objects.contains(&(kind(live), metadata["namespace"].as_str(), name))
+    }
+
+    fn fate(&self, intent: &Intent, live: &Value, leftovers: &Leftovers) -> Fate {
+        let gone = Removal::of(live);
+        let listed = COMPONENTS.iter().any(|one| one.asked(intent) && one.listed.contains(&kind(live)));
+        match kind(live) {
+            "Namespace" => Fate::Left,
+            "StorageClass" if listed => match leftovers.class_users.get(&gone.name) {
+                Some(users) => Fate::Stays(used(&gone.name, users)),
+                None => Fate::Goes("the file has no such class any more, and nothing names it".into()),
+            },
+            "BackupStorageLocation" => Fate::Stays(format!(
+                "{} is not in the file any more, and stays: what was backed up there is restored from there; delete it \
+                 with kubectl when no backup there is needed",
+                gone.title()
+            )),
+            _ if listed => Fate::Goes(format!("the file has no such {} any more", gone.kind)),
+            _ => self.moved(&gone).map_or(Fate::Left, Fate::Goes),
+        }
+    }
+
+    /// Where the file has what is of this name instead.
+    fn moved(&self, gone: &Removal) -> Option<String> {
+        let same = |&&(_, _, name): &&(&str, Option<&str>, &str)| name == gone.name;
+        let here = |kind: &str| self.objects.iter().filter(same).find(|(other, ..)| *other == kind);
+        if let Some((_, Some(namespace), _)) = here(&gone.kind) {
+            return Some(format!("the file has it in namespace {namespace}"));
+        }
+        let (kind, ..) = WORKLOADS.into_iter().find_map(here)?;
+        Some(if WORKLOADS.contains(&gone.kind.as_str()) {
+            format!("the file has it as a {kind}")
+        } else {
+            format!("a {kind} has none")
+        })
+    }
+}
+
+fn used(class: &str, users: &[String]) -> String {
+    const SHOWN: usize = 5;
+    let shown: Vec<&str> = users.iter().take(SHOWN).map(String::as_str).collect();
+    let more = match users.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!(
+        "StorageClass {class} is not in the file any more, and stays, as {}{more} {} it: `kubectl delete storageclass \
+         {class}` when nothing does",
+        shown.join(", "),
+        if users.len() == 1 { "names" } else { "name" }
+    )
+}
