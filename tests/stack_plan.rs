@@ -82,6 +82,25 @@ fn an_object_that_is_not_there_is_created() {
 }
 
 #[test]
+fn a_kind_that_the_cluster_does_not_serve_is_named_unless_the_plan_brings_it() {
+    let monitor = json!({"apiVersion": "monitoring.coreos.com/v1", "kind": "PodMonitor", "metadata": {"name": "m", "namespace": "velero"}});
+    let crd = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "podmonitors"},
+        "spec": {"group": "monitoring.coreos.com", "names": {"kind": "PodMonitor"}}});
+    let not_served = DryRun::NotServed("the cluster does not serve PodMonitors".into());
+    let (mut items, mut observed) = one(object(monitor), None, not_served);
+    let alone = plan(&items, &observed).unwrap();
+    assert!(alone.steps.is_empty());
+    let named = alone.skipped.iter().find(|skipped| skipped.what == "PodMonitor velero/m").unwrap();
+    assert_eq!(named.why, "the cluster does not serve PodMonitors");
+    let (more, with) = one(object(crd.clone()), None, DryRun::Would(crd));
+    items.splice(0..0, more);
+    observed.objects.extend(with.objects);
+    let titles: Vec<String> =
+        plan(&items, &observed).unwrap().steps.into_iter().map(|step| step.title).collect();
+    assert_eq!(titles, ["create CustomResourceDefinition podmonitors", "create PodMonitor velero/m"]);
+}
+
+#[test]
 fn what_only_the_server_keeps_is_no_change() {
     let would = DryRun::Would(kept(deployment("v2"), 9));
     let (items, observed) = one(object(deployment("v2")), Some(kept(deployment("v2"), 1)), would);

@@ -158,3 +158,88 @@ fn used(class: &str, users: &[String]) -> String {
         if users.len() == 1 { "names" } else { "name" }
     )
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::intent;
+    use crate::stack;
+
+    const FILE: &str = "apiVersion: nodeprep.dev/v1alpha1\nkind: Cluster\nmetadata: {name: lab}\n\
+                        provisioner: {openebs: {namespace: storage, workload: DaemonSet}}\n\
+                        classes: [{name: fast, basePath: /var/mnt/fast}]\n";
+    const OURS: &str = "openebs-localpv-provisioner";
+
+    fn live(kind: &str, namespace: &str, name: &str) -> Value {
+        let namespace = Some(namespace).filter(|namespace| !namespace.is_empty());
+        json!({"kind": kind, "metadata": {"name": name, "namespace": namespace, "uid": "u"}})
+    }
+
+    fn planned(ours: Vec<Value>, found: Leftovers) -> Result<Pruned> {
+        let intent = intent::parse("nodeprep.yaml", FILE.as_bytes()).unwrap();
+        let items = stack::render(&intent, &[]).unwrap();
+        let leftovers = Leftovers { ours, ..found };
+        plan(&intent, &items, &ClusterState { leftovers, ..ClusterState::default() })
+    }
+
+    #[test]
+    fn each_leftover_goes_first_or_last_or_stays_and_is_named() {
+        for (kind, namespace, name, fate) in [
+            ("DaemonSet", "storage", OURS, "wanted"),
+            ("StorageClass", "", "fast", "wanted"),
+            ("Deployment", "storage", OURS, "first"),
+            ("DaemonSet", "openebs", OURS, "first"),
+            ("Role", "openebs", OURS, "last"),
+            ("PodDisruptionBudget", "storage", OURS, "last"),
+            ("StorageClass", "", "slow", "last"),
+            (
+                "StorageClass",
+                "",
+                "used",
+                "StorageClass used is not in the file any more, and stays, as web/data, pv-1 name it",
+            ),
+            ("Namespace", "", "openebs", "left as it is: Namespace openebs"),
+            ("Deployment", "velero", "velero", "left as it is: Deployment velero/velero"),
+            ("Schedule", "velero", "daily", "left as it is: Schedule velero/daily"),
+            (
+                "BackupStorageLocation",
+                "velero",
+                "s3",
+                "BackupStorageLocation velero/s3 is not in the file any more, and stays",
+            ),
+        ] {
+            let users = ["web/data", "pv-1"].map(str::to_owned).to_vec();
+            let found =
+                Leftovers { class_users: [("used".to_owned(), users)].into(), ..Leftovers::default() };
+            let pruned = planned(vec![live(kind, namespace, name)], found).unwrap();
+            let told = match (&pruned.first[..], &pruned.last[..], &pruned.warnings[..]) {
+                ([], [], []) => "wanted".to_owned(),
+                ([_], [], []) => "first".to_owned(),
+                ([], [_], []) => "last".to_owned(),
+                ([], [], [warning]) => warning.clone(),
+                _ => panic!("{pruned:?}"),
+            };
+            assert!(told.contains(fate), "{kind} {name}: {told}");
+        }
+    }
+
+    #[test]
+    fn what_backs_up_is_not_deleted_in_the_middle_of_it() {
+        let busy = vec!["Backup nightly".to_owned(), "Restore web".to_owned()];
+        let found =
+            || Leftovers { at_work: [("openebs".to_owned(), busy.clone())].into(), ..Leftovers::default() };
+        let error = planned(vec![live("DaemonSet", "openebs", OURS)], found()).unwrap_err();
+        assert!(error.what.ends_with("Backup nightly, Restore web are under way"), "{error}");
+        assert!(planned(vec![live("Role", "openebs", OURS)], found()).is_ok());
+    }
+
+    #[test]
+    fn kinds_that_may_not_be_listed_are_named() {
+        let found = Leftovers { unseen: vec!["Schedules".to_owned()], ..Leftovers::default() };
+        let pruned = planned(Vec::new(), found).unwrap();
+        assert!(pruned.warnings[0].contains("not looked for among Schedules"), "{pruned:?}");
+    }
+}
