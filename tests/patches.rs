@@ -268,6 +268,37 @@ fn files_are_written_for_their_owner_alone_and_never_over_others() {
     assert!(ok == Some(0) && stdout.matches("wrote").count() == 2, "{stdout}");
 }
 
+#[test]
+fn a_config_that_is_kept_gets_what_the_file_asks_and_nothing_else_in_it_is_touched() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("n1.yaml");
+    let own = format!("# mine\n{BASE}");
+    fs::write(&path, &own).unwrap();
+    let onto = ["patches", "--sandbox-nodes", "2", "--onto", "n1.yaml"];
+    let (code, several) = said(&run(folder.path(), &onto));
+    assert!(
+        code == Some(2) && several.contains("the file lists 2") && several.contains("--nodes"),
+        "{several}"
+    );
+    let onto = [&onto[..], &["--nodes", "10.5.0.3"]].concat();
+    let (code, stdout) = said(&run(folder.path(), &onto));
+    assert!(
+        code == Some(0) && stdout.contains("wrote n1.yaml") && stdout.contains("+name: openebs"),
+        "{stdout}"
+    );
+    let written = fs::read_to_string(&path).unwrap();
+    let kept = |line: &&str| !written.lines().any(|there| there == *line);
+    assert_eq!(own.lines().find(kept), None, "{written}");
+    assert!(written.contains("disk.serial == ") && written.contains("openebs.io/storage-node"), "{written}");
+    let (code, stdout) = said(&run(folder.path(), &onto));
+    assert!(code == Some(0) && stdout.contains("unchanged n1.yaml"), "{stdout}");
+    fs::write(&path, "machine: [\n").unwrap();
+    let (code, broken) = said(&run(folder.path(), &onto));
+    assert!(code == Some(2) && broken.contains("n1.yaml"), "{broken}");
+    let (code, _) = said(&run(folder.path(), &[&onto[..], &["--for", "topf"]].concat()));
+    assert_eq!(code, Some(2));
+}
+
 /// The exit code, and all that was said.
 fn said(output: &Output) -> (Option<i32>, String) {
     let all = [&output.stdout[..], &output.stderr].concat();

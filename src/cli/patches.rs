@@ -9,6 +9,7 @@ use secrecy::ExposeSecret;
 
 use super::Global;
 use super::beside::Beside;
+use crate::config_doc::ConfigDoc;
 use crate::error::{Error, Result};
 use crate::intent::import::{Import, import};
 use crate::model::node::Node;
@@ -27,11 +28,14 @@ fn tools() -> impl TypedValueParser<Value = Tool> {
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The tool that keeps the machine configs.
-    #[arg(long = "for", value_parser = tools(), value_name = "TOOL")]
-    tool: Tool,
+    #[arg(long = "for", value_parser = tools(), value_name = "TOOL", required_unless_present = "onto", requires = "out")]
+    tool: Option<Tool>,
     /// The folder to write to.
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
+    #[arg(long, value_name = "DIR", requires = "tool")]
+    out: Option<PathBuf>,
+    /// Merge it into this machine config, of one node, as talosctl would; what else the file says stays as it is written.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["tool", "out", "from", "force"])]
+    onto: Option<PathBuf>,
     /// The tool's own file, for the names that it gives the nodes [default: topf.yaml or talconfig.yaml in DIR].
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
@@ -40,8 +44,27 @@ pub(super) struct Args {
     force: bool,
 }
 
+/// What is written, and where to.
+struct Task<'a> {
+    tool: Tool,
+    out: &'a Path,
+    from: Option<&'a Path>,
+    force: bool,
+}
+
 pub(super) async fn run(global: &Global, args: &Args) -> Result<()> {
-    let own = args.own_file()?;
+    match (&args.onto, args.tool, &args.out) {
+        (None, Some(tool), Some(out)) => {
+            let task = Task { tool, out, from: args.from.as_deref(), force: args.force };
+            for_tool(global, &task).await
+        }
+        (Some(path), ..) => onto(global, path).await,
+        _ => Err(Error::invalid("--for and --out belong together")),
+    }
+}
+
+/// What the file asks of the nodes' configs.
+async fn wanted(global: &Global) -> Result<(Vec<WantedConfig>, bool)> {
     let intent = global.intent()?;
     let passphrases = global.passphrases(&intent)?;
     let addresses = global.addresses(&intent)?;
@@ -54,21 +77,61 @@ pub(super) async fn run(global: &Global, args: &Args) -> Result<()> {
     let nodes = observe_answering(&client, &addresses, jiff::Timestamp::now()).await?;
     drop(busy);
     let asked = nodes.iter().map(|node| asked(&intent, node, &passphrases)).collect::<Result<Vec<_>>>()?;
-    let simulated = nodes.iter().any(Node::simulated);
+    Ok((asked, nodes.iter().any(Node::simulated)))
+}
+
+/// Merges what the file asks of one node into that node's config.
+async fn onto(global: &Global, path: &Path) -> Result<()> {
+    let name = path.display().to_string();
+    let text =
+        std::fs::read_to_string(path).map_err(|e| Error::invalid(format!("can't read {name}: {e}")))?;
+    let before = ConfigDoc::parse(&text).map_err(|e| e.at(&name))?;
+    let (asked, simulated) = wanted(global).await?;
+    let [one] = <[WantedConfig; 1]>::try_from(asked).map_err(|all| {
+        Error::invalid(format!("{name} is the config of one node, and the file lists {}", all.len()))
+            .hint("name the node with --nodes")
+    })?;
+    for warning in &one.warnings {
+        report::stderr(&format!("! {warning}\n"));
+    }
+    let host = Host { name: one.address.clone(), asked: one };
+    let mut after = before.clone();
+    for file in files(Tool::Talosctl, &[host], false)? {
+        after.patch(file.text.expose_secret()).map_err(|e| e.at(&name))?;
+        if file.secret {
+            report::stderr(&format!("! {name} holds a passphrase in plaintext from now on\n"));
+        }
+    }
+    if simulated {
+        report::stdout("simulated: it names disks of a sandbox\n");
+    }
+    if after.text() == before.text() {
+        report::stdout(&format!("unchanged {name}\n"));
+        return Ok(());
+    }
+    report::stdout(&after.diff_from(&before));
+    write_private(path, after.text().as_bytes())?;
+    report::stdout(&format!("wrote {name}\n"));
+    Ok(())
+}
+
+async fn for_tool(global: &Global, task: &Task<'_>) -> Result<()> {
+    let own = task.own_file()?;
+    let (asked, simulated) = wanted(global).await?;
     let hosts = asked.into_iter().map(|asked| host(asked, own.as_ref())).collect::<Result<Vec<_>>>()?;
     let complete = own.as_ref().is_some_and(|own| {
         let here: BTreeSet<&str> = hosts.iter().map(|host| host.name.as_str()).collect();
         !own.partial && own.machines.iter().all(|machine| here.contains(machine.name.as_str()))
     });
-    let files = files(args.tool, &hosts, complete)?;
+    let files = files(task.tool, &hosts, complete)?;
     for warning in hosts.iter().flat_map(|host| &host.asked.warnings) {
         report::stderr(&format!("! {warning}\n"));
     }
-    args.write(&files)?;
+    task.write(&files)?;
     if simulated {
         report::stdout("simulated: these files name disks of a sandbox\n");
     }
-    report::stdout(&args.usage(&hosts, &files, own.as_ref()));
+    report::stdout(&task.usage(&hosts, &files, own.as_ref()));
     Ok(())
 }
 
@@ -84,7 +147,7 @@ fn host(asked: WantedConfig, own: Option<&Import>) -> Result<Host> {
     }
 }
 
-impl Args {
+impl Task<'_> {
     /// The tool's own file, if it is known.
     fn own_file(&self) -> Result<Option<Import>> {
         let usual = match self.tool {
@@ -93,7 +156,7 @@ impl Args {
             Tool::Talosctl | Tool::Talm => None,
         };
         let usual = usual.map(|name| self.out.join(name)).filter(|path| path.exists());
-        self.from.clone().or(usual).map(|path| read(&path)).transpose()
+        self.from.map(Path::to_owned).or(usual).map(|path| read(&path)).transpose()
     }
 
     /// Writes all files or, when one is there and says something else, none.
@@ -167,7 +230,7 @@ impl Args {
             }
             Tool::Topf => {
                 let config = own.map_or_else(String::new, |own| format!(" --topfconfig {}", own.file));
-                let beside = own.is_some_and(|own| Path::new(&own.file).parent() == Some(self.out.as_path()));
+                let beside = own.is_some_and(|own| Path::new(&own.file).parent() == Some(self.out));
                 let place = format!("Put what is in {out} beside your topf.yaml, or into its patchesDir.\n");
                 let place = if beside { "" } else { &place };
                 format!("{place}To apply them:\n  topf{config} apply --dry-run\n  topf{config} apply\n")
