@@ -29,6 +29,7 @@ mod quorum;
 mod rehearsal;
 mod repeatable;
 mod sandbox;
+mod saved_plan;
 mod scenarios;
 mod session;
 mod sizes;

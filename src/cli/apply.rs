@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use tokio::sync::watch;
 
 use super::global::Output;
-use super::plan::{confirm, make};
+use super::plan::{PlanKey, confirm, make};
 use super::store::{self, StoreFinding};
 use super::{Global, validate};
 use crate::error::{Error, Result};
@@ -37,6 +37,8 @@ pub(super) struct Consent {
     /// Carry out exactly the plan of this file, which `plan --out` wrote, or refuse because the world moved.
     #[arg(long, value_name = "FILE")]
     plan: Option<PathBuf>,
+    #[command(flatten)]
+    key: PlanKey,
     /// Take the cluster's lock over from a run on another machine that died.
     #[arg(long)]
     take_over: bool,
@@ -86,7 +88,7 @@ impl From<ApplyMode> for Mode {
 
 impl Consent {
     pub(super) fn of(yes: bool, take_over: bool) -> Self {
-        Self { yes, plan: None, take_over }
+        Self { yes, take_over, ..Self::default() }
     }
 }
 
@@ -156,10 +158,14 @@ pub(super) async fn carry_out(
     rollout: &Rollout,
 ) -> Result<()> {
     let reviewed = consent.plan.as_deref().map(read_plan).transpose()?;
+    let key = consent.key.read("--plan", consent.plan.as_deref())?;
     let make = async |connected| make(global, intent, part, connected).await;
     let agree = async |planned: &Planned| {
         if let Some(reviewed) = &reviewed {
-            reviewed.same(&session.saved(&planned.plan))?;
+            reviewed.same(&match &key {
+                Some(key) => Saved::of(session.cluster(), &planned.plan, key),
+                None => session.saved(&planned.plan),
+            })?;
         }
         confirm(global, &intent.metadata.name, &planned.plan, consent.yes || reviewed.is_some())?;
         if !planned.plan.steps.is_empty()

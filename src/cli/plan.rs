@@ -1,6 +1,6 @@
 //! `plan`: what apply would change; nothing is changed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::Global;
@@ -9,7 +9,7 @@ use super::store::{self, StoreFinding};
 use crate::error::{Error, Kind, Result, both};
 use crate::event::What;
 use crate::intent::Intent;
-use crate::plan::{Action, Passphrases, Plan, Saved};
+use crate::plan::{Action, Key, Passphrases, Plan, Saved, shared_key};
 use crate::report::{self, Progress};
 use crate::s3::Depth;
 use crate::session::{self, ApplyRequest, Part, Planned, Reached, Session};
@@ -25,13 +25,41 @@ pub(super) struct Args {
     /// Keep the plan in this file, for `apply --plan`.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    #[command(flatten)]
+    key: PlanKey,
+}
+
+/// What a kept plan is recognised by.
+#[derive(Debug, Default, clap::Args)]
+pub(super) struct PlanKey {
+    /// The plan is compared by the key in this file, which has 32 bytes or more, so that it may be made on one machine and carried
+    /// out on another; else by a key of this machine. Who has both files can try guesses of the secrets in the plan.
+    #[arg(long, value_name = "FILE")]
+    plan_key: Option<PathBuf>,
+}
+
+impl PlanKey {
+    /// The key in the file; None where none is named. It goes with the option that names the plan's file.
+    pub(super) fn read(&self, with: &str, plan: Option<&Path>) -> Result<Option<Key>> {
+        if self.plan_key.is_some() && plan.is_none() {
+            return Err(Error::invalid(format!("--plan-key is for a plan in a file: it goes with {with}")));
+        }
+        let read = |path: &PathBuf| {
+            let name = path.display().to_string();
+            let bytes = std::fs::read(path)
+                .map_err(|e| Error::invalid(format!("can't read the plan's key {name}: {e}")))?;
+            shared_key(&name, &bytes)
+        };
+        self.plan_key.as_ref().map(read).transpose()
+    }
 }
 
 pub(super) async fn run(global: &Global, args: &Args) -> Result<ExitCode> {
+    let key = args.key.read("--out", args.out.as_deref())?;
     let intent = global.intent()?;
     let planned = make(global, &intent, Part::All, None).await?;
     if let Some(path) = &args.out {
-        let key = global.state(&intent.metadata.name)?.key()?;
+        let key = key.map_or_else(|| global.state(&intent.metadata.name)?.key(), Ok)?;
         let saved = serde_json::to_vec_pretty(&Saved::of(&intent.metadata.name, &planned.plan, &key));
         let text = saved.map_err(|error| Error::failed(format!("the plan can't be written: {error}")))?;
         state::write_private(path, &text)?;

@@ -22,7 +22,7 @@ pub mod wipe;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-pub use saved::{Key, Saved, SavedStep};
+pub use saved::{Key, Saved, SavedStep, shared_key};
 
 use secrecy::SecretString;
 use serde::Serialize;

@@ -4,7 +4,7 @@
 use hmac::{Hmac, KeyInit, Mac};
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
-use sha2::Sha256;
+use sha2::{Digest as _, Sha256, Sha512};
 
 use super::{Action, Plan, Step};
 use crate::error::{Error, Result};
@@ -16,6 +16,23 @@ const KIND: &str = "SavedPlan";
 /// The key of the digests: a block of SHA-256.
 pub type Key = [u8; 64];
 
+/// The fewest bytes that a person's key may have: who has the plan's file can try guesses of what is in it on the digests.
+const FEWEST: usize = 32;
+
+/// The key that a file holds, however long the file is, so that two machines can have the same one.
+///
+/// # Errors
+/// `Invalid` when it is shorter than 32 bytes.
+pub fn shared_key(name: &str, bytes: &[u8]) -> Result<Key> {
+    let bytes = bytes.trim_ascii();
+    if bytes.len() < FEWEST {
+        let what =
+            format!("{name}: a key of {} bytes can be guessed; it needs {FEWEST} or more", bytes.len());
+        return Err(Error::invalid(what).hint("`openssl rand -hex 32` makes one"));
+    }
+    Ok(Sha512::digest(bytes).into())
+}
+
 /// A reviewed plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -23,6 +40,9 @@ pub struct Saved {
     api_version: String,
     kind: String,
     pub cluster: String,
+    /// Tells which key the digests were made with, and nothing of it.
+    #[serde(default)]
+    key_id: String,
     pub steps: Vec<SavedStep>,
 }
 
@@ -53,6 +73,7 @@ impl Saved {
             api_version: API_VERSION.into(),
             kind: KIND.into(),
             cluster: cluster.into(),
+            key_id: Digest::new(key).text("nodeprep.dev/plan-key").hex().chars().take(16).collect(),
             steps: plan.steps.iter().map(step).collect(),
         }
     }
@@ -86,8 +107,15 @@ impl Saved {
     /// Whether `now`, made from what is there now, does the very same.
     ///
     /// # Errors
-    /// `Kind::Refused` with every step that moved.
+    /// `Kind::Refused` with every step that moved; `Kind::Invalid` when the digests are of two keys, so that nobody can tell.
     pub fn same(&self, now: &Self) -> Result<()> {
+        if self.key_id != now.key_id {
+            return Err(Error::invalid("the plan was made with another key, so that it can't be compared with what is there")
+                .hint(
+                    "a plan is for the machine that made it, unless a key is shared: `plan --out FILE --plan-key KEY` there, \
+                     `apply --plan FILE --plan-key KEY` here",
+                ));
+        }
         let find = |saved: &Self, id: &str| saved.steps.iter().find(|step| step.id == id).cloned();
         let mut moved = Vec::new();
         for step in &self.steps {
@@ -165,7 +193,7 @@ struct Digest(Hmac<Sha256>);
 
 impl Digest {
     fn new(key: &Key) -> Self {
-        Self(Hmac::new(key.into()))
+        Self(<Hmac<Sha256> as KeyInit>::new(key.into()))
     }
 
     fn text(&mut self, text: &str) -> &mut Self {
@@ -174,8 +202,8 @@ impl Digest {
         self
     }
 
-    fn hex(self) -> String {
-        self.0.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+    fn hex(&self) -> String {
+        self.0.clone().finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }
 
