@@ -19,6 +19,9 @@ const NAMESPACE: &str = "kube-system";
 const NAME: &str = "nodeprep";
 /// A Lease that was not renewed for so long is stale.
 const LASTS: Duration = Duration::from_secs(60);
+/// The annotation that says how a Lease is to be read, and how this release writes one. The releases before it had none, and
+/// wrote what can be read as this.
+const FORMAT: (&str, u32) = ("nodeprep.dev/lease-format", 1);
 /// It is renewed this often, also while the API server is away because we reboot it: then until it is back.
 const RENEWED_EVERY: Duration = Duration::from_secs(15);
 
@@ -175,6 +178,7 @@ pub async fn give_up(cluster: &Cluster, holder: &LeaseHolder) -> Result<bool> {
     let leases: Api<Object> = Api::namespaced(cluster.client(), NAMESPACE);
     match leases.get_opt(NAME).await.map_err(failed)? {
         Some(there) if of_place(&there, holder) => {
+            readable(&there)?;
             leases.delete(NAME, &DeleteParams::default()).await.map_err(failed)?;
             Ok(true)
         }
@@ -223,10 +227,11 @@ fn params() -> PostParams {
 
 fn object(holder: &LeaseHolder, now: Timestamp, there: Option<&Object>) -> Object {
     let former = there.and_then(|there| there.spec.as_ref()).and_then(|spec| spec.lease_transitions);
-    let metadata = there.map_or_else(
+    let mut metadata = there.map_or_else(
         || ObjectMeta { name: Some(NAME.into()), namespace: Some(NAMESPACE.into()), ..ObjectMeta::default() },
         |there| there.metadata.clone(),
     );
+    metadata.annotations.get_or_insert_default().insert(FORMAT.0.into(), FORMAT.1.to_string());
     let spec = LeaseSpec {
         holder_identity: Some(holder.identity()),
         lease_duration_seconds: i32::try_from(LASTS.as_secs()).ok(),
@@ -246,7 +251,24 @@ fn of_place(lease: &Object, holder: &LeaseHolder) -> bool {
     identity(lease).strip_prefix(&holder.place).is_some_and(|rest| rest.starts_with(" ("))
 }
 
+/// # Errors
+/// `Kind::Unavailable` when a newer release wrote it, who alone knows what it says.
+fn readable(lease: &Object) -> Result<()> {
+    let written = lease.metadata.annotations.as_ref().and_then(|all| all.get(FORMAT.0));
+    match written {
+        Some(format) if format.parse::<u32>().map_or(true, |format| format > FORMAT.1) => {
+            let what = format!(
+                "the cluster's lock is of format {format}, and this nodeprep knows those up to {}",
+                FORMAT.1
+            );
+            Err(Error::unavailable(what).hint("a newer release holds or held it: use that one"))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn may_take(there: &Object, holder: &LeaseHolder, now: Timestamp, take_over: bool) -> Result<()> {
+    readable(there)?;
     let by = identity(there);
     if by.is_empty() || of_place(there, holder) {
         return Ok(());
@@ -305,6 +327,19 @@ mod tests {
                 boot: renewed.boot + awake + Duration::from_secs(asleep),
             };
             assert_eq!(renewed.until(now) >= LASTS, stale, "{asleep} s");
+        }
+    }
+
+    #[test]
+    fn a_lease_of_the_release_before_is_read_and_one_of_a_newer_release_is_not_taken() {
+        let (here, now) = (holder("one"), Timestamp::UNIX_EPOCH);
+        for (format, may) in [(None, true), (Some("1"), true), (Some("2"), false), (Some("x"), false)] {
+            let mut lease = object(&here, now, None);
+            let format = format.map(|format| [(FORMAT.0.to_owned(), format.to_owned())].into());
+            lease.metadata.annotations = format;
+            let taken = may_take(&lease, &here, now, true);
+            assert_eq!(taken.is_ok(), may, "{lease:?}");
+            assert!(taken.err().is_none_or(|error| error.what.contains("up to 1")));
         }
     }
 
