@@ -298,10 +298,10 @@ impl Cluster {
 fn held_by(live: &Value) -> String {
     let finalizers = live["metadata"]["finalizers"].as_array();
     let names: Vec<&str> = finalizers.into_iter().flatten().filter_map(Value::as_str).collect();
-    if names.is_empty() {
-        "it is being deleted".into()
-    } else {
-        format!("it is kept by {}", names.join(", "))
+    match names.as_slice() {
+        [] => "it is being deleted".into(),
+        ["foregroundDeletion"] => "what it owns goes first".into(),
+        names => format!("its finalizers {} are not done", names.join(", ")),
     }
 }
 
