@@ -123,6 +123,11 @@ impl<'a> Wanted<'a> {
                  with kubectl when no backup there is needed",
                 gone.title()
             )),
+            // Source: velero, pkg/apis/velero/v1, ScheduleSpec.UseOwnerReferencesInBackup.
+            "Schedule" if live["spec"]["useOwnerReferencesInBackup"] == true => Fate::Stays(format!(
+                "{} is not in the file any more, and stays: it owns its backups, which would go with it",
+                gone.title()
+            )),
             _ if listed => Fate::Goes(format!("the file has no such {} any more", gone.kind)),
             _ => self.moved(&gone).map_or(Fate::Left, Fate::Goes),
         }
@@ -234,6 +239,14 @@ mod tests {
         let error = planned(vec![live("DaemonSet", "openebs", OURS)], found()).unwrap_err();
         assert!(error.what.ends_with("Backup nightly, Restore web are under way"), "{error}");
         assert!(planned(vec![live("Role", "openebs", OURS)], found()).is_ok());
+    }
+
+    #[test]
+    fn a_schedule_that_owns_its_backups_stays() {
+        let mut schedule = live("Schedule", "velero", "daily");
+        schedule["spec"]["useOwnerReferencesInBackup"] = true.into();
+        let pruned = planned(vec![schedule], Leftovers::default()).unwrap();
+        assert!(pruned.last.is_empty() && pruned.warnings[0].contains("it owns its backups"), "{pruned:?}");
     }
 
     #[test]
