@@ -16,7 +16,7 @@ use super::error::{Conflict, from_kube};
 use super::{Cluster, MANAGER};
 use crate::error::{Error, Kind, Result};
 use crate::event::Events;
-use crate::model::object::Removal;
+use crate::model::object::{Deletion, title_of};
 
 /// An object before and after an apply.
 #[derive(Clone)]
@@ -53,11 +53,6 @@ impl Applied {
     }
 }
 
-/// Where an object lives, as an error names it: `Deployment velero/velero`.
-fn title(kind: &str, namespace: Option<&str>, name: &str) -> String {
-    namespace.map_or_else(|| format!("{kind} {name}"), |namespace| format!("{kind} {namespace}/{name}"))
-}
-
 /// The parts of an object that address it.
 struct Address<'a> {
     api_version: &'a str,
@@ -78,7 +73,7 @@ impl<'a> Address<'a> {
     }
 
     fn title(&self) -> String {
-        title(self.kind, self.namespace, self.name)
+        title_of(self.kind, self.namespace, self.name)
     }
 }
 
@@ -153,7 +148,7 @@ impl Cluster {
         match result.await {
             Ok(object) => Ok(Some(object)),
             Err(error) if is_missing(&error) => Ok(None),
-            Err(error) => Err(from_kube(&title(kind, namespace, name), error)),
+            Err(error) => Err(from_kube(&title_of(kind, namespace, name), error)),
         }
     }
 
@@ -178,7 +173,7 @@ impl Cluster {
                 _ => Vec::new(),
             }),
             Err(error) if is_missing(&error) => Ok(Vec::new()),
-            Err(error) => Err(from_kube(&title(kind, namespace, "(list)"), error)),
+            Err(error) => Err(from_kube(&title_of(kind, namespace, "(list)"), error)),
         }
     }
 
@@ -186,7 +181,7 @@ impl Cluster {
     ///
     /// # Errors
     /// `Refused` when another object has its name by now, `Failed` when it is still there after `within`.
-    pub async fn remove(&self, gone: &Removal, events: &Events, within: Duration) -> Result<bool> {
+    pub async fn remove(&self, gone: &Deletion, events: &Events, within: Duration) -> Result<bool> {
         let title = gone.title();
         let uid = Some(gone.uid.clone());
         let params = DeleteParams::foreground().preconditions(Preconditions { uid, resource_version: None });
@@ -207,7 +202,7 @@ impl Cluster {
         self.await_removed(gone, events, within).await.map(|()| true)
     }
 
-    async fn await_removed(&self, gone: &Removal, events: &Events, within: Duration) -> Result<()> {
+    async fn await_removed(&self, gone: &Deletion, events: &Events, within: Duration) -> Result<()> {
         const EVERY: Duration = Duration::from_millis(500);
         let (deadline, mut last) = (Instant::now() + within, String::new());
         loop {

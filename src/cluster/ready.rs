@@ -19,19 +19,6 @@ use crate::model::object::Ready;
 /// How often the reasons (pods, events) are read again while waiting.
 const REASONS_EVERY: Duration = Duration::from_secs(3);
 
-const VELERO: &str = "velero.io/v1";
-
-/// The object whose status tells, as apiVersion, kind, namespace and name.
-fn subject(ready: &Ready) -> (&'static str, &str, Option<&str>, &str) {
-    match ready {
-        Ready::Crd { name } => ("apiextensions.k8s.io/v1", "CustomResourceDefinition", None, name),
-        Ready::Workload { kind, namespace, name } => ("apps/v1", kind, Some(namespace), name),
-        Ready::Node { name } => ("v1", "Node", None, name),
-        Ready::BackupLocation { namespace, name } => (VELERO, "BackupStorageLocation", Some(namespace), name),
-        Ready::Schedule { namespace, name } => (VELERO, "Schedule", Some(namespace), name),
-    }
-}
-
 /// How a workload stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
@@ -42,11 +29,6 @@ pub enum Standing {
     Stuck(String),
 }
 
-fn title(ready: &Ready) -> String {
-    let (_, kind, namespace, name) = subject(ready);
-    namespace.map_or_else(|| format!("{kind} {name}"), |namespace| format!("{kind} {namespace}/{name}"))
-}
-
 impl Cluster {
     /// Waits for at most `within`. Each new reason for waiting is an event; the last one is the error's text.
     ///
@@ -54,8 +36,8 @@ impl Cluster {
     /// `Failed` when time is over, `Invalid` when the object may not be watched.
     pub async fn await_ready(&self, ready: &Ready, events: &Events, within: Duration) -> Result<()> {
         let deadline = Instant::now() + within;
-        let (api_version, kind, namespace, name) = subject(ready);
-        let title = title(ready);
+        let (api_version, kind, namespace, name) = ready.subject();
+        let title = ready.title();
         let api = self.api(api_version, kind, namespace).await.map_err(|e| from_kube(&title, e))?;
         let mut changes = pin!(watch_object(api, name).default_backoff());
         let mut reasons = tokio::time::interval(REASONS_EVERY);
@@ -107,7 +89,7 @@ impl Cluster {
 
     /// One look: None when it is ready, else the reason why not, as far as the cluster tells.
     pub async fn not_ready(&self, ready: &Ready) -> Result<Option<String>> {
-        let (api_version, kind, namespace, name) = subject(ready);
+        let (api_version, kind, namespace, name) = ready.subject();
         let object = self.get(api_version, kind, namespace, name).await?;
         self.why_not(ready, object.as_ref(), &mut Steady::default()).await
     }
@@ -249,7 +231,7 @@ fn help(ready: &Ready, object: Option<&Value>, why: &str) -> Option<(String, boo
 }
 
 fn too_late(ready: &Ready, object: Option<&Value>, within: Duration, last: &str) -> Error {
-    let error = Error::failed(format!("{}: not ready after {} s: {last}", title(ready), within.as_secs()));
+    let error = Error::failed(format!("{}: not ready after {} s: {last}", ready.title(), within.as_secs()));
     match help(ready, object, last) {
         Some((hint, _)) => error.hint(hint),
         None => error,

@@ -39,13 +39,13 @@ impl Object {
 
     /// `Deployment velero/velero`, `StorageClass openebs-hostpath`.
     pub fn title(&self) -> String {
-        titled(self.kind(), self.namespace(), self.name())
+        title_of(self.kind(), self.namespace(), self.name())
     }
 }
 
 /// An object that is to go: this very one, and no other that gets its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Removal {
+pub struct Deletion {
     pub api_version: String,
     pub kind: String,
     pub namespace: Option<String>,
@@ -53,7 +53,7 @@ pub struct Removal {
     pub uid: String,
 }
 
-impl Removal {
+impl Deletion {
     /// Of an object as the API server returned it.
     pub fn of(live: &Value) -> Self {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -69,11 +69,12 @@ impl Removal {
 
     /// `Deployment velero/velero`, `StorageClass openebs-hostpath`.
     pub fn title(&self) -> String {
-        titled(&self.kind, self.namespace.as_deref(), &self.name)
+        title_of(&self.kind, self.namespace.as_deref(), &self.name)
     }
 }
 
-fn titled(kind: &str, namespace: Option<&str>, name: &str) -> String {
+/// An object as people read it: `Deployment velero/velero`, `StorageClass openebs-hostpath`.
+pub fn title_of(kind: &str, namespace: Option<&str>, name: &str) -> String {
     namespace.map_or_else(|| format!("{kind} {name}"), |namespace| format!("{kind} {namespace}/{name}"))
 }
 
@@ -90,4 +91,26 @@ pub enum Ready {
     BackupLocation { namespace: String, name: String },
     /// A Schedule of backups is Enabled.
     Schedule { namespace: String, name: String },
+}
+
+impl Ready {
+    /// The object whose status tells: apiVersion, kind, namespace and name.
+    pub fn subject(&self) -> (&'static str, &str, Option<&str>, &str) {
+        const VELERO: &str = "velero.io/v1";
+        match self {
+            Self::Crd { name } => ("apiextensions.k8s.io/v1", "CustomResourceDefinition", None, name),
+            Self::Workload { kind, namespace, name } => ("apps/v1", kind, Some(namespace), name),
+            Self::Node { name } => ("v1", "Node", None, name),
+            Self::BackupLocation { namespace, name } => {
+                (VELERO, "BackupStorageLocation", Some(namespace), name)
+            }
+            Self::Schedule { namespace, name } => (VELERO, "Schedule", Some(namespace), name),
+        }
+    }
+
+    /// `Deployment velero/velero`, `Node n1`.
+    pub fn title(&self) -> String {
+        let (_, kind, namespace, name) = self.subject();
+        title_of(kind, namespace, name)
+    }
 }

@@ -30,7 +30,7 @@ use serde::Serialize;
 /// How long each kind of step may wait, as the file asks for it.
 pub use crate::intent::Deadlines;
 use crate::intent::Passphrase;
-use crate::model::object::{Object, Ready, Removal};
+use crate::model::object::{Deletion, Object, Ready};
 
 /// The passphrases that the file's volumes name, decrypted.
 pub type Passphrases = BTreeMap<Passphrase, SecretString>;
@@ -124,7 +124,7 @@ pub enum Action {
     ApplyConfig(ApplyConfig),
     ApplyObject(Object),
     /// The object, and what it owns, is gone before the step is done.
-    DeleteObject(Removal),
+    DeleteObject(Deletion),
     AwaitReady(Ready),
     /// The config asks for these volumes already, and they are not ready yet.
     AwaitVolumes {

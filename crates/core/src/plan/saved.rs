@@ -73,7 +73,7 @@ impl Saved {
             api_version: API_VERSION.into(),
             kind: KIND.into(),
             cluster: cluster.into(),
-            key_id: Digest::new(key).text("nodeprep.dev/plan-key").hex().chars().take(16).collect(),
+            key_id: key_id(key),
             steps: plan.steps.iter().map(step).collect(),
         }
     }
@@ -144,6 +144,12 @@ impl Saved {
     }
 }
 
+fn key_id(key: &Key) -> String {
+    let mut mac = Digest::new(key);
+    mac.text("nodeprep.dev/plan-key");
+    mac.hex().chars().take(16).collect()
+}
+
 /// Of everything that a step does, and of what it was planned from.
 fn digest(step: &Step, key: &Key) -> String {
     let mut mac = Digest::new(key);
@@ -202,8 +208,8 @@ impl Digest {
         self
     }
 
-    fn hex(&self) -> String {
-        self.0.clone().finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+    fn hex(self) -> String {
+        self.0.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }
 

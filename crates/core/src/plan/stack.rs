@@ -36,8 +36,8 @@ pub fn plan(intent: &Intent, items: &[StackItem], observed: &ClusterState) -> Re
         match item {
             StackItem::Object(object) => {
                 let state = state_of(object, observed)?;
-                if let Some(kind) = unserved(state, items) {
-                    plan.skipped.push(Skipped { what: object.title(), why: kind });
+                if let Some(why) = unserved(state, items) {
+                    plan.skipped.push(Skipped { what: object.title(), why });
                     continue;
                 }
                 let steps = object_steps(state, observed)?;
@@ -60,9 +60,9 @@ pub fn plan(intent: &Intent, items: &[StackItem], observed: &ClusterState) -> Re
 /// As [`plan`].
 pub fn plan_nothing(intent: &Intent, leftovers: Leftovers) -> Result<Plan> {
     let observed = ClusterState { leftovers, ..ClusterState::default() };
-    let Pruned { first, last, warnings } = prune::plan(intent, &[], &observed)?;
-    let warnings = backup::unprotected(intent).into_iter().chain(warnings).collect();
-    Ok(Plan { steps: first.into_iter().chain(last).collect(), warnings, ..Plan::default() })
+    let left = prune::plan(intent, &[], &observed)?.warnings;
+    let warnings = backup::unprotected(intent).into_iter().chain(left).collect();
+    Ok(Plan { warnings, ..Plan::default() })
 }
 
 /// What is made or changed, or is not ready, must have a node to run on.
@@ -141,7 +141,7 @@ fn unserved(state: &ObjectState, items: &[StackItem]) -> Option<String> {
 fn object_steps(state: &ObjectState, observed: &ClusterState) -> Result<Vec<Step>> {
     let object = &state.wanted;
     if let (Some(live), None) = (&state.live, &state.owner)
-        && matches!(object.kind(), "Deployment" | "DaemonSet")
+        && prune::WORKLOADS.contains(&object.kind())
         && object.value["spec"]["selector"] != live["spec"]["selector"]
     {
         let why = "the labels by which it finds its pods are others now, and can't be changed in place";
@@ -210,21 +210,13 @@ fn ready_step(ready: &Ready, observed: &ClusterState, before: &[Step]) -> Option
         let id = id("object", namespace, kind, name);
         before.iter().any(|step| step.id == id)
     };
-    let (kind, namespace, name) = match ready {
-        Ready::Crd { name } => ("CustomResourceDefinition", None, name),
-        Ready::Workload { kind, namespace, name } => (kind.as_str(), Some(namespace.as_str()), name),
-        Ready::Node { name } => ("Node", None, name),
-        Ready::BackupLocation { namespace, name } => {
-            ("BackupStorageLocation", Some(namespace.as_str()), name)
-        }
-        Ready::Schedule { namespace, name } => ("Schedule", Some(namespace.as_str()), name),
-    };
+    let (_, kind, namespace, name) = ready.subject();
     let why = match lacks {
         Some(lacks) => lacks,
         None if changes(kind, namespace, name) => "it changes".into(),
         None => return None,
     };
-    let title = format!("wait for {kind} {}{name}", namespace.map(|n| format!("{n}/")).unwrap_or_default());
+    let title = format!("wait for {}", ready.title());
     let action = Action::AwaitReady(ready.clone());
     Some(Step { why, ..Step::new(id("ready", namespace, kind, name), "cluster", title, action) })
 }

@@ -12,6 +12,9 @@ const OURS: &str = "nodeprep.dev/cordoned";
 const OF_KUBERNETES: [&str; 3] =
     ["node.kubernetes.io/unschedulable", "node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
 
+/// So many of the nodes that a reason keeps pods from are named.
+const SHOWN: usize = 3;
+
 /// Why no node can run the object's pods; None when one can, or when it has no pods, or no node is known.
 pub(super) fn refusal(intent: &Intent, object: &Object, nodes: &[Value]) -> Option<Error> {
     let spec = &object.value["spec"]["template"]["spec"];
@@ -27,17 +30,16 @@ pub(super) fn refusal(intent: &Intent, object: &Object, nodes: &[Value]) -> Opti
             None => reasons.push((why, vec![node])),
         }
     }
-    let each = |(why, nodes): &(String, Vec<String>)| format!("{} ({why})", some(nodes));
+    let each = |(why, nodes): &(String, Vec<String>)| format!("{} ({why})", some(nodes, SHOWN));
     let each: Vec<String> = reasons.iter().map(each).collect();
     let what = format!("no node can run the pods of {}: {}", object.title(), each.join("; "));
     Some(Error::refused(what).hint(hint(object)))
 }
 
-/// The first few names.
-fn some(nodes: &[String]) -> String {
-    const SHOWN: usize = 3;
-    let shown = nodes.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
-    match nodes.len().saturating_sub(SHOWN) {
+/// The first names, so many of them.
+pub(super) fn some(names: &[String], most: usize) -> String {
+    let shown = names.iter().take(most).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(most) {
         0 => shown,
         more => format!("{shown} and {more} more"),
     }

@@ -4,16 +4,17 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use super::placement::some;
 use super::{diff, id};
 use crate::error::{Error, Result};
 use crate::intent::Intent;
 use crate::model::cluster::{ClusterState, Leftovers};
-use crate::model::object::Removal;
+use crate::model::object::Deletion;
 use crate::plan::{Action, Step};
 use crate::stack::{COMPONENTS, StackItem};
 
 /// The kinds whose pods would work beside those of the new form: they go before it is made.
-const WORKLOADS: [&str; 2] = ["Deployment", "DaemonSet"];
+pub(super) const WORKLOADS: [&str; 2] = ["Deployment", "DaemonSet"];
 
 /// What goes before anything is made, what goes after all of it, and what is said of the rest.
 #[derive(Debug, Default)]
@@ -36,7 +37,7 @@ pub(super) fn plan(intent: &Intent, items: &[StackItem], observed: &ClusterState
                 if first { pruned.first.push(step) } else { pruned.last.push(step) }
             }
             Fate::Stays(why) => pruned.warnings.push(why),
-            Fate::Left => left.push(Removal::of(live).title()),
+            Fate::Left => left.push(Deletion::of(live).title()),
         }
     }
     if !left.is_empty() {
@@ -60,7 +61,7 @@ pub(super) fn plan(intent: &Intent, items: &[StackItem], observed: &ClusterState
 /// # Errors
 /// `Unavailable` while a backup or restore is under way in its namespace, and it is what carries them out.
 pub(super) fn removal(live: &Value, why: &str, leftovers: &Leftovers) -> Result<Step> {
-    let gone = Removal::of(live);
+    let gone = Deletion::of(live);
     let busy = gone.namespace.as_ref().and_then(|namespace| leftovers.at_work.get(namespace));
     if let Some(busy) = busy.filter(|_| WORKLOADS.contains(&gone.kind.as_str())) {
         return Err(Error::unavailable(format!(
@@ -85,10 +86,8 @@ enum Fate {
     Left,
 }
 
-/// What the file asks for, by kind, namespace and name; and its names.
-struct Wanted<'a> {
-    objects: BTreeSet<(&'a str, Option<&'a str>, &'a str)>,
-}
+/// What the file asks for, by kind, namespace and name.
+struct Wanted<'a>(BTreeSet<(&'a str, Option<&'a str>, &'a str)>);
 
 fn kind(object: &Value) -> &str {
     object["kind"].as_str().unwrap_or_default()
@@ -100,17 +99,17 @@ impl<'a> Wanted<'a> {
             StackItem::Object(object) => Some((object.kind(), object.namespace(), object.name())),
             StackItem::Ready(_) => None,
         };
-        Self { objects: items.iter().filter_map(object).collect() }
+        Self(items.iter().filter_map(object).collect())
     }
 
     fn has(&self, live: &Value) -> bool {
         let metadata = &live["metadata"];
         let name = metadata["name"].as_str().unwrap_or_default();
-        self.objects.contains(&(kind(live), metadata["namespace"].as_str(), name))
+        self.0.contains(&(kind(live), metadata["namespace"].as_str(), name))
     }
 
     fn fate(&self, intent: &Intent, live: &Value, leftovers: &Leftovers) -> Fate {
-        let gone = Removal::of(live);
+        let gone = Deletion::of(live);
         let listed = COMPONENTS.iter().any(|one| one.asked(intent) && one.listed.contains(&kind(live)));
         match kind(live) {
             "Namespace" => Fate::Left,
@@ -134,9 +133,9 @@ impl<'a> Wanted<'a> {
     }
 
     /// Where the file has what is of this name instead.
-    fn moved(&self, gone: &Removal) -> Option<String> {
+    fn moved(&self, gone: &Deletion) -> Option<String> {
         let same = |&&(_, _, name): &&(&str, Option<&str>, &str)| name == gone.name;
-        let here = |kind: &str| self.objects.iter().filter(same).find(|(other, ..)| *other == kind);
+        let here = |kind: &str| self.0.iter().filter(same).find(|(other, ..)| *other == kind);
         if let Some((_, Some(namespace), _)) = here(&gone.kind) {
             return Some(format!("the file has it in namespace {namespace}"));
         }
@@ -150,16 +149,10 @@ impl<'a> Wanted<'a> {
 }
 
 fn used(class: &str, users: &[String]) -> String {
-    const SHOWN: usize = 5;
-    let shown: Vec<&str> = users.iter().take(SHOWN).map(String::as_str).collect();
-    let more = match users.len().saturating_sub(SHOWN) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
     format!(
-        "StorageClass {class} is not in the file any more, and stays, as {}{more} {} it: `kubectl delete storageclass \
+        "StorageClass {class} is not in the file any more, and stays, as {} {} it: `kubectl delete storageclass \
          {class}` when nothing does",
-        shown.join(", "),
+        some(users, 5),
         if users.len() == 1 { "names" } else { "name" }
     )
 }
