@@ -25,3 +25,4 @@ pub mod secrets;
 pub mod session;
 pub mod state;
 pub mod talos;
+pub mod wait;

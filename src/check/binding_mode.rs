@@ -48,8 +48,8 @@ async fn stays_pending(watch: &Watch<'_>) -> Result<(), Stop> {
         let waits = signs.iter().any(|s| s.reason == "WaitForFirstConsumer");
         Ok(match (started.elapsed() >= pending_for, waits) {
             (true, true) => Look::Done(()),
-            (false, _) => Look::NotYet("it is Pending, as it should be".into()),
-            (true, false) => Look::NotYet("it is Pending, but nothing says that it waits for a pod".into()),
+            (false, _) => Look::not_yet("it is Pending, as it should be"),
+            (true, false) => Look::not_yet("it is Pending, but nothing says that it waits for a pod"),
         })
     });
     waited.await?.map_err(|last| {

@@ -47,7 +47,7 @@ impl Watch<'_> {
                         format!("claim {} is Lost: its volume is gone", self.claim),
                         "was the volume deleted by somebody else?",
                     )),
-                    (phase, _) => Ok(Look::NotYet(format!("the claim is {phase}"))),
+                    (phase, _) => Ok(Look::not_yet(format!("the claim is {phase}"))),
                 }
             })
             .await?;
@@ -69,7 +69,7 @@ impl Watch<'_> {
         let namespace = self.run.scratch.namespace();
         let read = until(&self.subject.events, "the pod's log", LOG_LIMIT, || async {
             let log = self.run.ctx.cluster.logs(namespace, &name, CONTAINER).await?;
-            Ok(frame::read(&log).map_or_else(Look::NotYet, Look::Done))
+            Ok(frame::read(&log).map_or_else(Look::not_yet, Look::Done))
         });
         let output = read.await?.map_err(|last| Error::failed(format!("pod {name}: {last}")))?;
         Ok(Finished { node, output })
@@ -96,7 +96,7 @@ impl Watch<'_> {
         let limit = self.run.ctx.intent.validation.timeout.std() + work;
         let waited = until(&self.subject.events, what, limit, || async {
             let last = match look().await? {
-                Look::NotYet(last) => last,
+                Look::NotYet(open) => open.why,
                 done @ Look::Done(_) => return Ok(done),
             };
             let mut signs = self.signs().await?;
@@ -106,7 +106,7 @@ impl Watch<'_> {
             }
             match self.explain(&signs)? {
                 Some(why) if why.means.now() => Err(stop(why)),
-                _ => Ok(Look::NotYet(
+                _ => Ok(Look::not_yet(
                     signs.last().map_or(last.clone(), |sign| format!("{last}; {}", quote(sign))),
                 )),
             }
@@ -211,7 +211,7 @@ pub(super) fn volume_name(claim: &PersistentVolumeClaim) -> Option<String> {
 
 /// The pod's name and node once it has succeeded; an error when it failed.
 fn ended(pod: Option<&Pod>, probe: &str) -> Result<Look<(String, String)>, Stop> {
-    let Some(pod) = pod else { return Ok(Look::NotYet("there is no pod yet".into())) };
+    let Some(pod) = pod else { return Ok(Look::not_yet("there is no pod yet")) };
     let status = pod.status.as_ref();
     let node = pod.spec.as_ref().and_then(|s| s.node_name.clone()).unwrap_or_default();
     match status.and_then(|s| s.phase.as_deref()).unwrap_or("Pending") {
@@ -224,8 +224,8 @@ fn ended(pod: Option<&Pod>, probe: &str) -> Result<Look<(String, String)>, Stop>
             let why = said.or(code).unwrap_or_else(|| "no reason given".into());
             Err(Error::failed(format!("pod {probe} failed: {}", why.trim())).into())
         }
-        phase if node.is_empty() => Ok(Look::NotYet(format!("the pod is {phase} and has no node yet"))),
-        phase => Ok(Look::NotYet(format!("the pod is {phase} on {node}"))),
+        phase if node.is_empty() => Ok(Look::not_yet(format!("the pod is {phase} and has no node yet"))),
+        phase => Ok(Look::not_yet(format!("the pod is {phase} on {node}"))),
     }
 }
 

@@ -37,7 +37,7 @@ async fn judge(run: &Run<'_>, subject: &Subject<'_>) -> Result<Verdict, Stop> {
         let names: Vec<String> = found.iter().map(Workload::title).collect();
         Ok(match standing(run, &found, &mut *steady.lock().await).await? {
             Standing::Ready => Look::Done(names),
-            Standing::NotYet(why) => Look::NotYet(why),
+            Standing::NotYet(why) => Look::not_yet(why),
             Standing::Stuck(why) => return Err(Stop::fail(why, logs_hint(provisioner))),
         })
     });

@@ -3,25 +3,19 @@
 use std::future::Future;
 use std::time::Duration;
 
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::timeout;
 
 use super::Stop;
 use crate::error::{Error, Kind};
 use crate::event::Events;
+pub(super) use crate::wait::Look;
+use crate::wait::{Late, Wait};
 
 const EVERY: Duration = Duration::from_millis(500);
 /// One look that takes longer than this counts as unanswered.
 const ONE_LOOK: Duration = Duration::from_secs(30);
 const SILENT: &str = "the API server does not answer";
 const REACHABLE: &str = "is the API server up, and reachable from here?";
-
-/// What a look found.
-#[derive(Debug)]
-pub(super) enum Look<T> {
-    Done(T),
-    /// Not there yet, and why.
-    NotYet(String),
-}
 
 /// Looks until it is done, or `limit` has passed: then the inner error holds the last reason.
 /// An API that can't be reached for a moment counts as "not yet"; one that is away at the end is the error.
@@ -35,31 +29,19 @@ where
     F: FnMut() -> Fut,
     Fut: Future<Output = Result<Look<T>, Stop>>,
 {
-    let deadline = Instant::now() + limit;
-    let mut tick = interval(EVERY);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut said = String::new();
-    let mut away: Option<Error>;
-    loop {
-        tick.tick().await;
-        let (last, gone) = match timeout(ONE_LOOK.min(limit).max(EVERY), look()).await {
-            Ok(Ok(Look::Done(value))) => return Ok(Ok(value)),
-            Ok(Ok(Look::NotYet(reason))) => (reason, None),
-            Ok(Err(Stop::Error(e))) if e.kind == Kind::Unavailable => (e.what.clone(), Some(e)),
-            Ok(Err(stop)) => return Err(stop),
-            Err(_) => (SILENT.to_owned(), Some(Error::unavailable(SILENT).hint(REACHABLE))),
-        };
-        away = gone;
-        if last != said {
-            events.waiting(what, &last);
-            said = last;
-        }
-        if Instant::now() >= deadline {
-            return match away {
-                Some(error) => Err(Stop::Error(error)),
-                None => Ok(Err(said)),
-            };
-        }
+    let longest = ONE_LOOK.min(limit).max(EVERY);
+    let ended =
+        Wait::new(what, limit, events).every(EVERY).until(async || match timeout(longest, look()).await {
+            Ok(Ok(Look::Done(value))) => Ok(Look::Done(Ok(value))),
+            Ok(Ok(Look::NotYet(open))) => Ok(Look::NotYet(open)),
+            Ok(Err(Stop::Error(error))) if error.kind == Kind::Unavailable => Err(error),
+            Ok(Err(stop)) => Ok(Look::Done(Err(stop))),
+            Err(_) => Err(Error::unavailable(SILENT).hint(REACHABLE)),
+        });
+    match ended.await {
+        Ok(done) => done.map(Ok),
+        Err(Late::Open { last, .. }) => Ok(Err(last)),
+        Err(Late::Away { error, .. } | Late::Never(error)) => Err(Stop::Error(error)),
     }
 }
 
@@ -75,12 +57,12 @@ mod tests {
         let (silent, looks) = (Events::new(String::new, |_| {}), Cell::new(0));
         let second = until(&silent, "x", Duration::from_secs(9), || async {
             looks.set(looks.get() + 1);
-            Ok(if looks.get() == 2 { Look::Done(looks.get()) } else { Look::NotYet("no".into()) })
+            Ok(if looks.get() == 2 { Look::Done(looks.get()) } else { Look::not_yet("no") })
         });
         assert_eq!(second.await.unwrap(), Ok(2));
 
         let short = Duration::from_millis(600);
-        let never = until(&silent, "x", short, || async { Ok(Look::<()>::NotYet("still Pending".into())) });
+        let never = until(&silent, "x", short, || async { Ok(Look::<()>::not_yet("still Pending")) });
         assert_eq!(never.await.unwrap(), Err("still Pending".to_owned()));
 
         let unreachable = until(&silent, "x", short, || async {

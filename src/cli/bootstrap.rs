@@ -8,7 +8,6 @@ use std::time::Duration;
 use jiff::Timestamp;
 use secrecy::SecretString;
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 use super::apply as cli;
 use super::global::{Global, Output};
@@ -16,7 +15,7 @@ use super::plan::agree;
 use super::wipe::Typed;
 use crate::cluster::{self, Cluster};
 use crate::dial;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::intent::Intent;
 use crate::model::node::Node;
 use crate::observe::nodes::observe_answering;
@@ -27,10 +26,10 @@ use crate::report;
 use crate::session::{Manner, Planned, Reached, begun_on, cut_offs};
 use crate::state::State;
 use crate::talos::Client;
+use crate::wait::{Look, Wait};
 
 const VERB: &str = "bootstrap";
 /// Between two looks at machines that do not answer.
-const RECHECK: Duration = Duration::from_secs(3);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -162,15 +161,11 @@ impl Begin<'_> {
         let _busy = report::busy(self.global.progress, "reading the machines");
         let addresses = self.intent.addresses();
         let patience = if patient { self.intent.deadlines.bootstrap.std() } else { Duration::ZERO };
-        let deadline = Instant::now() + patience;
-        loop {
-            match observe_answering(client, &addresses, Timestamp::now()).await {
-                Err(error) if error.kind == Kind::Unavailable && Instant::now() < deadline => {
-                    tokio::time::sleep(RECHECK).await;
-                }
-                other => return other,
-            }
-        }
+        let events = self.global.events();
+        let wait = Wait::new("the machines to answer", patience, &events);
+        let nodes = wait
+            .until(async || observe_answering(client, &addresses, Timestamp::now()).await.map(Look::Done));
+        nodes.await.map_err(|late| late.or(|_, last| Error::failed(last)))
     }
 
     /// The cluster that the kubeconfig leads to, when there is one.

@@ -7,11 +7,11 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{EvictParams, ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
-use tokio::time::Instant;
 
 use super::{Cluster, MANAGER, from_kube};
 use crate::error::{Error, Result};
 use crate::event::Events;
+use crate::wait::{Look, Wait};
 
 /// On a node that nodeprep cordoned: the place of the run that did, so that a later one knows whose it is.
 const CORDONED: &str = "nodeprep.dev/cordoned";
@@ -131,30 +131,29 @@ impl Cluster {
         within: Duration,
         events: &Events,
     ) -> Result<()> {
-        let deadline = Instant::now() + within;
-        loop {
-            let pods = self.pods_on(name).await?;
-            let leaving: Vec<&Pod> = pods.iter().filter(|pod| leaves(pod)).collect();
-            let unasked: Vec<&Pod> =
-                leaving.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).copied().collect();
-            Losses::of(name, &unasked).refuse(give_up_scratch)?;
-            let Some(first) = leaving.first() else { return Ok(()) };
-            let mut last = format!("{} to go, {} among them", leaving.len(), title(first));
-            for pod in unasked {
-                if let Some(why) = self.evict(pod).await? {
-                    last = format!("{}: {why}", title(pod));
+        let drained = Wait::new(format!("the pods of {name} to leave"), within, events).every(AGAIN).until(
+            async || {
+                let pods = self.pods_on(name).await?;
+                let leaving: Vec<&Pod> = pods.iter().filter(|pod| leaves(pod)).collect();
+                let unasked: Vec<&Pod> =
+                    leaving.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).copied().collect();
+                Losses::of(name, &unasked).refuse(give_up_scratch)?;
+                let Some(first) = leaving.first() else { return Ok(Look::Done(())) };
+                let mut last = format!("{} to go, {} among them", leaving.len(), title(first));
+                for pod in unasked {
+                    if let Some(why) = self.evict(pod).await? {
+                        last = format!("{}: {why}", title(pod));
+                    }
                 }
-            }
-            if Instant::now() >= deadline {
-                return Err(Error::failed(format!(
-                    "{name}: not drained within {}s: {last}",
-                    within.as_secs()
-                ))
-                .hint("the node was not rebooted; deadlines.drain in the file gives its pods more time"));
-            }
-            events.waiting(format!("the pods of {name} to leave"), last);
-            tokio::time::sleep(AGAIN.min(deadline - Instant::now())).await;
-        }
+                Ok(Look::not_yet(last))
+            },
+        );
+        drained.await.map_err(|late| {
+            let hint = "the node was not rebooted; deadlines.drain in the file gives its pods more time";
+            late.or_hint(hint, |_, last| {
+                Error::failed(format!("{name}: not drained within {}s: {last}", within.as_secs()))
+            })
+        })
     }
 
     /// Why the pod may not be evicted yet; nothing when it goes, or has gone.

@@ -10,13 +10,13 @@ use kube::core::GroupVersion;
 use kube::discovery::{Scope, pinned_group};
 use kube::{Api, Resource};
 use serde_json::Value;
-use tokio::time::Instant;
 
 use super::error::{Conflict, from_kube};
 use super::{Cluster, MANAGER};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::event::Events;
 use crate::model::object::{Deletion, title_of};
+use crate::wait::{Look, Wait};
 
 /// An object before and after an apply.
 #[derive(Clone)]
@@ -203,28 +203,20 @@ impl Cluster {
     }
 
     async fn await_removed(&self, gone: &Deletion, events: &Events, within: Duration) -> Result<()> {
-        const EVERY: Duration = Duration::from_millis(500);
-        let (deadline, mut last) = (Instant::now() + within, String::new());
-        loop {
-            let look = self.get(&gone.api_version, &gone.kind, gone.namespace.as_deref(), &gone.name).await;
-            let why = match look {
-                Ok(Some(live)) if live["metadata"]["uid"] == *gone.uid => held_by(&live),
-                Ok(_) => return Ok(()),
-                Err(error) if error.kind == Kind::Unavailable => error.what,
-                Err(error) => return Err(error),
-            };
-            if Instant::now() > deadline {
-                let what = format!("{}: still there after {} s: {why}", gone.title(), within.as_secs());
-                return Err(
-                    Error::failed(what).hint("`kubectl get -o yaml` shows what its finalizers wait for")
-                );
-            }
-            if why != last {
-                events.waiting(gone.title(), &why);
-                last = why;
-            }
-            tokio::time::sleep(EVERY).await;
-        }
+        let removed =
+            Wait::new(gone.title(), within, events).every(Duration::from_millis(500)).until(async || {
+                let look =
+                    self.get(&gone.api_version, &gone.kind, gone.namespace.as_deref(), &gone.name).await?;
+                Ok(match look {
+                    Some(live) if live["metadata"]["uid"] == *gone.uid => Look::not_yet(held_by(&live)),
+                    _ => Look::Done(()),
+                })
+            });
+        removed.await.map_err(|late| {
+            late.or_hint("`kubectl get -o yaml` shows what its finalizers wait for", |what, last| {
+                Error::failed(format!("{what}: still there after {} s: {last}", within.as_secs()))
+            })
+        })
     }
 
     /// Whether the cluster serves a kind.

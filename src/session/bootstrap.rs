@@ -10,16 +10,17 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::engine::RunContext;
-use super::node::{RECHECK, await_open};
+use super::node::await_open;
 use super::quorum;
 use crate::cluster::Cluster;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::event::Events;
 use crate::model::object::Ready;
 use crate::plan::bootstrap::Bootstrap;
 use crate::state::{now, write_new_private, write_private};
 use crate::talos::resources::{Member, Nodename, id};
 use crate::talos::{self, Client};
+use crate::wait::{Late, Look, Wait};
 
 /// A machine that may have taken the call is not asked again before this time: it begins etcd once the image is there.
 const AGAIN: Duration = Duration::from_secs(60);
@@ -57,35 +58,34 @@ pub(super) async fn bootstrap(
     let deadline = Instant::now() + within;
     let mut lost: Option<Instant> = None;
     let mut begun = false;
-    loop {
-        let why = match fresh(client, work).await {
-            Ok(false) => break,
-            Ok(true) if lost.is_some_and(|lost| lost.elapsed() < AGAIN) => {
-                "it was asked, and its answer was lost".to_owned()
-            }
-            Ok(true) => {
-                note(work)?;
-                begun = true;
-                match client.node(&work.address)?.bootstrap().await {
-                    Ok(talos::Bootstrap::Taken | talos::Bootstrap::HasData) => break,
-                    Ok(talos::Bootstrap::NotYet(why)) => why,
-                    Err(error) if error.kind == Kind::Unavailable => {
-                        lost = Some(Instant::now());
-                        error.what
-                    }
-                    Err(error) => return Err(error),
-                }
-            }
-            Err(error) if error.kind == Kind::Unavailable => error.what,
-            Err(error) => return Err(error),
-        };
-        if Instant::now() >= deadline {
-            return Err(Error::unavailable(format!("{}: etcd can't be begun: {why}", work.address))
-                .hint("run this again; etcd is begun on this machine only"));
+    let wait = Wait::new(format!("{} to begin etcd", work.address), within, events);
+    let done = wait.until(async || {
+        if !fresh(client, work).await? {
+            return Ok(Look::Done(()));
         }
-        events.waiting(format!("{} to begin etcd", work.address), why);
-        tokio::time::sleep(RECHECK).await;
-    }
+        if lost.is_some_and(|lost| lost.elapsed() < AGAIN) {
+            return Ok(Look::not_yet("it was asked, and its answer was lost"));
+        }
+        note(work)?;
+        begun = true;
+        match client.node(&work.address)?.bootstrap().await {
+            Ok(talos::Bootstrap::Taken | talos::Bootstrap::HasData) => Ok(Look::Done(())),
+            Ok(talos::Bootstrap::NotYet(why)) => Ok(Look::not_yet(why)),
+            Err(error) => {
+                lost = Some(Instant::now());
+                Err(error)
+            }
+        }
+    });
+    let late = |why| {
+        Error::unavailable(format!("{}: etcd can't be begun: {why}", work.address))
+            .hint("run this again; etcd is begun on this machine only")
+    };
+    done.await.map_err(|end| match end {
+        Late::Open { last, .. } => late(last),
+        Late::Away { error, .. } => late(error.what),
+        Late::Never(error) => error,
+    })?;
     let left = deadline.saturating_duration_since(Instant::now());
     quorum::formed(client, &work.address, work.control_planes.len(), left, events).await?;
     Ok(begun)
@@ -142,17 +142,9 @@ pub(super) async fn kubeconfig(
     events: &Events,
 ) -> Result<bool> {
     let node = client.node(address)?;
-    let deadline = Instant::now() + within;
-    let text = loop {
-        match node.kubeconfig().await {
-            Ok(text) => break text,
-            Err(error) if error.kind == Kind::Unavailable && Instant::now() < deadline => {
-                events.waiting(format!("the kubeconfig of {address}"), error.what);
-                tokio::time::sleep(RECHECK).await;
-            }
-            Err(error) => return Err(error),
-        }
-    };
+    let wait = Wait::new(format!("the kubeconfig of {address}"), within, events);
+    let text = wait.until(async || node.kubeconfig().await.map(Look::Done)).await;
+    let text = text.map_err(|late| late.or(|_, last| Error::failed(last)))?;
     write_new_private(path, text.expose_secret().as_bytes())
 }
 
@@ -170,14 +162,9 @@ pub(super) async fn await_cluster(
         let cluster = Cluster::connect(Some(kubeconfig), None, client.dial()).await?;
         cluster.is_up().await.map(|()| cluster)
     };
-    let cluster = loop {
-        match ready().await {
-            Ok(cluster) => break cluster,
-            Err(error) if left().is_zero() => return Err(error),
-            Err(error) => events.waiting("the API server", error.what),
-        }
-        tokio::time::sleep(RECHECK).await;
-    };
+    let wait = Wait::new("the API server", left(), events).patient();
+    let cluster = wait.until(async || ready().await.map(Look::Done)).await;
+    let cluster = cluster.map_err(|late| late.or(|_, last| Error::failed(last)))?;
     for address in nodes {
         let name = node_name(&client.node(address)?, left(), events).await?;
         cluster.await_ready(&Ready::Node { name }, events, left()).await?;

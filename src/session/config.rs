@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 use secrecy::ExposeSecret;
-use tokio::time::Instant;
 
 use super::engine::RunContext;
-use super::node::{RECHECK, await_labels, await_volumes};
+use super::node::{await_labels, await_volumes};
 use super::{quorum, reboot};
 use crate::config_doc::ConfigDoc;
 use crate::error::{Error, Kind, Result};
@@ -21,11 +20,19 @@ use crate::plan::{Action, ApplyConfig, Plan, disks};
 use crate::talos::client::Mode;
 use crate::talos::resources::{Item, MachineConfig, id};
 use crate::talos::{Client, Node};
+use crate::wait::{Look, Wait};
 
 /// How Talos before 1.14 says that a config would need a reboot.
 const NEEDS_REBOOT: &str = "can't be applied in immediate mode";
 /// So many looks at a node that answers settle that a config did not come to it.
 const LOOKS: usize = 5;
+
+/// What a node has after a call whose reply was lost.
+enum Found {
+    Ours,
+    Another,
+    Former,
+}
 
 /// Applies a machine config; true when the node's config was changed.
 pub(super) async fn apply_config(
@@ -139,22 +146,31 @@ impl ConfigWrite<'_> {
             // What is only tried runs too, and is taken back.
             Mode::Auto | Mode::NoReboot => configs.runs(work) && configs.refuse_pending(node).is_ok(),
         };
-        let deadline = Instant::now() + self.within();
         let mut without = 0;
-        while Instant::now() < deadline && without < LOOKS {
-            tokio::time::sleep(RECHECK).await;
-            match Configs::read(node).await {
-                Ok(configs) if has(&configs) => return Ok(()),
-                Ok(configs) if !configs.runs(work) && configs.active.version != before.active.version => {
-                    return Err(
-                        error.hint("the node has another config by now: run it again, to plan from it")
-                    );
-                }
-                Ok(_) => without += 1,
-                Err(_) => without = 0,
+        let what = format!("{} to show whether it has the config", node.address());
+        let found = Wait::new(what, self.within(), self.events).later().until(async || {
+            let Ok(configs) = Configs::read(node).await else {
+                without = 0;
+                return Ok(Look::not_yet("it does not answer"));
+            };
+            without += 1;
+            Ok(if has(&configs) {
+                Look::Done(Found::Ours)
+            } else if !configs.runs(work) && configs.active.version != before.active.version {
+                Look::Done(Found::Another)
+            } else if without == LOOKS {
+                Look::Done(Found::Former)
+            } else {
+                Look::not_yet("it runs the former one")
+            })
+        });
+        match found.await {
+            Ok(Found::Ours) => Ok(()),
+            Ok(Found::Another) => {
+                Err(error.hint("the node has another config by now: run it again, to plan from it"))
             }
+            Ok(Found::Former) | Err(_) => Err(error.hint("the node does not have the config; run it again")),
         }
-        Err(error.hint("the node does not have the config; run it again"))
     }
 
     /// Waits until what the config asks for is there.
@@ -169,18 +185,20 @@ impl ConfigWrite<'_> {
         let Err(error) = self.seen().await else {
             return self.send(Mode::NoReboot, before).await;
         };
-        let deadline = Instant::now() + self.longest_try();
-        while Instant::now() < deadline {
-            self.events.waiting("the node to take the tried config back", &error.what);
+        let what = "the node to take the tried config back";
+        let taken_back = Wait::new(what, self.longest_try(), self.events).until(async || {
             let now = Configs::read(&self.node).await;
-            if now.is_ok_and(|now| text(&now.active) == text(&before.active)) {
-                return Err(error.hint(
-                    "the node took the config back by itself; what it wrote to the disk meanwhile is still there",
-                ));
+            let back = now.is_ok_and(|now| text(&now.active) == text(&before.active));
+            Ok(if back { Look::Done(()) } else { Look::not_yet(&error.what) })
+        });
+        Err(match taken_back.await {
+            Ok(()) => error.hint(
+                "the node took the config back by itself; what it wrote to the disk meanwhile is still there",
+            ),
+            Err(_) => {
+                error.hint("the node did not take the tried config back yet: talosctl get machineconfig")
             }
-            tokio::time::sleep(RECHECK).await;
-        }
-        Err(error.hint("the node did not take the tried config back yet: talosctl get machineconfig"))
+        })
     }
 
     fn within(&self) -> Duration {

@@ -1,14 +1,12 @@
 //! A machine's first config: the machine is looked at again, judges the config in a dry run, gets it, installs Talos and
 //! comes back with it.
 
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
-use tokio::time::Instant;
 
 use super::engine::RunContext;
-use super::node::{RECHECK, await_labels, await_open};
+use super::node::{await_labels, await_open};
 use crate::config_doc::ConfigDoc;
 use crate::error::{Error, Kind, Result};
 use crate::event::Events;
@@ -18,6 +16,7 @@ use crate::plan::bootstrap::Install;
 use crate::talos::client::Mode;
 use crate::talos::resources::{MachineConfig, MachineStatus, SystemDisk, id};
 use crate::talos::{self, Client, Node};
+use crate::wait::{Look, Wait};
 
 /// A machine that took its config leaves maintenance mode within seconds.
 const LEAVES: Duration = Duration::from_secs(30);
@@ -114,39 +113,31 @@ impl FirstConfig<'_> {
         }
     }
 
-    /// The reply was lost: it was taken when the machine leaves maintenance mode.
+    /// The reply was lost: it was taken when the machine is not in maintenance mode any more, or does not answer, as it starts
+    /// again then. Whether its config is ours is seen later.
     async fn taken(&self, lost: Error) -> Result<()> {
-        let deadline = Instant::now() + LEAVES;
-        while matches!(self.stands().await, Ok(Stands::Maintenance)) {
-            if Instant::now() >= deadline {
-                return Err(lost);
-            }
-            tokio::time::sleep(RECHECK).await;
-        }
-        Ok(())
+        let what = format!("{} to leave maintenance mode", self.node.address());
+        let left = Wait::new(what, LEAVES, self.events).until(async || match self.stands().await {
+            Ok(Stands::Maintenance) => Ok(Look::not_yet("it is in it still")),
+            Err(error) if error.kind != Kind::Unavailable => Err(error),
+            Ok(_) | Err(_) => Ok(Look::Done(())),
+        });
+        left.await.map_err(|late| late.or(|_, _| lost))
     }
 
     /// Waits until Talos is installed and the machine has everything that its config asks for.
     async fn seen(&self) -> Result<()> {
         let Self { node, work, context, events, .. } = self;
         let within = context.manner.deadlines.bootstrap.std();
-        let failed = OnceLock::new();
-        let check = async || match self.lacks().await {
-            Err(error) if error.kind == Kind::Refused => {
-                let _ = failed.set(error);
-                Ok(None)
-            }
-            other => other.map(|why| why.map(|why| ("Talos to be installed".to_owned(), why))),
-        };
+        let check = async || Ok(self.lacks().await?.map(|why| ("Talos to be installed".to_owned(), why)));
         await_open::<MachineStatus>(node, within, events, check).await.map_err(|late| {
-            let open = |what, last| {
-                Error::failed(format!("{}: {what}: {last}, after {}s", node.address(), within.as_secs()))
-            };
-            late.or(open).hint("the machine's console, or `talosctl dmesg`, shows what it waits for")
+            late.or_hint(
+                "the machine's console, or `talosctl dmesg`, shows what it waits for",
+                |what, last| {
+                    Error::failed(format!("{}: {what}: {last}, after {}s", node.address(), within.as_secs()))
+                },
+            )
         })?;
-        if let Some(error) = failed.into_inner() {
-            return Err(error);
-        }
         await_labels(node, &work.labels, context.manner.deadlines.volumes.std(), events).await
     }
 

@@ -2,17 +2,13 @@
 
 use std::time::Duration;
 
-use futures::StreamExt;
-use tokio::time::Instant;
-
 use crate::error::{Error, Kind, Result};
 use crate::event::Events;
 use crate::plan::{AwaitVolume, volume_state};
 use crate::talos::resources::{Item, MountStatus, NodeLabel, NodeStatus, Spec, VolumeStatus};
 use crate::talos::{Client, Node};
-
-/// A watch wakes a wait; without news, the state is read again this often, for what the watch does not cover.
-pub(super) const RECHECK: Duration = Duration::from_secs(3);
+use crate::wait::{Late, Look, Open, Wait};
+use futures::StreamExt;
 
 /// Waits until every volume is ready and, unless it is raw, mounted at exactly its path.
 pub(super) async fn await_volumes(
@@ -35,13 +31,12 @@ pub(super) async fn await_volumes(
         Ok(open)
     };
     await_open::<VolumeStatus>(&node, within, events, check).await.map_err(|late| {
-        let open = |what, last| {
+        let hint =
+            "`nodeprep discover` shows the node's disks and volumes; `talosctl dmesg` what the kernel said";
+        late.or_hint(hint, |what, last| {
             let seconds = within.as_secs();
             Error::failed(format!("{address}: {what} did not become ready within {seconds}s: {last}"))
-        };
-        late.or(open).hint(
-            "`nodeprep discover` shows the node's disks and volumes; `talosctl dmesg` what the kernel said",
-        )
+        })
     })
 }
 
@@ -66,10 +61,10 @@ pub(super) async fn await_gone(
         Ok(why.map(|why| (format!("volume {} to go", gone.id), why)))
     };
     await_open::<VolumeStatus>(&node, within, events, check).await.map_err(|late| {
-        let open =
-            |what, last| Error::failed(format!("{address}: {what}: {last}, after {}s", within.as_secs()));
-        late.or(open)
-            .hint("a pod that uses it keeps it mounted; stop it and run this again. Nothing was wiped")
+        late.or_hint(
+            "a pod that uses it keeps it mounted; stop it and run this again. Nothing was wiped",
+            |what, last| Error::failed(format!("{address}: {what}: {last}, after {}s", within.as_secs())),
+        )
     })
 }
 
@@ -89,9 +84,8 @@ pub(super) async fn await_labels(
         }))
     };
     await_open::<NodeLabel>(node, within, events, check).await.map_err(|late| {
-        let open =
-            |what, last| Error::failed(format!("{}: {what} is not on the node: {last}", node.address()));
-        late.or(open).hint("a label that somebody else set is left alone by Talos: remove it with kubectl label, and Talos sets it")
+        let hint = "a label that somebody else set is left alone by Talos: remove it with kubectl label, and Talos sets it";
+        late.or_hint(hint, |what, last| Error::failed(format!("{}: {what} is not on the node: {last}", node.address())))
     })
 }
 
@@ -114,59 +108,32 @@ fn label_state(
     Ok(())
 }
 
-/// What was still open when the time was over, and why; or that the node was away by then.
-pub(super) enum Late {
-    Open { what: String, last: String },
-    Away(Error),
-}
+/// What is still open on a node, and why.
+pub(super) type NotYet = Option<(String, String)>;
 
-impl Late {
-    /// The error of what was open; a node that is away is said to be away.
-    pub(super) fn or(self, open: impl FnOnce(String, String) -> Error) -> Error {
-        match self {
-            Self::Open { what, last } => open(what, last),
-            Self::Away(error) => error,
-        }
-    }
-}
-
-/// Repeats `check` whenever a resource of type `T` changes, until nothing is open; else what was open last when the time
-/// was over.
+/// Repeats `check` whenever a resource of type `T` changes, until nothing is open. A node that starts may refuse what it will
+/// answer later; only what was refused for good ends the wait.
 pub(super) async fn await_open<T: Spec>(
     node: &Node,
     within: Duration,
     events: &Events,
-    check: impl AsyncFn() -> Result<Option<(String, String)>>,
+    check: impl AsyncFn() -> Result<NotYet>,
 ) -> std::result::Result<(), Late> {
-    let deadline = Instant::now() + within;
     let mut watch = None;
-    let mut last = (String::from("the node's answer"), String::new());
-    let mut away = None;
-    while Instant::now() < deadline {
-        away = None;
-        match check().await {
-            Ok(None) => return Ok(()),
-            Ok(Some(open)) => last = open,
-            Err(error) => {
-                last.1.clone_from(&error.what);
-                away = Some(error).filter(|error| error.kind == Kind::Unavailable);
-            }
-        }
-        events.waiting(&last.0, &last.1);
+    let look = async || match check().await {
+        Ok(None) => Ok(Look::Done(())),
+        Ok(Some((what, why))) => Ok(Look::NotYet(Open { what: Some(what), why })),
+        Err(error) if error.kind == Kind::Failed => Ok(Look::not_yet(error.what)),
+        Err(error) => Err(error),
+    };
+    let wake = async |most| {
         if watch.is_none() {
             watch = node.watch(T::NAMESPACE, T::TYPE, None).await.ok().map(Box::pin);
         }
-        if let Some(stream) = &mut watch {
-            let news = tokio::time::timeout(RECHECK, stream.next());
-            if matches!(news.await, Ok(None | Some(Err(_)))) {
-                watch = None;
-            }
-        } else {
-            tokio::time::sleep(RECHECK.min(deadline - Instant::now())).await;
+        let Some(stream) = &mut watch else { return tokio::time::sleep(most).await };
+        if matches!(tokio::time::timeout(most, stream.next()).await, Ok(None | Some(Err(_)))) {
+            watch = None;
         }
-    }
-    Err(match away {
-        Some(error) => Late::Away(error.at(format!("while waiting for {}", last.0))),
-        None => Late::Open { what: last.0, last: last.1 },
-    })
+    };
+    Wait::new("the node's answer", within, events).woken(look, wake).await
 }

@@ -69,14 +69,13 @@ pub(super) async fn again(client: &Client, node: &Node, within: Duration, events
         Ok(why.map(|why| ("etcd to be well".to_owned(), why)))
     };
     await_open::<MachineStatus>(node, within, events, check).await.map_err(|late| {
-        let open = |_, last| {
+        late.or_hint("no other control plane was touched; `talosctl etcd status` shows more", |_, last| {
             Error::failed(format!(
                 "{}: etcd is not well within {}s: {last}",
                 node.address(),
                 within.as_secs()
             ))
-        };
-        late.or(open).hint("no other control plane was touched; `talosctl etcd status` shows more")
+        })
     })
 }
 
@@ -102,12 +101,11 @@ pub(super) async fn formed(
         Ok(why.map(|why| ("etcd to be well".to_owned(), why)))
     };
     await_open::<MachineStatus>(&node, within, events, check).await.map_err(|late| {
-        let open = |_, last| {
+        let hint =
+            "`talosctl service etcd` and `talosctl logs etcd` show more; run this again to go on waiting";
+        late.or_hint(hint, |_, last| {
             Error::failed(format!("{address}: etcd is not well within {}s: {last}", within.as_secs()))
-        };
-        late.or(open).hint(
-            "`talosctl service etcd` and `talosctl logs etcd` show more; run this again to go on waiting",
-        )
+        })
     })
 }
 

@@ -4,13 +4,14 @@ use std::future::Future;
 
 use super::Reached;
 use super::engine::RunContext;
-use super::node::{Late, await_open};
+use super::node::await_open;
 use crate::cluster::{Cluster, Losses};
 use crate::error::{Error, Result};
 use crate::event::Events;
 use crate::model::object::Ready;
 use crate::talos::resources::{MachineStatus, Nodename, id};
 use crate::talos::{Client, Node};
+use crate::wait::Late;
 
 /// What is another one after each boot (as talosctl tells that a node has rebooted).
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
@@ -90,7 +91,8 @@ async fn await_boot(context: &RunContext, node: &Node, before: &[u8], events: &E
             |last| format!("{}: did not come back within {}s: {last}", node.address(), within.as_secs());
         let error = match late {
             Late::Open { last, .. } => Error::failed(what(last)),
-            Late::Away(error) => Error::unavailable(what(error.what)),
+            Late::Away { error, .. } => Error::unavailable(what(error.what)),
+            Late::Never(error) => return error,
         };
         error.hint("its console shows more; run this again when it is back")
     })

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::engine::RunContext;
-use super::node::{RECHECK, await_open};
+use super::node::await_open;
 use crate::error::{Error, Kind, Result};
 use crate::event::Events;
 use crate::observe::nodes;
@@ -13,6 +13,7 @@ use crate::plan::wipe::{Now, Wipe, ghost, look};
 use crate::talos::calls::Device;
 use crate::talos::resources::DiscoveredVolume;
 use crate::talos::{Client, Node};
+use crate::wait::{Late, Look, Wait};
 
 /// How Talos says that the kernel would not let go of a partition, which something looks at for a moment after it was
 /// wiped. Seen on v1.11.5; by then the table may be written, or not.
@@ -39,35 +40,9 @@ pub(super) async fn wipe(
     let deadline = Instant::now() + within;
     // What a first call that was refused may have wiped in part.
     let mut begun: Option<Devices> = None;
-    loop {
-        let Some(devices) = wiping.devices(begun.as_ref(), deadline).await? else {
-            if let Some(wiped) = &begun {
-                wiping.await_no_ghost(wiped).await?;
-            }
-            return Ok(begun.is_some());
-        };
-        context.still_ours().await?;
-        match wiping.call(&devices, work.zeroes).await {
-            Ok(()) if work.partition.is_none() => {
-                wiping.await_no_ghost(&devices).await?;
-                return wiping.await_wiped().await.map(|()| true);
-            }
-            Ok(()) => {
-                wiping.await_wiped().await?;
-                return wiping.await_no_ghost(&devices).await.map(|()| true);
-            }
-            Err(error) if error.kind == Kind::Unavailable => return wiping.lost(error).await.map(|()| true),
-            Err(error) if !passes(&error, begun.is_some()) || Instant::now() >= deadline => {
-                return Err(error);
-            }
-            Err(error) if work.zeroes => return Err(error.hint(UNSEEN)),
-            Err(error) => {
-                begun.get_or_insert(devices);
-                events.waiting(format!("{} to be let go of", work.what), error.what);
-                tokio::time::sleep(RECHECK).await;
-            }
-        }
-    }
+    let wait = Wait::new(format!("{} to be let go of", work.what), within, events).first_error_ends();
+    let done = wait.until(async || wiping.attempt(&mut begun, deadline).await).await;
+    done.map_err(|late| late.or(|_, last| Error::failed(last)))
 }
 
 /// Kernel names in the order in which they are wiped, and whether each is taken out of its table then.
@@ -88,25 +63,57 @@ struct Wiping<'a> {
 }
 
 impl Wiping<'_> {
+    /// One call, and what comes after it; not yet where the kernel did not let go. True when something was wiped.
+    async fn attempt(&self, begun: &mut Option<Devices>, deadline: Instant) -> Result<Look<bool>> {
+        let work = self.work;
+        let Some(devices) = self.devices(begun.as_ref(), deadline).await? else {
+            if let Some(wiped) = &*begun {
+                self.await_no_ghost(wiped).await?;
+            }
+            return Ok(Look::Done(begun.is_some()));
+        };
+        self.context.still_ours().await?;
+        match self.call(&devices, work.zeroes).await {
+            Ok(()) if work.partition.is_none() => {
+                self.await_no_ghost(&devices).await?;
+                self.await_wiped().await?;
+            }
+            Ok(()) => {
+                self.await_wiped().await?;
+                self.await_no_ghost(&devices).await?;
+            }
+            Err(error) if error.kind == Kind::Unavailable => self.lost(error).await?,
+            Err(error) if !passes(&error, begun.is_some()) => return Err(error),
+            Err(error) if work.zeroes => return Err(error.hint(UNSEEN)),
+            Err(error) => {
+                begun.get_or_insert(devices);
+                return Ok(Look::not_yet(error.what));
+            }
+        }
+        Ok(Look::Done(true))
+    }
+
     /// What is to be wiped, if anything is left: the disk as the plan saw it or, once a wipe has `begun`, what is left of it.
     async fn devices(&self, begun: Option<&Devices>, deadline: Instant) -> Result<Option<Devices>> {
         let work = self.work;
         let no_more_than = |left: &Devices| begun.is_some_and(|all| left.iter().all(|one| all.contains(one)));
-        loop {
-            match look(work, &nodes::disks(&self.node).await?)? {
-                Now::Wiped => return Ok(None),
-                Now::Same(devices) => return Ok(Some(devices)),
-                Now::Other(left) if left.is_empty() && Instant::now() < deadline => {
-                    self.events.waiting(format!("{} to be looked at", work.what), "the node has not done so");
-                    tokio::time::sleep(RECHECK).await;
-                }
-                Now::Other(left) if !left.is_empty() && no_more_than(&left) => return Ok(Some(left)),
-                Now::Other(_) => {
-                    let what = format!("{}: {} holds something else by now", work.address, work.what);
-                    return Err(Error::refused(what).hint("run it again, to plan from what is there now"));
-                }
-            }
-        }
+        let other = || {
+            let what = format!("{}: {} holds something else by now", work.address, work.what);
+            Error::refused(what).hint("run it again, to plan from what is there now")
+        };
+        let wait = Wait::new(
+            format!("{} to be looked at", work.what),
+            deadline.saturating_duration_since(Instant::now()),
+            self.events,
+        );
+        let seen = wait.until(async || match look(work, &nodes::disks(&self.node).await?)? {
+            Now::Wiped => Ok(Look::Done(None)),
+            Now::Same(devices) => Ok(Look::Done(Some(devices))),
+            Now::Other(left) if left.is_empty() => Ok(Look::not_yet("the node has not done so")),
+            Now::Other(left) if no_more_than(&left) => Ok(Look::Done(Some(left))),
+            Now::Other(_) => Err(other()),
+        });
+        seen.await.map_err(|late| late.or(|_, _| other()))
     }
 
     async fn call(&self, devices: &[(String, bool)], zeroes: bool) -> Result<()> {
@@ -129,10 +136,9 @@ impl Wiping<'_> {
             Ok(open.map(|why| (work.what.clone(), why)))
         };
         await_open::<DiscoveredVolume>(node, *within, events, check).await.map_err(|late| {
-            let open = |what, last| {
+            late.or_hint("`nodeprep discover` shows what is seen on it; run it again", |what, last| {
                 Error::failed(format!("{}: {what} was wiped, but is not seen as empty: {last}", work.address))
-            };
-            late.or(open).hint("`nodeprep discover` shows what is seen on it; run it again")
+            })
         })
     }
 
@@ -143,26 +149,31 @@ impl Wiping<'_> {
     async fn await_no_ghost(&self, wiped: &Devices) -> Result<()> {
         let Self { node, work, within, events, .. } = self;
         let whole = work.partition.is_none();
-        let deadline = Instant::now() + if whole { *within } else { LINGERS.min(*within) };
-        for look in 1.. {
-            let Some(ghost) = ghost(work, wiped, &nodes::disks(node).await?) else { break };
-            if Instant::now() >= deadline {
-                events.warn(format!("{}: the node shows the partition until it reboots", work.what));
-                break;
-            }
-            let what = format!("{} to be seen without the partition", work.what);
-            events.waiting(what, "the node still shows it");
+        let patience = if whole { *within } else { LINGERS.min(*within) };
+        let mut looks = 0;
+        let what = format!("{} to be seen without the partition", work.what);
+        let gone = Wait::new(what, patience, events).first_error_ends().until(async || {
+            let Some(ghost) = ghost(work, wiped, &nodes::disks(node).await?) else {
+                return Ok(Look::Done(()));
+            };
+            looks += 1;
             self.context.still_ours().await?;
             if whole
                 && ghost.alone
-                && look % PATIENCE == 0
+                && looks % PATIENCE == 0
                 && let Err(error) = self.call(&[(ghost.disk, false)], false).await
             {
-                events.waiting(format!("{} to be let go of", work.what), error.what);
+                return Ok(Look::not_yet(error.what));
             }
-            tokio::time::sleep(RECHECK).await;
+            Ok(Look::not_yet("the node still shows it"))
+        });
+        match gone.await {
+            Err(Late::Open { .. }) => {
+                events.warn(format!("{}: the node shows the partition until it reboots", work.what));
+                Ok(())
+            }
+            other => other.map_err(|late| late.or(|_, last| Error::failed(last))),
         }
-        Ok(())
     }
 
     /// A lost reply is settled by looking: what is wiped was wiped. What is as before was not, when it stays so: the node
@@ -172,20 +183,26 @@ impl Wiping<'_> {
             return Err(error.hint(UNSEEN));
         }
         self.events.warn("the reply to the wipe was lost; looking at the disk");
-        let deadline = Instant::now() + self.within;
         let mut same = 0;
-        while Instant::now() < deadline && same < LOOKS {
-            tokio::time::sleep(RECHECK).await;
-            let Ok(disks) = nodes::disks(&self.node).await else { continue };
+        let wait = Wait::new(format!("{} to be looked at", self.work.what), self.within, self.events).later();
+        let wiped = wait.until(async || {
+            let Ok(disks) = nodes::disks(&self.node).await else {
+                return Ok(Look::not_yet("the node does not tell of its disks"));
+            };
             same = match look(self.work, &disks)? {
-                Now::Wiped => return Ok(()),
+                Now::Wiped => return Ok(Look::Done(true)),
                 Now::Same(_) => same + 1,
                 Now::Other(_) => 0,
             };
+            Ok(if same == LOOKS { Look::Done(false) } else { Look::not_yet("it is not seen as wiped") })
+        });
+        match wiped.await {
+            Ok(true) => Ok(()),
+            Err(Late::Never(error)) => Err(error),
+            Ok(false) | Err(_) => Err(error.hint(match same {
+                0 => "a part of the disk was wiped, or all of it; it is not seen yet: run it again",
+                _ => "the disk is as it was before the call; nothing was wiped: run it again",
+            })),
         }
-        Err(error.hint(match same {
-            0 => "a part of the disk was wiped, or all of it; it is not seen yet: run it again",
-            _ => "the disk is as it was before the call; nothing was wiped: run it again",
-        }))
     }
 }

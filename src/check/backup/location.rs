@@ -20,8 +20,8 @@ pub(super) fn judge(location: &Value, now: Timestamp) -> Result<Look<String>, St
             let validated: Option<Timestamp> = text("lastValidationTime").parse().ok();
             match validated.map(|at| now.duration_since(at)) {
                 Some(age) if age <= FRESH => Ok(Look::Done(format!("location {name} is Available"))),
-                Some(age) => Ok(Look::NotYet(format!("location {name} was last validated {age:#} ago"))),
-                None => Ok(Look::NotYet(format!("location {name} says Available, but not since when"))),
+                Some(age) => Ok(Look::not_yet(format!("location {name} was last validated {age:#} ago"))),
+                None => Ok(Look::not_yet(format!("location {name} says Available, but not since when"))),
             }
         }
         "Unavailable" => {
@@ -34,7 +34,7 @@ pub(super) fn judge(location: &Value, now: Timestamp) -> Result<Look<String>, St
             Err(Stop::fail(format!("location {name} is Unavailable: {message}"), hint))
         }
         phase => {
-            Ok(Look::NotYet(format!("location {name} is {}", if phase.is_empty() { "new" } else { phase })))
+            Ok(Look::not_yet(format!("location {name} is {}", if phase.is_empty() { "new" } else { phase })))
         }
     }
 }
@@ -68,6 +68,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::wait::Open;
 
     fn judged(status: Value) -> Result<Look<String>, Stop> {
         let object = json!({ "apiVersion": "velero.io/v1", "kind": "BackupStorageLocation",
@@ -89,7 +90,7 @@ mod tests {
             (json!({}), "is new"),
             (Value::Null, "is new"),
         ] {
-            let Ok(Look::NotYet(last)) = judged(status) else { panic!("{word}") };
+            let Ok(Look::NotYet(Open { why: last, .. })) = judged(status) else { panic!("{word}") };
             assert!(last.contains(word), "{last}");
         }
     }

@@ -168,7 +168,7 @@ async fn running(run: &Run<'_>, namespace: &str, steady: &mut Steady) -> Result<
     };
     Ok(match standing(run, &[server, agents], steady).await? {
         Standing::Ready => Look::Done(()),
-        Standing::NotYet(why) | Standing::Stuck(why) => Look::NotYet(why),
+        Standing::NotYet(why) | Standing::Stuck(why) => Look::not_yet(why),
     })
 }
 

@@ -153,7 +153,7 @@ impl Scratch {
         let account = until(&self.events, "the namespace's service account", self.timeout, || async {
             let found = self.api::<ServiceAccount>().get_opt("default").await;
             let found = found.map_err(broken(format!("can't read service accounts of {name}")))?;
-            Ok(if found.is_some() { Look::Done(()) } else { Look::NotYet("not made yet".into()) })
+            Ok(if found.is_some() { Look::Done(()) } else { Look::not_yet("not made yet") })
         });
         let last = |last| Error::failed(format!("namespace {name} got no service account `default`: {last}"));
         Ok(account.await?.map_err(last)?)
@@ -178,7 +178,7 @@ impl Scratch {
         let what = format!("pod {name} to go");
         let gone = until(&self.events, &what, self.timeout, || async {
             let pod = pods.get_opt(name).await.map_err(failed())?;
-            Ok(if pod.is_none() { Look::Done(()) } else { Look::NotYet("it is still there".into()) })
+            Ok(if pod.is_none() { Look::Done(()) } else { Look::not_yet("it is still there") })
         });
         Ok(gone.await?.map_err(|last| Error::failed(format!("pod {name} does not go away: {last}")))?)
     }

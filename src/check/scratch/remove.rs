@@ -269,7 +269,7 @@ impl Removal<'_> {
             if let Ok(mut still) = still.lock() {
                 *still = left;
             }
-            Ok(Look::NotYet(reason))
+            Ok(Look::not_yet(reason))
         });
         Ok(match done.await? {
             Ok(left) => left,
