@@ -131,7 +131,8 @@ impl<'a> Wait<'a> {
             wake(self.every.min(self.within)).await;
         }
         loop {
-            let (open, away) = match look().await {
+            // On the heap: looks wait for looks, and all of them together are too large for a stack.
+            let (open, away) = match Box::pin(look()).await {
                 Ok(Look::Done(value)) => return Ok(value),
                 Ok(Look::NotYet(open)) => (open, None),
                 Err(error) if self.waits_on(&error) => {
