@@ -49,7 +49,6 @@ pub(crate) struct Session {
     network: Network,
     sandbox: Sandbox,
     state: TempDir,
-    /// Kept, so that nothing is interrupted.
     stop: watch::Sender<bool>,
 }
 
@@ -140,6 +139,11 @@ impl Session {
         };
         let plan = bootstrap::plan(&asked, nodes)?;
         Ok(Planned { plan, talos: Some(talos), cluster, losses: Vec::new() })
+    }
+
+    /// As Ctrl-C does.
+    pub(crate) fn interrupt(&self) {
+        self.stop.send_replace(true);
     }
 
     pub(crate) fn state(&self) -> State {

@@ -14,6 +14,7 @@ mod conformance;
 mod crash;
 mod events;
 mod fleet;
+mod graph;
 mod init;
 mod laws;
 mod lease;

@@ -6,7 +6,7 @@ use nodeprep::model::disks::udev::Record;
 use nodeprep::model::disks::{Facts, join};
 use nodeprep::model::node::{MachineConfig, Mount, Node, Status, Version};
 use nodeprep::plan::wipe::{Now, Wipe, WipeRequest, find, ghost, look, plan};
-use nodeprep::plan::{Action, Plan, Risk, remove};
+use nodeprep::plan::{Action, NodeAction, Plan, Risk, remove};
 use nodeprep::talos::resources::{BlockDevice, DiscoveredVolume, DiskSpec, Item, MountStatus, VolumeStatus};
 use secrecy::ExposeSecret;
 
@@ -137,7 +137,7 @@ fn wipes(plan: &Plan) -> Vec<&Wipe> {
     let steps = plan.steps.iter();
     steps
         .filter_map(|step| match &step.action {
-            Action::Wipe(wipe) => Some(wipe),
+            Action::Node(NodeAction::Wipe(wipe)) => Some(wipe),
             _ => None,
         })
         .collect()
@@ -468,12 +468,12 @@ fn a_volume_is_unmounted_then_gone_and_only_then_wiped() {
     let node = node("10.0.0.1", &with_volume());
     let plan = removed(&node, false, &cluster(), &named("OLD")).expect("a plan");
     let [config, gone, wipe] = &plan.steps[..] else { panic!("{:?}", plan.steps) };
-    let Action::ApplyConfig(apply) = &config.action else { panic!("{config:?}") };
+    let Action::Node(NodeAction::Config(apply)) = &config.action else { panic!("{config:?}") };
     assert_eq!((apply.config.expose_secret(), apply.base_version.as_str()), (CONFIG, "7"));
     assert!(config.diff.contains("-name: openebs"), "{}", config.diff);
-    let Action::AwaitGone { volume, .. } = &gone.action else { panic!("{gone:?}") };
+    let Action::Node(NodeAction::AwaitGone { volume, .. }) = &gone.action else { panic!("{gone:?}") };
     assert_eq!((volume.id.as_str(), volume.mount.as_deref()), ("u-openebs", Some("/var/mnt/openebs")));
-    let Action::Wipe(wipe) = &wipe.action else { panic!("{wipe:?}") };
+    let Action::Node(NodeAction::Wipe(wipe)) = &wipe.action else { panic!("{wipe:?}") };
     assert_eq!((wipe.partition.as_deref(), wipe.token.as_str()), (Some("u-openebs"), "OLD"));
 
     let kept = removed(&node, true, &cluster(), &[]).expect("its data stay");
@@ -500,11 +500,11 @@ fn a_raw_volume_goes_as_one_with_a_file_system_does() {
     own.config = Ok(Some(MachineConfig { text: text.into(), version: "7".into() }));
     let plan = removed(&own, false, &cluster(), &named("OLD")).expect("a plan");
     let [config, gone, wipe] = &plan.steps[..] else { panic!("{:?}", plan.steps) };
-    let Action::ApplyConfig(apply) = &config.action else { panic!("{config:?}") };
+    let Action::Node(NodeAction::Config(apply)) = &config.action else { panic!("{config:?}") };
     assert_eq!(apply.config.expose_secret(), CONFIG);
-    let Action::AwaitGone { volume, .. } = &gone.action else { panic!("{gone:?}") };
+    let Action::Node(NodeAction::AwaitGone { volume, .. }) = &gone.action else { panic!("{gone:?}") };
     assert_eq!((volume.id.as_str(), volume.mount.as_deref()), ("r-openebs", None));
-    let Action::Wipe(wipe) = &wipe.action else { panic!("{wipe:?}") };
+    let Action::Node(NodeAction::Wipe(wipe)) = &wipe.action else { panic!("{wipe:?}") };
     assert_eq!(wipe.partition.as_deref(), Some("r-openebs"));
     let block = resident("/dev/disk/by-partlabel/r-openebs");
     assert_eq!(removed(&own, false, &block, &named("OLD")).expect_err("a claim on it").0, Kind::Refused);
@@ -529,7 +529,11 @@ fn an_existing_volume_is_only_let_go_of() {
     let text = format!("{CONFIG}{}", VOLUME.replace("UserVolumeConfig", "ExistingVolumeConfig"));
     node.config = Ok(Some(MachineConfig { text: text.into(), version: "7".into() }));
     let plan = removed(&node, false, &cluster(), &[]).expect("no token is needed: nothing is wiped");
-    assert!(plan.steps.iter().all(|step| !matches!(step.action, Action::Wipe(_))), "{:?}", plan.steps);
+    assert!(
+        plan.steps.iter().all(|step| !matches!(step.action, Action::Node(NodeAction::Wipe(_)))),
+        "{:?}",
+        plan.steps
+    );
     let both = format!("{CONFIG}{VOLUME}{}", VOLUME.replace("UserVolumeConfig", "ExistingVolumeConfig"));
     node.config = Ok(Some(MachineConfig { text: both.into(), version: "7".into() }));
     assert_eq!(removed(&node, false, &cluster(), &named("OLD")).expect_err("which one").0, Kind::Refused);
@@ -542,7 +546,7 @@ fn a_removal_that_was_cut_short_goes_on_and_one_that_is_done_has_nothing_to_do()
     half.config = Ok(Some(without.clone()));
     let plan = removed(&half, false, &cluster(), &named("OLD")).expect("the partition is left");
     assert!(
-        matches!(plan.steps[..], [nodeprep::plan::Step { action: Action::Wipe(_), .. }]),
+        matches!(plan.steps[..], [nodeprep::plan::Step { action: Action::Node(NodeAction::Wipe(_)), .. }]),
         "{:?}",
         plan.steps
     );
@@ -704,7 +708,10 @@ fn a_volume_that_is_still_mounted_is_waited_for_before_it_is_wiped() {
     half.config = Ok(Some(MachineConfig { text: CONFIG.into(), version: "8".into() }));
     let plan = removed(&half, false, &cluster(), &named("OLD")).expect("a plan");
     let [gone, wipe] = &plan.steps[..] else { panic!("{:?}", plan.steps) };
-    assert!(matches!(gone.action, Action::AwaitGone { .. }) && matches!(wipe.action, Action::Wipe(_)));
+    assert!(
+        matches!(gone.action, Action::Node(NodeAction::AwaitGone { .. }))
+            && matches!(wipe.action, Action::Node(NodeAction::Wipe(_)))
+    );
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use nodeprep::error::Kind;
 use nodeprep::model::object::Ready;
-use nodeprep::plan::{Action, ApplyConfig, Plan, Step};
+use nodeprep::plan::{Action, ApplyConfig, NodeAction, Plan, Step, Target};
 use nodeprep::sandbox::fleet::Call;
 use nodeprep::sandbox::scenario::Scenario;
 use nodeprep::session::{self, Manner, Planned, Reached};
@@ -22,9 +22,9 @@ async fn session(scenario: &str) -> Session {
 
 /// The steps of nodes alone, whose configs now also hold what Talos reboots for.
 fn rebooting(mut plan: Plan) -> Plan {
-    plan.steps.retain(|step| step.action.is_of_node());
+    plan.steps.retain(|step| step.target.is_node());
     for step in &mut plan.steps {
-        if let Action::ApplyConfig(work) = &mut step.action {
+        if let Action::Node(NodeAction::Config(work)) = &mut step.action {
             work.config =
                 work.config.expose_secret().replacen("machine:\n", "machine:\n    files: []\n", 1).into();
         }
@@ -85,7 +85,7 @@ fn before_the_cluster_is_bootstrapped_there_is_no_etcd_to_keep() {
     paused(async {
         let session = session("machines: [{role: controlplane, etcd: stopped}]").await;
         let mut planned = session.plan().await.unwrap();
-        planned.plan.steps.retain(|step| step.action.is_of_node());
+        planned.plan.steps.retain(|step| step.target.is_node());
         session.carry_out(Planned { cluster: Reached::None, ..planned }, &Manner::default()).await.unwrap();
     });
 }
@@ -148,7 +148,12 @@ pub(crate) async fn plan_reboot(session: &Session, address: &str, control_plane:
         disks: Vec::new(),
     };
     planned.plan = Plan {
-        steps: vec![Step::new("config", address, "reboot", Action::ApplyConfig(work))],
+        steps: vec![Step::new(
+            "config",
+            Target::node(address),
+            "reboot",
+            Action::Node(NodeAction::Config(work)),
+        )],
         ..Plan::default()
     };
     session.fleet.calls();

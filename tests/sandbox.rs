@@ -8,7 +8,7 @@ use nodeprep::cluster::Cluster;
 use nodeprep::error::Kind;
 use nodeprep::event::Events;
 use nodeprep::model::object::Ready;
-use nodeprep::plan::{Action, Plan, stack as planner};
+use nodeprep::plan::{Action, ObjectAction, Plan, WaitAction, stack as planner};
 use nodeprep::sandbox::fleet::Fleet;
 use nodeprep::sandbox::kube::object::time;
 use nodeprep::sandbox::scenario::Scenario;
@@ -92,11 +92,11 @@ async fn the_stack_is_made_once_and_then_nothing_is_left_to_change() {
     let quiet = Events::new(String::new, |_| {});
     for step in first.steps {
         match step.action {
-            Action::ApplyObject(object) => {
+            Action::Object(ObjectAction::Apply(object)) => {
                 let applied = sandbox.client.apply(&object.value, false, object.create_only).await;
                 assert!(applied.is_ok(), "{}: {applied:?}", step.title);
             }
-            Action::AwaitReady(ready) => {
+            Action::Wait(WaitAction::Ready(ready)) => {
                 sandbox.client.await_ready(&ready, &quiet, Duration::from_secs(30)).await.unwrap();
             }
             other => panic!("the stack plans no {other:?}"),
@@ -182,10 +182,10 @@ async fn a_schedule_is_waited_for_and_what_velero_says_of_a_bad_one_ends_the_wai
     let quiet = Events::new(String::new, |_| {});
     for step in sandbox.plan(&items()).await.unwrap().steps {
         match step.action {
-            Action::ApplyObject(object) => {
+            Action::Object(ObjectAction::Apply(object)) => {
                 drop(sandbox.client.apply(&object.value, false, object.create_only).await.unwrap());
             }
-            Action::AwaitReady(ready) => {
+            Action::Wait(WaitAction::Ready(ready)) => {
                 sandbox.client.await_ready(&ready, &quiet, Duration::from_secs(30)).await.unwrap();
             }
             other => panic!("the stack plans no {other:?}"),

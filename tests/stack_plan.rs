@@ -5,7 +5,7 @@ use nodeprep::intent;
 use nodeprep::model::cluster::{ClusterState, DryRun, ObjectState, Wait};
 use nodeprep::model::object::{Object, Ready};
 use nodeprep::observe::cluster::owner;
-use nodeprep::plan::{Action, Plan, stack};
+use nodeprep::plan::{Action, ObjectAction, Plan, Target, stack};
 use nodeprep::stack::StackItem;
 use serde_json::{Value, json};
 
@@ -74,10 +74,10 @@ fn an_object_that_is_not_there_is_created() {
         assert_eq!(plan.changes(), 1);
         let step = &plan.steps[0];
         assert_eq!(step.id, "object/velero/Deployment/velero");
-        assert_eq!(step.target, "cluster");
+        assert_eq!(step.target, Target::Cluster);
         assert_eq!(step.title, "create Deployment velero/velero");
         assert!(step.diff.contains("+kind: Deployment"), "{}", step.diff);
-        assert!(matches!(&step.action, Action::ApplyObject(o) if o.value == wanted.value));
+        assert!(matches!(&step.action, Action::Object(ObjectAction::Apply(o)) if o.value == wanted.value));
     }
 }
 

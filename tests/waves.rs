@@ -31,7 +31,7 @@ fn workers_take_as_long_as_the_slowest_and_not_as_all_of_them_together() {
         paused(async move {
             let session = fleet(8, "{where: '*', call: ApplyConfiguration, delay: 10s}").await;
             let mut planned = session.plan().await.unwrap();
-            planned.plan.steps.retain(|step| step.action.is_of_node());
+            planned.plan.steps.retain(|step| step.target.is_node());
             let began = tokio::time::Instant::now();
             session.carry_out(planned, &Manner { parallel, ..Manner::default() }).await.unwrap();
             assert_eq!(configured(&session).len(), 9);
@@ -50,7 +50,7 @@ fn control_planes_are_never_changed_at_the_same_time() {
         let machines = "machines: [{role: controlplane}, {role: controlplane}, {role: controlplane}]";
         let session = Session::start(&Scenario::parse("s.yaml", machines).unwrap()).await;
         let mut planned = session.plan().await.unwrap();
-        planned.plan.steps.retain(|step| step.action.is_of_node());
+        planned.plan.steps.retain(|step| step.target.is_node());
         session.fleet.calls();
         let manner = Manner { parallel: Parallel::Percent(100), ..Manner::default() };
         session.carry_out(planned, &manner).await.unwrap();

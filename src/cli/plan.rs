@@ -9,7 +9,7 @@ use super::store::{self, StoreFinding};
 use crate::error::{Error, Kind, Result, both};
 use crate::event::What;
 use crate::intent::Intent;
-use crate::plan::{Action, Key, Passphrases, Plan, Saved, shared_key};
+use crate::plan::{Action, Key, NodeAction, Passphrases, Plan, Saved, shared_key};
 use crate::report::{self, Progress};
 use crate::s3::Depth;
 use crate::session::{self, ApplyRequest, Part, Planned, Reached, Session};
@@ -72,7 +72,8 @@ pub(super) async fn run(global: &Global, args: &Args) -> Result<ExitCode> {
     }
     let plan = &planned.plan;
     // A volume that does not get ready is pending, though there is nothing to change.
-    let waits = plan.steps.iter().any(|step| matches!(step.action, Action::AwaitVolumes { .. }));
+    let waits =
+        plan.steps.iter().any(|step| matches!(step.action, Action::Node(NodeAction::AwaitVolumes { .. })));
     let pending = args.exit_code && (waits || !plan.is_empty());
     Ok(ExitCode::from(if pending { Kind::Pending.exit_code() } else { 0 }))
 }

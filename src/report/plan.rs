@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::plan::{Action, Plan, Risk};
+use crate::plan::{Effect, Plan, Risk, Target};
 
 /// The plan, a line per step; with the diff of everything that is there and would change, and of all steps when
 /// `verbose`.
@@ -15,23 +15,23 @@ pub fn text(plan: &Plan, verbose: bool) -> String {
             Risk::Destroy => "  (what is on it is lost)",
             Risk::None | Risk::Low => "",
         };
-        let place = if step.target == "cluster" { String::new() } else { format!("{}: ", step.target) };
-        let deletes = matches!(step.action, Action::DeleteObject(_));
-        let sign = if deletes {
-            '-'
-        } else if step.creates {
-            '+'
-        } else {
-            '~'
+        let place = match &step.target {
+            Target::Cluster => String::new(),
+            Target::Node(address) => format!("{address}: "),
+        };
+        let sign = match step.effect {
+            Effect::Delete => '-',
+            Effect::Create => '+',
+            Effect::Change | Effect::Wait => '~',
         };
         text.push_str(&format!("{sign} {place}{}{risk}\n", step.title));
-        if step.creates && !verbose {
+        if step.effect == Effect::Create && !verbose {
             continue;
         }
         if !step.why.is_empty() {
             text.push_str(&format!("  {}\n", step.why));
         }
-        if deletes && !verbose {
+        if step.effect == Effect::Delete && !verbose {
             continue;
         }
         for line in step.diff.lines() {
@@ -71,8 +71,8 @@ pub fn json(cluster: &str, plan: &Plan) -> Value {
                 "why": step.why,
                 "risk": step.risk,
                 "changes": step.action.changes(),
-                "creates": step.creates,
-                "deletes": matches!(step.action, Action::DeleteObject(_)),
+                "creates": step.effect == Effect::Create,
+                "deletes": step.effect == Effect::Delete,
                 "diff": step.diff,
             })
         })

@@ -1,40 +1,20 @@
 //! Executes a plan: of each step, the journal first, then the deed, then the look at what came of it.
+//!
+//! Waves say which nodes have their turn; inside of a lane a step begins when all that it needs are done. What is done at the
+//! end whatever came of the run comes last, one after the other, an interrupt or not.
 
+use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use futures::stream::{self, StreamExt};
+use futures::stream::{self, FuturesUnordered, StreamExt};
 use tokio::sync::watch;
 
-use super::waves::{Lane, waves};
-use super::{Held, Journal, Manner, Reached, bootstrap, config, install, node, wipe};
-use crate::cluster::Outcome;
+use super::Journal;
+use super::family::{self, RunContext};
+use super::waves::{Lane, Wave, waves};
 use crate::error::{Error, Kind, Result};
 use crate::event::{Events, PROTOCOL, What};
-use crate::plan::{Action, Plan, Step};
-use crate::talos;
-
-/// What the steps need: connections, and how they are carried out.
-#[derive(Debug)]
-pub(super) struct RunContext {
-    pub talos: Option<talos::Client>,
-    pub cluster: Reached,
-    /// The cluster's lock, where there is a cluster.
-    pub lease: Option<Held>,
-    /// Who the run is, for others that come after it ([`super::LeaseHolder::place`]).
-    pub place: String,
-    pub manner: Manner,
-}
-
-impl RunContext {
-    /// # Errors
-    /// The cluster's lock is not ours any more.
-    pub(super) async fn still_ours(&self) -> Result<()> {
-        match &self.lease {
-            Some(lease) => lease.sure(self.manner.deadlines.reboot.std()).await,
-            None => Ok(()),
-        }
-    }
-}
+use crate::plan::{Plan, Step, When};
 
 /// Carries out every step, in waves of nodes and at last for the cluster. The first that fails ends the run when the steps
 /// that are under way have ended; or, where that is asked for, only keeps the cluster's own steps from being done.
@@ -55,12 +35,10 @@ pub(super) async fn run(
     });
     let run = Run { context, events, journal: Mutex::new(journal), interrupted, ended: Mutex::default() };
     for wave in waves(&plan.steps, context.manner.parallel) {
-        if run.goes_on(wave.nodes) {
-            let lanes = stream::iter(&wave.lanes);
-            lanes.for_each_concurrent(wave.at_once, |lane| run.lane(lane, wave.nodes)).await;
-        }
+        run.wave(&wave).await;
     }
-    let Ended { changed, failed } = run.ended.into_inner().unwrap_or_else(PoisonError::into_inner);
+    run.at_the_end(&plan.steps).await;
+    let Ended { changed, failed, .. } = run.ended.into_inner().unwrap_or_else(PoisonError::into_inner);
     let journal = run.journal.into_inner().unwrap_or_else(PoisonError::into_inner);
     let others = failed.len().saturating_sub(1);
     let Some((index, id, error)) = failed.into_iter().next() else {
@@ -89,51 +67,86 @@ struct Run<'a> {
 #[derive(Default)]
 struct Ended {
     changed: usize,
+    begun: BTreeSet<String>,
+    done: BTreeSet<String>,
     /// Place in the plan, id and error, in the order in which they failed.
     failed: Vec<(usize, String, Error)>,
 }
 
 impl Run<'_> {
-    /// Whether a further step is begun: of a node, or of the cluster, which needs all nodes.
-    fn goes_on(&self, of_node: bool) -> bool {
-        self.ended().failed.is_empty() || of_node && self.context.manner.keep_going
-    }
-
     fn ended(&self) -> MutexGuard<'_, Ended> {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn lane(&self, lane: &Lane<'_>, of_node: bool) {
-        for (index, step) in lane {
-            if !self.goes_on(of_node) {
-                return;
+    async fn wave(&self, wave: &Wave<'_>) {
+        let lanes = stream::iter(&wave.lanes);
+        lanes.for_each_concurrent(wave.at_once, |lane| self.lane(lane, wave.steps_at_once)).await;
+    }
+
+    /// Carries out the steps of a lane, so many at the same time, each when all that it needs are done. After a failure no
+    /// further one is begun, unless the run is to keep going; then only those are left out that need what failed.
+    async fn lane(&self, lane: &Lane<'_>, at_once: usize) {
+        let mut open: Vec<&(usize, &Step)> = lane.iter().collect();
+        let mut running = FuturesUnordered::new();
+        loop {
+            while running.len() < at_once
+                && let Some(next) = open.iter().position(|(_, step)| self.may_begin(step))
+            {
+                let (index, step) = open.remove(next);
+                running.push(self.turn(*index, step));
             }
-            let result = self.one(step).await;
-            let mut ended = self.ended();
-            match result {
-                Ok(changed) => ended.changed += usize::from(changed),
-                Err(error) => {
-                    ended.failed.push((*index, step.id.clone(), error));
-                    return;
-                }
+            if running.next().await.is_none() {
+                return;
             }
         }
     }
 
-    async fn one(&self, step: &Step) -> Result<bool> {
-        let mut interrupted = self.interrupted.clone();
-        tokio::select! {
-            biased;
-            Ok(_) = interrupted.wait_for(|stop| *stop) => {
-                return Err(Error::new(Kind::Interrupted, format!("interrupted before step {}", step.id)));
+    fn may_begin(&self, step: &Step) -> bool {
+        let ended = self.ended();
+        let goes_on = ended.failed.is_empty() || self.context.manner.keep_going;
+        goes_on && step.needs.iter().all(|id| ended.done.contains(id))
+    }
+
+    /// What cleans up after the steps that were begun, and what takes them back when the run did not succeed.
+    async fn at_the_end(&self, steps: &[Step]) {
+        for (index, step) in steps.iter().enumerate() {
+            let wanted = {
+                let ended = self.ended();
+                let begun = step.needs.iter().any(|id| ended.begun.contains(id));
+                match step.when {
+                    When::Needed => false,
+                    When::Always => begun,
+                    When::Undo => begun && !ended.failed.is_empty(),
+                }
+            };
+            if wanted {
+                self.turn(index, step).await;
             }
-            ours = self.context.still_ours() => ours?,
         }
-        let events = self.events.of(&step.target, &step.id);
+    }
+
+    async fn turn(&self, index: usize, step: &Step) {
+        let result = self.one(step).await;
+        let mut ended = self.ended();
+        match result {
+            Ok(changed) => {
+                ended.changed += usize::from(changed);
+                ended.done.insert(step.id.clone());
+            }
+            Err(error) => ended.failed.push((index, step.id.clone(), error)),
+        }
+    }
+
+    async fn one(&self, step: &Step) -> Result<bool> {
+        if step.when == When::Needed {
+            self.may_go_on(step).await?;
+        }
+        self.ended().begun.insert(step.id.clone());
+        let events = self.events.of(step.target.to_string(), &step.id);
         self.journal(|journal| journal.started(&step.id))?;
         events.send(What::StepStarted { title: step.title.clone() });
         let result = tokio::select! {
-            result = execute(step, self.context, &events) => result,
+            result = family::carry_out(&step.action, self.context, &events) => result,
             error = stop_waiting(step, self.interrupted.clone()) => Err(error),
         };
         match result {
@@ -150,50 +163,29 @@ impl Run<'_> {
         }
     }
 
+    /// # Errors
+    /// The run was interrupted, or the cluster's lock is not its own any more.
+    async fn may_go_on(&self, step: &Step) -> Result<()> {
+        let mut interrupted = self.interrupted.clone();
+        tokio::select! {
+            biased;
+            Ok(_) = interrupted.wait_for(|stop| *stop) => {
+                Err(Error::new(Kind::Interrupted, format!("interrupted before step {}", step.id)))
+            }
+            ours = self.context.still_ours() => ours,
+        }
+    }
+
     fn journal<T>(&self, write: impl FnOnce(&mut Journal) -> T) -> T {
         write(&mut self.journal.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// A step that only waits ends at once when interrupted; one that changes something is finished first.
+/// Where an interrupt ends a step, it does so at once; any other is finished first, and so is what is done at the end.
 async fn stop_waiting(step: &Step, mut interrupted: watch::Receiver<bool>) -> Error {
-    if step.action.changes() || interrupted.wait_for(|stop| *stop).await.is_err() {
+    let finishes = step.when != When::Needed || !step.action.ends_when_interrupted();
+    if finishes || interrupted.wait_for(|stop| *stop).await.is_err() {
         std::future::pending::<()>().await;
     }
     Error::new(Kind::Interrupted, format!("interrupted while waiting: {}", step.title))
-}
-
-/// True when something was changed.
-async fn execute(step: &Step, context: &RunContext, events: &Events) -> Result<bool> {
-    let no = |what: &str| Error::failed(format!("step {} needs a connection to the {what}", step.id));
-    let talos = || context.talos.as_ref().ok_or_else(|| no("machine API"));
-    let cluster = || context.cluster.here().ok_or_else(|| no("cluster"));
-    let deadlines = &context.manner.deadlines;
-    let (volumes, workloads) = (deadlines.volumes.std(), deadlines.workloads.std());
-    let begin = deadlines.bootstrap.std();
-    match &step.action {
-        Action::ApplyConfig(work) => return config::apply_config(talos()?, work, context, events).await,
-        Action::Wipe(work) => return wipe::wipe(talos()?, work, context, events).await,
-        Action::ApplyObject(object) => {
-            let applied = cluster()?.apply(&object.value, false, object.create_only).await?;
-            return Ok(applied.outcome() != Outcome::Unchanged);
-        }
-        Action::DeleteObject(gone) => return cluster()?.remove(gone, events, workloads).await,
-        Action::AwaitVolumes { address, volumes: wanted } => {
-            node::await_volumes(talos()?, address, wanted, volumes, events).await?;
-        }
-        Action::AwaitGone { address, volume } => {
-            node::await_gone(talos()?, address, volume, volumes, events).await?;
-        }
-        Action::Install(work) => return install::install(talos()?, work, context, events).await,
-        Action::Bootstrap(work) => return bootstrap::bootstrap(talos()?, work, begin, events).await,
-        Action::Kubeconfig { address, path } => {
-            return bootstrap::kubeconfig(talos()?, address, path, begin, events).await;
-        }
-        Action::AwaitCluster { kubeconfig, nodes } => {
-            bootstrap::await_cluster(talos()?, context, kubeconfig, nodes, events).await?;
-        }
-        Action::AwaitReady(ready) => cluster()?.await_ready(ready, events, workloads).await?,
-    }
-    Ok(false)
 }

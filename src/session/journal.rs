@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config_doc;
 use crate::error::{Error, Result};
-use crate::plan::{Key, Plan, Saved, SavedStep};
+use crate::plan::{Key, Plan, Saved, SavedStep, Target};
 use crate::state::{Lines, State, now, remove};
 
 /// The journal's format; a reader refuses a newer one.
@@ -74,7 +74,7 @@ pub enum Entry {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedStep {
     pub id: String,
-    pub target: String,
+    pub target: Target,
     pub title: String,
     /// The keyed digest of what it does and of what it was planned from; empty in a journal of version 1.
     #[serde(default)]
@@ -294,7 +294,7 @@ mod tests {
     fn a_run_that_did_not_end_says_in_the_middle_of_what_it_was() {
         let step = |id: &str| PlannedStep {
             id: id.into(),
-            target: "n".into(),
+            target: Target::node("n"),
             title: format!("do {id}"),
             digest: String::new(),
         };

@@ -4,20 +4,14 @@
 //! is a cluster, plans again when somebody thought about the answer, carries the plan out journal first, and cleans up:
 //! after an error, an interrupt and a panic too.
 
-mod bootstrap;
-mod config;
 mod engine;
-mod install;
+mod family;
 mod journal;
 mod lease;
 mod lock;
-mod node;
 mod planned;
-mod quorum;
 mod reach;
-mod reboot;
 mod waves;
-mod wipe;
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
@@ -25,23 +19,21 @@ use std::panic::AssertUnwindSafe;
 use futures::FutureExt;
 use tokio::sync::watch;
 
-pub use bootstrap::begun_on;
-pub use config::reboots;
+pub use family::{begun_on, losses, reboots};
 pub use journal::{CutOff, Entry, Journal, cut_offs, last_run};
 pub use lease::{Held, Lease, LeaseHolder, give_up};
 pub use lock::Lock;
 pub use planned::{ApplyRequest, Part, Planned, plan};
 pub use reach::{Reach, Reached};
-pub use reboot::losses;
 pub use waves::Parallel;
 
 use crate::cluster::Cluster;
 use crate::error::{Error, Result, together};
 use crate::event::Events;
-use crate::plan::{Action, Deadlines, Key, Plan, Saved, Skipped, Step};
+use crate::plan::{Action, Deadlines, Key, NodeAction, Plan, Saved, Skipped, Step};
 use crate::state::State;
 use crate::talos::client::Mode;
-use engine::RunContext;
+use family::RunContext;
 
 /// How a plan is carried out.
 #[derive(Debug, Clone)]
@@ -101,7 +93,7 @@ impl Manner {
 
 /// What is staged is not there before the nodes reboot, and the stack needs it.
 fn only_configs(plan: &mut Plan) {
-    let config = |step: &Step| matches!(step.action, Action::ApplyConfig(_));
+    let config = |step: &Step| matches!(step.action, Action::Node(NodeAction::Config(_)));
     if plan.steps.iter().any(config) {
         plan.steps.retain(config);
         let why = "it needs what is staged; apply again once the nodes have rebooted".into();

@@ -79,7 +79,7 @@ pub async fn plan(reach: &Reach, asked: &ApplyRequest<'_>, connected: Option<Rea
         refuse_selector(intent, &nodes, cluster).await?;
     }
     plan.simulated |= stack.simulated;
-    plan.extend(stack);
+    plan.then(stack);
     let losses = match (cluster.here(), &talos) {
         (Some(cluster), Some(talos)) => {
             super::losses(cluster, talos, plan.reboots.as_deref().unwrap_or_default()).await?

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
 
-use crate::plan::{Action, Step};
+use crate::plan::{Action, NodeAction, Step, Target, When};
 
 /// How many workers have their turn at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +62,10 @@ impl Parallel {
 /// How many machines get their first config at the same time.
 const NEW_AT_ONCE: usize = 50;
 
-/// A node's steps, or the cluster's, with their places in the plan; they are done one after the other.
+/// How many steps of the cluster are carried out at the same time, where none of them needs another.
+const CLUSTER_AT_ONCE: usize = 4;
+
+/// A node's steps, or the cluster's, with their places in the plan.
 pub(super) type Lane<'a> = Vec<(usize, &'a Step)>;
 
 /// What is done at the same time. The next wave begins when this one has ended.
@@ -70,21 +73,27 @@ pub(super) type Lane<'a> = Vec<(usize, &'a Step)>;
 pub(super) struct Wave<'a> {
     pub(super) lanes: Vec<Lane<'a>>,
     pub(super) at_once: usize,
-    /// It is of nodes; else of the cluster, which needs all of them.
-    pub(super) nodes: bool,
+    /// How many steps of a lane are carried out at the same time.
+    pub(super) steps_at_once: usize,
 }
 
-/// The waves of a plan; none is empty.
+impl<'a> Wave<'a> {
+    fn of_nodes(lanes: Vec<Lane<'a>>, at_once: usize) -> Self {
+        Wave { lanes, at_once, steps_at_once: 1 }
+    }
+}
+
+/// The waves of a plan without what is done at its end; none is empty.
 pub(super) fn waves(steps: &[Step], parallel: Parallel) -> Vec<Wave<'_>> {
     let mut nodes: Vec<Lane<'_>> = Vec::new();
-    let mut places: HashMap<&str, usize> = HashMap::new();
+    let mut places: HashMap<&Target, usize> = HashMap::new();
     let mut cluster = Lane::new();
-    for step in steps.iter().enumerate() {
-        if !step.1.action.is_of_node() {
+    for step in steps.iter().enumerate().filter(|(_, step)| step.when == When::Needed) {
+        if !step.1.target.is_node() {
             cluster.push(step);
             continue;
         }
-        let place = *places.entry(step.1.target.as_str()).or_insert(nodes.len());
+        let place = *places.entry(&step.1.target).or_insert(nodes.len());
         match nodes.get_mut(place) {
             Some(lane) => lane.push(step),
             None => nodes.push(vec![step]),
@@ -93,36 +102,31 @@ pub(super) fn waves(steps: &[Step], parallel: Parallel) -> Vec<Wave<'_>> {
     let (new, nodes): (Vec<_>, Vec<_>) = nodes.into_iter().partition(|lane| is_new(lane));
     let (first, later): (Vec<_>, Vec<_>) = new.into_iter().partition(|lane| is_control_plane(lane));
     let new = [first, later].into_iter().filter(|lanes| !lanes.is_empty());
-    let mut waves: Vec<Wave<'_>> =
-        new.map(|lanes| Wave { lanes, at_once: NEW_AT_ONCE, nodes: true }).collect();
+    let mut waves: Vec<Wave<'_>> = new.map(|lanes| Wave::of_nodes(lanes, NEW_AT_ONCE)).collect();
     let (control_planes, workers): (Vec<_>, Vec<_>) =
         nodes.into_iter().partition(|lane| is_control_plane(lane));
-    waves.extend(control_planes.into_iter().map(|lane| alone(lane, true)));
+    waves.extend(control_planes.into_iter().map(|lane| Wave::of_nodes(vec![lane], 1)));
     if !workers.is_empty() {
         let at_once = parallel.of(workers.len());
-        waves.push(Wave { lanes: workers, at_once, nodes: true });
+        waves.push(Wave::of_nodes(workers, at_once));
     }
     if !cluster.is_empty() {
-        waves.push(alone(cluster, false));
+        waves.push(Wave { lanes: vec![cluster], at_once: 1, steps_at_once: CLUSTER_AT_ONCE });
     }
     waves
 }
 
-fn alone(lane: Lane<'_>, nodes: bool) -> Wave<'_> {
-    Wave { lanes: vec![lane], at_once: 1, nodes }
-}
-
 fn is_control_plane(lane: &Lane<'_>) -> bool {
     lane.iter().any(|(_, step)| match &step.action {
-        Action::ApplyConfig(work) => work.control_plane,
-        Action::Install(work) => work.control_plane,
+        Action::Node(NodeAction::Config(work)) => work.control_plane,
+        Action::Node(NodeAction::Install(work)) => work.control_plane,
         _ => false,
     })
 }
 
 /// Nothing runs on it yet that could be disturbed.
 fn is_new(lane: &Lane<'_>) -> bool {
-    lane.iter().any(|(_, step)| matches!(step.action, Action::Install(_)))
+    lane.iter().any(|(_, step)| matches!(step.action, Action::Node(NodeAction::Install(_))))
 }
 
 #[cfg(test)]
@@ -132,11 +136,11 @@ mod tests {
 
     use super::*;
     use crate::model::object::Object;
-    use crate::plan::ApplyConfig;
     use crate::plan::bootstrap::{Bootstrap, Install};
+    use crate::plan::{ApplyConfig, ObjectAction};
 
     fn step(target: &str, action: Action) -> Step {
-        Step::new(format!("{target}/{}", action.changes()), target, "", action)
+        Step::new(format!("{target}/{}", action.changes()), target.to_owned().into(), "", action)
     }
 
     fn config(target: &str, control_plane: bool) -> Step {
@@ -149,7 +153,7 @@ mod tests {
             labels: Vec::new(),
             disks: Vec::new(),
         };
-        step(target, Action::ApplyConfig(work))
+        step(target, Action::Node(NodeAction::Config(work)))
     }
 
     fn first(target: &str, control_plane: bool) -> Step {
@@ -161,7 +165,7 @@ mod tests {
             fingerprint: String::new(),
             disk: None,
         };
-        step(target, Action::Install(first))
+        step(target, Action::Node(NodeAction::Install(first)))
     }
 
     fn told(steps: &[Step]) -> Vec<String> {
@@ -170,18 +174,18 @@ mod tests {
                 lane.iter().map(|(i, step)| format!("{i}:{}", step.target)).collect::<Vec<_>>().join(" ")
             };
             let lanes: Vec<String> = wave.lanes.iter().map(lane).collect();
-            format!("{} {} [{}]", wave.at_once, wave.nodes, lanes.join(", "))
+            format!("{} {} [{}]", wave.at_once, wave.steps_at_once, lanes.join(", "))
         };
         waves(steps, Parallel::Nodes(2)).iter().map(wave).collect()
     }
 
     fn wait(target: &str) -> Step {
-        step(target, Action::AwaitVolumes { address: target.into(), volumes: Vec::new() })
+        step(target, Action::Node(NodeAction::AwaitVolumes { address: target.into(), volumes: Vec::new() }))
     }
 
     fn object() -> Step {
         let object = Object { value: json!({}), component: "velero", secret: false, create_only: false };
-        step("cluster", Action::ApplyObject(object))
+        step("cluster", Action::Object(ObjectAction::Apply(object)))
     }
 
     #[test]
@@ -198,12 +202,7 @@ mod tests {
         ];
         assert_eq!(
             told(&steps),
-            [
-                "1 true [1:c1]",
-                "1 true [5:c2]",
-                "2 true [0:w1 2:w1, 4:w2, 6:w3]",
-                "1 false [3:cluster 7:cluster]",
-            ]
+            ["1 1 [1:c1]", "1 1 [5:c2]", "2 1 [0:w1 2:w1, 4:w2, 6:w3]", "1 4 [3:cluster 7:cluster]",]
         );
         assert!(waves(&[], Parallel::default()).is_empty());
     }
@@ -211,9 +210,9 @@ mod tests {
     #[test]
     fn new_machines_come_all_at_once_workers_after_the_control_planes_that_they_join_by() {
         let begin = Bootstrap { address: "c1".into(), control_planes: Vec::new(), record: "r".into() };
-        let begin = step("cluster", Action::Bootstrap(begin));
+        let begin = step("cluster", Action::Etcd(begin));
         let steps = [first("w1", false), first("c1", true), first("c2", true), first("w2", false), begin];
-        assert_eq!(told(&steps), ["50 true [1:c1, 2:c2]", "50 true [0:w1, 3:w2]", "1 false [4:cluster]"]);
+        assert_eq!(told(&steps), ["50 1 [1:c1, 2:c2]", "50 1 [0:w1, 3:w2]", "1 4 [4:cluster]"]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use nodeprep::intent::{Intent, MaxSize, parse};
 use nodeprep::model::disks::udev::Record;
 use nodeprep::model::disks::{Facts, join, select};
 use nodeprep::model::node::{MachineConfig, Mount, Node, Status, Version};
-use nodeprep::plan::{Action, ApplyConfig, Passphrases, Plan, machine};
+use nodeprep::plan::{Action, ApplyConfig, NodeAction, Passphrases, Plan, machine};
 use nodeprep::talos::resources::{BlockDevice, DiscoveredVolume, DiskSpec, Item, VolumeStatus};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
@@ -325,7 +325,7 @@ impl Disk {
 /// The config that a plan sends.
 pub(crate) fn applied(plan: &Plan) -> Option<&ApplyConfig> {
     plan.steps.iter().find_map(|step| match &step.action {
-        Action::ApplyConfig(work) => Some(work),
+        Action::Node(NodeAction::Config(work)) => Some(work),
         _ => None,
     })
 }

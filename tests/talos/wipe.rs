@@ -8,7 +8,7 @@ use nodeprep::error::{Error, Kind};
 use nodeprep::event::{Event, Events, What};
 use nodeprep::observe::nodes::observe_all;
 use nodeprep::plan::wipe::{WipeRequest, find, plan};
-use nodeprep::plan::{Action, AwaitVolume, Plan, Step};
+use nodeprep::plan::{Action, AwaitVolume, NodeAction, Plan, Step, Target};
 use nodeprep::session::{Manner, Planned, Reached, Session};
 use nodeprep::state::State;
 use nodeprep::talos::Client;
@@ -231,8 +231,9 @@ async fn a_disk_that_is_not_what_the_plan_saw_is_not_touched() {
 async fn a_volume_is_gone_when_neither_its_status_nor_its_mount_is_left() {
     let volume = AwaitVolume { id: "u-old".into(), mount: Some("/var/mnt/old".into()) };
     let plan = || {
-        let action = Action::AwaitGone { address: "10.0.0.7".into(), volume: volume.clone() };
-        let step = Step::new("gone", "10.0.0.7", "gone", action);
+        let action =
+            Action::Node(NodeAction::AwaitGone { address: "10.0.0.7".into(), volume: volume.clone() });
+        let step = Step::new("gone", Target::node("10.0.0.7"), "gone", action);
         Plan { steps: vec![step], ..Plan::default() }
     };
     carried_out(plan(), machine()).await.result.unwrap();

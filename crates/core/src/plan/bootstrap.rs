@@ -8,7 +8,10 @@ use secrecy::SecretString;
 
 use super::first::{First, InstallDisk};
 use super::machine::{first_step, need};
-use super::{Action, Passphrases, Plan, Risk, Skipped, Step, ephemeral};
+use super::step::chain;
+use super::{
+    Action, Effect, Local, NodeAction, Passphrases, Plan, Risk, Skipped, Step, Target, WaitAction, ephemeral,
+};
 use crate::error::{Error, Result};
 use crate::intent::{Intent, OnNode};
 use crate::model::node::{MachineConfig, Node};
@@ -88,16 +91,21 @@ pub fn plan(asked: &BootstrapRequest<'_>, nodes: Vec<Node>) -> Result<Plan> {
             "two control planes: etcd stops when either of them is away; one or three are better".into(),
         );
     }
-    plan.steps.extend(begin);
+    let mut cluster = Plan { steps: begin.into_iter().collect(), ..Plan::default() };
     if let (Some(address), false) = (control_planes.first(), asked.has_kubeconfig) {
         let path = asked.kubeconfig.clone();
         let title = format!("kubeconfig in {}", path.display());
-        let action = Action::Kubeconfig { address: address.clone(), path };
-        plan.steps.push(Step { creates: true, ..Step::new("cluster/kubeconfig", "cluster", title, action) });
+        let action = Action::Local(Local::Kubeconfig { address: address.clone(), path });
+        cluster.steps.push(Step {
+            effect: Effect::Create,
+            ..Step::new("cluster/kubeconfig", Target::Cluster, title, action)
+        });
     }
     if !asked.answers {
-        plan.steps.push(reachable(asked, &mut plan.warnings));
+        cluster.steps.push(reachable(asked, &mut plan.warnings));
     }
+    chain(&mut cluster.steps);
+    plan.then(cluster);
     Ok(plan)
 }
 
@@ -133,7 +141,7 @@ fn install(asked: &BootstrapRequest<'_>, node: Node, warnings: &mut Vec<String>)
     let on = OnNode { volumes: Vec::new(), ..on };
     let (step, said) = first_step(on, &node, &Passphrases::new())?;
     warnings.extend(said);
-    let Action::ApplyConfig(config) = step.action else {
+    let Action::Node(NodeAction::Config(config)) = step.action else {
         return Err(Error::failed("the first config is no config"));
     };
     let version = &need("Talos version", &node.version)?.tag;
@@ -151,14 +159,14 @@ fn install(asked: &BootstrapRequest<'_>, node: Node, warnings: &mut Vec<String>)
             Some(_) => Risk::Format,
             None => Risk::Low,
         },
-        action: Action::Install(Install {
+        action: Action::Node(NodeAction::Install(Install {
             address: config.address,
             control_plane: config.control_plane,
             config: config.config,
             labels: config.labels,
             fingerprint,
             disk,
-        }),
+        })),
         ..step
     })
 }
@@ -263,13 +271,13 @@ fn begin(
         Some(former) => former,
         None => first,
     };
-    let action = Action::Bootstrap(Bootstrap {
+    let action = Action::Etcd(Bootstrap {
         address: address.clone(),
         control_planes: control_planes.to_vec(),
         record: asked.record.clone(),
     });
     let title = format!("etcd is begun on {address}, once");
-    Ok(Some(Step { creates: true, ..Step::new("cluster/etcd", "cluster", title, action) }))
+    Ok(Some(Step { effect: Effect::Create, ..Step::new("cluster/etcd", Target::Cluster, title, action) }))
 }
 
 /// Waits for the API server, and for the nodes where the cluster has a network of Talos' own.
@@ -279,10 +287,10 @@ fn reachable(asked: &BootstrapRequest<'_>, warnings: &mut Vec<String>) -> Step {
         warnings.push("the configs bring no network (cni: none): install yours when the API server answers, then `nodeprep apply`".into());
     }
     let nodes = asked.intent.nodes.iter().filter(|_| network).map(|node| node.address.clone()).collect();
-    let action = Action::AwaitCluster { kubeconfig: asked.kubeconfig.clone(), nodes };
+    let action = Action::Wait(WaitAction::Cluster { kubeconfig: asked.kubeconfig.clone(), nodes });
     let title =
         if network { "the API server answers and the nodes are ready" } else { "the API server answers" };
-    Step::new("cluster/reachable", "cluster", title, action)
+    Step::new("cluster/reachable", Target::Cluster, title, action)
 }
 
 #[cfg(test)]
@@ -392,7 +400,7 @@ mod tests {
             "node/c1/install node/c2/install node/w1/install cluster/etcd cluster/kubeconfig cluster/reachable"
         );
         assert!(plan.warnings[0].contains("two control planes"), "{:?}", plan.warnings);
-        let Action::Install(install) = &plan.steps[0].action else { panic!() };
+        let Action::Node(NodeAction::Install(install)) = &plan.steps[0].action else { panic!() };
         assert_eq!(
             (install.fingerprint.as_str(), install.disk.as_ref().unwrap().serial.as_str()),
             ("key of c1", "A")
@@ -421,7 +429,7 @@ mod tests {
             let plan = world.plan()?;
             let step = plan.steps.iter().find(|step| step.id == "cluster/etcd");
             Ok(step.map(|step| match &step.action {
-                Action::Bootstrap(work) => work.address.clone(),
+                Action::Etcd(work) => work.address.clone(),
                 other => panic!("{other:?}"),
             }))
         };

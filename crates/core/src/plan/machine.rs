@@ -5,8 +5,8 @@ use secrecy::{ExposeSecret, SecretString};
 use super::disks::{Choice, How, choose, id};
 use super::patches::{Document, WantedConfig};
 use super::{
-    Action, ApplyConfig, ApprovedDisk, AwaitVolume, Passphrases, Plan, Risk, Step, ephemeral, foreseen,
-    labels, versions, volume_state, volumes, wipe,
+    Action, ApplyConfig, ApprovedDisk, AwaitVolume, NodeAction, Passphrases, Plan, Risk, Step, Target,
+    ephemeral, foreseen, labels, versions, volume_state, volumes, wipe,
 };
 use crate::config_doc::ConfigDoc;
 use crate::error::{Error, Result, together};
@@ -401,7 +401,7 @@ fn config_of(node: &Node) -> Result<&MachineConfig> {
 
 fn apply_step(node: &Node, config: &MachineConfig, before: &ConfigDoc, doc: &ConfigDoc, work: Work) -> Step {
     let address = &node.address;
-    let action = Action::ApplyConfig(ApplyConfig {
+    let action = Action::Node(NodeAction::Config(ApplyConfig {
         address: address.clone(),
         control_plane: node.is_control_plane(),
         base_version: config.version.clone(),
@@ -409,12 +409,12 @@ fn apply_step(node: &Node, config: &MachineConfig, before: &ConfigDoc, doc: &Con
         volumes: work.volumes,
         labels: work.labels,
         disks: work.taken.into_iter().filter(|taken| taken.pinned).map(|taken| taken.disk).collect(),
-    });
+    }));
     Step {
         why: work.notes.join("; "),
         risk: work.risk.unwrap_or(Risk::Low),
         diff: doc.diff_from(before),
-        ..Step::new(format!("node/{address}/config"), address, work.titles.join(", "), action)
+        ..Step::new(format!("node/{address}/config"), Target::node(address), work.titles.join(", "), action)
     }
 }
 
@@ -425,7 +425,7 @@ fn await_step(address: &str, work: Work) -> Option<Step> {
     }
     let why: Vec<String> = work.unready.iter().map(|(volume, why)| format!("{}: {why}", volume.id)).collect();
     let volumes = work.unready.into_iter().map(|(volume, _)| volume).collect();
-    let action = Action::AwaitVolumes { address: address.to_owned(), volumes };
-    let step = Step::new(format!("node/{address}/volumes"), address, "volumes ready", action);
+    let action = Action::Node(NodeAction::AwaitVolumes { address: address.to_owned(), volumes });
+    let step = Step::new(format!("node/{address}/volumes"), Target::node(address), "volumes ready", action);
     Some(Step { why: why.join("; "), ..step })
 }

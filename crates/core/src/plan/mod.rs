@@ -2,6 +2,7 @@
 //!
 //! No clock, no I/O, no async. An [`Action`] holds the final bytes, so carrying it out leaves no choice open.
 
+mod action;
 pub mod bootstrap;
 pub mod disks;
 mod ephemeral;
@@ -13,6 +14,7 @@ pub mod patches;
 pub mod remove;
 mod saved;
 pub mod stack;
+mod step;
 mod target;
 mod users;
 mod versions;
@@ -20,9 +22,10 @@ mod volumes;
 pub mod wipe;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
+pub use action::{Action, Local, NodeAction, ObjectAction, WaitAction};
 pub use saved::{Key, Saved, SavedStep, shared_key};
+pub use step::{Effect, Risk, Step, Target, When};
 
 use secrecy::SecretString;
 use serde::Serialize;
@@ -30,7 +33,6 @@ use serde::Serialize;
 /// How long each kind of step may wait, as the file asks for it.
 pub use crate::intent::Deadlines;
 use crate::intent::Passphrase;
-use crate::model::object::{Deletion, Object, Ready};
 
 /// The passphrases that the file's volumes name, decrypted.
 pub type Passphrases = BTreeMap<Passphrase, SecretString>;
@@ -57,6 +59,12 @@ impl Plan {
         self.changes() == 0
     }
 
+    /// What comes after all of this.
+    pub fn then(&mut self, mut later: Self) {
+        step::after(&self.steps, &mut later.steps);
+        self.extend(later);
+    }
+
     pub fn extend(&mut self, other: Self) {
         self.steps.extend(other.steps);
         self.skipped.extend(other.skipped);
@@ -69,121 +77,6 @@ impl Plan {
 pub struct Skipped {
     pub what: String,
     pub why: String,
-}
-
-/// One step. Its id is stable: the same work has the same id in every run.
-#[derive(Debug)]
-pub struct Step {
-    pub id: String,
-    /// A node's address, or `cluster`.
-    pub target: String,
-    pub title: String,
-    pub why: String,
-    pub risk: Risk,
-    /// What changes, as a unified diff without secrets; empty for a step that only waits.
-    pub diff: String,
-    /// What it makes is not there at all yet.
-    pub creates: bool,
-    pub action: Action,
-}
-
-impl Step {
-    /// A step that changes nothing that is there, or only waits: its risk is as low as that of its action can be.
-    pub fn new(id: impl Into<String>, target: &str, title: impl Into<String>, action: Action) -> Self {
-        Self {
-            id: id.into(),
-            target: target.to_owned(),
-            title: title.into(),
-            why: String::new(),
-            risk: if action.changes() { Risk::Low } else { Risk::None },
-            diff: String::new(),
-            creates: false,
-            action,
-        }
-    }
-}
-
-/// The worst that a step does to a running system.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Risk {
-    /// Changes nothing.
-    None,
-    /// Adds or changes objects or labels; nothing restarts.
-    Low,
-    /// Writes a partition into the free space of a disk that is in use.
-    Partition,
-    /// Writes a partition table and a filesystem to an empty disk.
-    Format,
-    /// What is on a disk is lost.
-    Destroy,
-}
-
-#[derive(Debug)]
-pub enum Action {
-    ApplyConfig(ApplyConfig),
-    ApplyObject(Object),
-    /// The object, and what it owns, is gone before the step is done.
-    DeleteObject(Deletion),
-    AwaitReady(Ready),
-    /// The config asks for these volumes already, and they are not ready yet.
-    AwaitVolumes {
-        address: String,
-        volumes: Vec<AwaitVolume>,
-    },
-    /// The config does not ask for this volume any more; Talos unmounts it when nothing uses it.
-    AwaitGone {
-        address: String,
-        volume: AwaitVolume,
-    },
-    Wipe(wipe::Wipe),
-    Install(bootstrap::Install),
-    Bootstrap(bootstrap::Bootstrap),
-    /// The control plane's kubeconfig is written to a file that is not there yet.
-    Kubeconfig {
-        address: String,
-        path: PathBuf,
-    },
-    /// The API server answers, and the nodes of these machines are Ready.
-    AwaitCluster {
-        kubeconfig: PathBuf,
-        nodes: Vec<String>,
-    },
-}
-
-impl Action {
-    pub const fn changes(&self) -> bool {
-        match self {
-            Self::ApplyConfig(_)
-            | Self::ApplyObject(_)
-            | Self::DeleteObject(_)
-            | Self::Wipe(_)
-            | Self::Install(_)
-            | Self::Bootstrap(_)
-            | Self::Kubeconfig { .. } => true,
-            Self::AwaitReady(_)
-            | Self::AwaitVolumes { .. }
-            | Self::AwaitGone { .. }
-            | Self::AwaitCluster { .. } => false,
-        }
-    }
-
-    /// It concerns one node; else the cluster as a whole.
-    pub const fn is_of_node(&self) -> bool {
-        match self {
-            Self::ApplyConfig(_)
-            | Self::AwaitVolumes { .. }
-            | Self::AwaitGone { .. }
-            | Self::Wipe(_)
-            | Self::Install(_) => true,
-            Self::ApplyObject(_)
-            | Self::DeleteObject(_)
-            | Self::AwaitReady(_)
-            | Self::Bootstrap(_)
-            | Self::Kubeconfig { .. }
-            | Self::AwaitCluster { .. } => false,
-        }
-    }
 }
 
 /// A whole machine config for one node, and what must be seen before the step is done.

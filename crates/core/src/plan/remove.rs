@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use secrecy::{ExposeSecret, SecretString};
 
+use super::step::chain;
 use super::wipe::{self, Wipe};
-use super::{Action, ApplyConfig, AwaitVolume, Plan, Skipped, Step, users, volumes};
+use super::{Action, ApplyConfig, AwaitVolume, NodeAction, Plan, Skipped, Step, Target, users, volumes};
 use crate::config_doc::ConfigDoc;
 use crate::error::{Error, Result, together};
 use crate::model::claims::Users;
@@ -115,19 +116,20 @@ pub fn plan(removals: Vec<Removal>, tokens: &[String]) -> Result<Plan> {
             plan.skipped.push(Skipped { what, why: "nothing of it is there".into() });
         }
     }
+    chain(&mut plan.steps);
     together(faults).map_or(Ok(plan), Err)
 }
 
 fn config_step(address: &str, volume: &AwaitVolume, diff: String, config: ApplyConfig) -> Step {
     let id = format!("node/{address}/config");
     let title = format!("take volume {volume} out of the config");
-    Step { diff, ..Step::new(id, address, title, Action::ApplyConfig(config)) }
+    Step { diff, ..Step::new(id, Target::node(address), title, Action::Node(NodeAction::Config(config))) }
 }
 
 fn gone_step(address: &str, volume: &AwaitVolume) -> Step {
     let id = format!("node/{address}/gone/{}", volume.id);
-    let action = Action::AwaitGone { address: address.to_owned(), volume: volume.clone() };
-    Step::new(id, address, format!("volume {} gone", volume.id), action)
+    let action = Action::Node(NodeAction::AwaitGone { address: address.to_owned(), volume: volume.clone() });
+    Step::new(id, Target::node(address), format!("volume {} gone", volume.id), action)
 }
 
 /// The names of the volumes that a node has, or has the partitions of.

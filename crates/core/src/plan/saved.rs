@@ -2,11 +2,10 @@
 //! tell nothing about the secrets in it to whoever does not have the key.
 
 use hmac::{Hmac, KeyInit, Mac};
-use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256, Sha512};
 
-use super::{Action, Plan, Step};
+use super::{Plan, Step, Target};
 use crate::error::{Error, Result};
 
 /// The file's format; a reader refuses another.
@@ -51,7 +50,7 @@ pub struct Saved {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SavedStep {
     pub id: String,
-    pub target: String,
+    pub target: Target,
     pub title: String,
     /// What changes, as it was shown.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -153,59 +152,31 @@ fn key_id(key: &Key) -> String {
 /// Of everything that a step does, and of what it was planned from.
 fn digest(step: &Step, key: &Key) -> String {
     let mut mac = Digest::new(key);
-    mac.text(&step.id).text(&step.target).text(&step.title).text(&step.diff);
-    match &step.action {
-        Action::ApplyConfig(work) => {
-            mac.text("config").text(&work.address).text(&work.base_version).text(work.config.expose_secret());
-            mac.text(&format!("{:?} {:?} {:?}", work.volumes, work.labels, work.disks));
-        }
-        Action::ApplyObject(object) => {
-            mac.text("object").text(&object.value.to_string()).text(&object.create_only.to_string());
-        }
-        Action::DeleteObject(gone) => {
-            mac.text("delete").text(&format!("{gone:?}"));
-        }
-        Action::AwaitReady(ready) => {
-            mac.text("ready").text(&format!("{ready:?}"));
-        }
-        Action::AwaitVolumes { address, volumes } => {
-            mac.text("volumes").text(address).text(&format!("{volumes:?}"));
-        }
-        Action::AwaitGone { address, volume } => {
-            mac.text("gone").text(address).text(&format!("{volume:?}"));
-        }
-        Action::Wipe(wipe) => {
-            mac.text("wipe").text(&format!("{wipe:?}"));
-        }
-        Action::Install(work) => {
-            mac.text("install").text(&work.address).text(work.config.expose_secret()).text(&work.fingerprint);
-            mac.text(&format!("{:?} {:?}", work.labels, work.disk));
-        }
-        Action::Bootstrap(etcd) => {
-            mac.text("bootstrap").text(&format!("{etcd:?}"));
-        }
-        Action::Kubeconfig { address, path } => {
-            mac.text("kubeconfig").text(address).text(&path.display().to_string());
-        }
-        Action::AwaitCluster { kubeconfig, nodes } => {
-            mac.text("cluster").text(&kubeconfig.display().to_string()).text(&nodes.join(" "));
-        }
-    }
+    mac.text(&step.id).text(&step.target.to_string()).text(&step.title).text(&step.diff);
+    mac.list(&step.needs);
+    step.action.digest(&mut mac);
     mac.hex()
 }
 
 /// Texts one after the other, each with its length, so that no two lists of texts give the same bytes.
-struct Digest(Hmac<Sha256>);
+pub(super) struct Digest(Hmac<Sha256>);
 
 impl Digest {
     fn new(key: &Key) -> Self {
         Self(<Hmac<Sha256> as KeyInit>::new(key.into()))
     }
 
-    fn text(&mut self, text: &str) -> &mut Self {
+    pub(super) fn text(&mut self, text: &str) -> &mut Self {
         self.0.update(&(text.len() as u64).to_be_bytes());
         self.0.update(text.as_bytes());
         self
+    }
+
+    fn list(&mut self, texts: &[String]) {
+        self.text(&texts.len().to_string());
+        for text in texts {
+            self.text(text);
+        }
     }
 
     fn hex(self) -> String {
@@ -220,14 +191,15 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::plan::{ApplyConfig, Object};
+    use crate::model::object::Object;
+    use crate::plan::{Action, ApplyConfig, NodeAction, ObjectAction};
 
     fn step(id: &str, action: Action) -> Step {
-        Step::new(id, "10.0.0.1", format!("step {id}"), action)
+        Step::new(id, Target::node("10.0.0.1"), format!("step {id}"), action)
     }
 
     fn config(base: &str, text: &str) -> Action {
-        Action::ApplyConfig(ApplyConfig {
+        Action::Node(NodeAction::Config(ApplyConfig {
             address: "10.0.0.1".into(),
             control_plane: false,
             base_version: base.into(),
@@ -235,12 +207,17 @@ mod tests {
             volumes: Vec::new(),
             labels: Vec::new(),
             disks: Vec::new(),
-        })
+        }))
     }
 
     fn object(value: &str) -> Action {
         let value = json!({"kind": "Secret", "metadata": {"name": "s"}, "stringData": {"key": value}});
-        Action::ApplyObject(Object { value, component: "velero", secret: true, create_only: false })
+        Action::Object(ObjectAction::Apply(Object {
+            value,
+            component: "velero",
+            secret: true,
+            create_only: false,
+        }))
     }
 
     fn saved(steps: Vec<Step>) -> Saved {

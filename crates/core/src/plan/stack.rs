@@ -1,11 +1,15 @@
 //! The stack's steps: one per object that would change, and the waits that its order needs.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
-use super::{Action, Object, Plan, Ready, Skipped, Step};
+use super::step::after;
+use super::{Action, Effect, ObjectAction, Plan, Skipped, Step, Target, WaitAction};
 use crate::error::{Error, Result};
 use crate::intent::{Intent, Provisioner};
 use crate::model::cluster::{ClusterState, DryRun, Leftovers, ObjectState};
+use crate::model::object::{Object, Ready};
 use crate::stack::StackItem;
 
 mod backup;
@@ -28,10 +32,9 @@ const FIXED: [&str; 4] = ["provisioner", "parameters", "reclaimPolicy", "volumeB
 /// a StorageClass would have to be replaced, or when no node can run a workload's pods; `Failed` when the API server does not take an object.
 pub fn plan(intent: &Intent, items: &[StackItem], observed: &ClusterState) -> Result<Plan> {
     let mut plan = Plan { skipped: skipped(intent), warnings: warnings(intent, observed), ..Plan::default() };
-    let Pruned { first, last, warnings } = prune::plan(intent, items, observed)?;
-    plan.steps.extend(first);
+    let Pruned { first, mut last, warnings } = prune::plan(intent, items, observed)?;
     plan.warnings.extend(warnings);
-    let mut foreign = Vec::new();
+    let (mut foreign, mut order) = (Vec::new(), Order::default());
     for item in items {
         match item {
             StackItem::Object(object) => {
@@ -44,14 +47,43 @@ pub fn plan(intent: &Intent, items: &[StackItem], observed: &ClusterState) -> Re
                 if let (false, Some(owner)) = (steps.is_empty(), &state.owner) {
                     foreign.push((object.title(), owner.clone()));
                 }
-                plan.steps.extend(steps);
+                order.component = object.component;
+                order.add(&mut plan.steps, steps, object.namespace());
             }
-            StackItem::Ready(ready) => plan.steps.extend(ready_step(ready, observed, &plan.steps)),
+            StackItem::Ready(ready) => {
+                let step = ready_step(ready, observed, &plan.steps);
+                order.add(&mut plan.steps, step, None);
+            }
         }
     }
+    after(&first, &mut plan.steps);
+    plan.steps.splice(0..0, first);
+    after(&plan.steps, &mut last);
     plan.steps.extend(last);
     placed(intent, items, observed, &plan.steps)?;
     if foreign.is_empty() { Ok(plan) } else { Err(owned(&foreign)) }
+}
+
+/// What comes after what: the steps of a component one after the other, and those of another one at the same time.
+#[derive(Default)]
+struct Order {
+    /// Of the item that is being planned.
+    component: &'static str,
+    /// The last step of each component.
+    last: BTreeMap<&'static str, String>,
+}
+
+impl Order {
+    fn add(&mut self, plan: &mut Vec<Step>, steps: impl IntoIterator<Item = Step>, namespace: Option<&str>) {
+        let namespace = namespace.map(|name| id("object", None, "Namespace", name));
+        for mut step in steps {
+            step.needs.extend(self.last.insert(self.component, step.id.clone()));
+            // Components may share a namespace, which the first of them makes.
+            let made = plan.iter().find(|other| Some(&other.id) == namespace.as_ref());
+            step.needs.extend(made.map(|made| made.id.clone()).filter(|made| !step.needs.contains(made)));
+            plan.push(step);
+        }
+    }
 }
 
 /// The plan where the file asks for nothing to be installed: what was installed before is named.
@@ -147,7 +179,7 @@ fn object_steps(state: &ObjectState, observed: &ClusterState) -> Result<Vec<Step
         let why = "the labels by which it finds its pods are others now, and can't be changed in place";
         let gone = prune::removal(live, why, &observed.leftovers)?;
         let made = step(object, "create", "it was deleted", diff::changed(object, live, &object.value));
-        return Ok(vec![gone, Step { creates: true, ..made }]);
+        return Ok(vec![gone, Step { effect: Effect::Create, ..made }]);
     }
     Ok(object_step(state)?.into_iter().collect())
 }
@@ -158,7 +190,7 @@ fn object_step(state: &ObjectState) -> Result<Option<Step>> {
     let Some(live) = &state.live else {
         return match &state.dry_run {
             DryRun::Would(_) | DryRun::NotYet(_) | DryRun::NotServed(_) => Ok(Some(Step {
-                creates: true,
+                effect: Effect::Create,
                 ..step(object, "create", "it is not there", diff::created(object))
             })),
             DryRun::Conflict(text) | DryRun::Refused(text) => Err(not_taken(text)),
@@ -194,8 +226,8 @@ fn not_taken(text: &str) -> Error {
 fn step(object: &Object, verb: &str, why: &str, diff: String) -> Step {
     let id = id("object", object.namespace(), object.kind(), object.name());
     let title = format!("{verb} {}", object.title());
-    let action = Action::ApplyObject(object.clone());
-    Step { why: why.into(), diff, ..Step::new(id, "cluster", title, action) }
+    let action = Action::Object(ObjectAction::Apply(object.clone()));
+    Step { why: why.into(), diff, ..Step::new(id, Target::Cluster, title, action) }
 }
 
 fn id(what: &str, namespace: Option<&str>, kind: &str, name: &str) -> String {
@@ -217,8 +249,8 @@ fn ready_step(ready: &Ready, observed: &ClusterState, before: &[Step]) -> Option
         None => return None,
     };
     let title = format!("wait for {}", ready.title());
-    let action = Action::AwaitReady(ready.clone());
-    Some(Step { why, ..Step::new(id("ready", namespace, kind, name), "cluster", title, action) })
+    let action = Action::Wait(WaitAction::Ready(ready.clone()));
+    Some(Step { why, ..Step::new(id("ready", namespace, kind, name), Target::Cluster, title, action) })
 }
 
 fn refuse_fixed(wanted: &Value, live: &Value) -> Result<()> {

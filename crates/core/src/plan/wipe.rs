@@ -2,7 +2,8 @@
 //! disk, which is its serial, or its WWID where the serial does not tell it from others.
 
 use super::disks::human;
-use super::{Action, Plan, Risk, Skipped, Step};
+use super::step::chain;
+use super::{Action, NodeAction, Plan, Risk, Skipped, Step, Target};
 use crate::error::{Error, Result, all};
 use crate::model::disks::{Disk, Holder, Partition, RAW_VOLUME, USER_VOLUME, is_volume, volume_named};
 use crate::model::node::Node;
@@ -104,7 +105,8 @@ pub fn find(nodes: &[Node], asked: WipeRequest<'_>) -> Result<Found> {
 
 /// The steps; each disk needs its token.
 pub fn plan(found: Found, tokens: &[String]) -> Result<Plan> {
-    let steps = all(found.wipes.into_iter().map(|wipe| step(wipe, tokens)))?;
+    let mut steps = all(found.wipes.into_iter().map(|wipe| step(wipe, tokens)))?;
+    chain(&mut steps);
     Ok(Plan { steps, skipped: found.skipped, ..Plan::default() })
 }
 
@@ -122,7 +124,7 @@ pub(super) fn step(wipe: Wipe, tokens: &[String]) -> Result<Step> {
     Ok(Step {
         why: format!("the disk holds {}", wipe.contents),
         risk: Risk::Destroy,
-        ..Step::new(id, &wipe.address.clone(), title, Action::Wipe(wipe))
+        ..Step::new(id, Target::node(&wipe.address), title, Action::Node(NodeAction::Wipe(wipe)))
     })
 }
 

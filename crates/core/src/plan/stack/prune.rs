@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::intent::Intent;
 use crate::model::cluster::{ClusterState, Leftovers};
 use crate::model::object::Deletion;
-use crate::plan::{Action, Step};
+use crate::plan::{Action, Effect, ObjectAction, Step, Target};
 use crate::stack::{COMPONENTS, StackItem};
 
 /// The kinds whose pods would work beside those of the new form: they go before it is made.
@@ -76,8 +76,8 @@ pub(super) fn removal(live: &Value, why: &str, leftovers: &Leftovers) -> Result<
     }
     let id = id("delete", gone.namespace.as_deref(), &gone.kind, &gone.name);
     let title = format!("delete {}", gone.title());
-    let step = Step::new(id, "cluster", title, Action::DeleteObject(gone));
-    Ok(Step { why: why.to_owned(), diff: diff::deleted(live), ..step })
+    let step = Step::new(id, Target::Cluster, title, Action::Object(ObjectAction::Delete(gone)));
+    Ok(Step { effect: Effect::Delete, why: why.to_owned(), diff: diff::deleted(live), ..step })
 }
 
 enum Fate {

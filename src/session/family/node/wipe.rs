@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::engine::RunContext;
-use super::node::await_open;
+use super::super::RunContext;
+use super::seen::await_open;
 use crate::error::{Error, Kind, Result};
 use crate::event::Events;
 use crate::observe::nodes;
@@ -29,7 +29,7 @@ const OUT_OF_TABLE: &str = "failed to delete partition: partition";
 const UNSEEN: &str = "whether every byte was overwritten can't be seen: run it again";
 
 /// True when something was wiped; false when nothing was left to wipe.
-pub(super) async fn wipe(
+pub(in crate::session) async fn wipe(
     client: &Client,
     work: &Wipe,
     context: &RunContext,

@@ -9,14 +9,14 @@ use std::time::Duration;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use secrecy::ExposeSecret;
 
-use super::engine::RunContext;
-use super::node::{await_labels, await_volumes};
+use super::super::RunContext;
+use super::seen::{await_labels, await_volumes};
 use super::{quorum, reboot};
 use crate::config_doc::ConfigDoc;
 use crate::error::{Error, Kind, Result};
 use crate::event::Events;
 use crate::observe::nodes;
-use crate::plan::{Action, ApplyConfig, Plan, disks};
+use crate::plan::{Action, ApplyConfig, NodeAction, Plan, disks};
 use crate::talos::client::Mode;
 use crate::talos::resources::{Item, MachineConfig, id};
 use crate::talos::{Client, Node};
@@ -35,7 +35,7 @@ enum Found {
 }
 
 /// Applies a machine config; true when the node's config was changed.
-pub(super) async fn apply_config(
+pub(in crate::session) async fn apply_config(
     client: &Client,
     work: &ApplyConfig,
     context: &RunContext,
@@ -217,7 +217,7 @@ impl ConfigWrite<'_> {
 /// A node refuses its config, or can't be asked.
 pub async fn reboots(client: &Client, plan: &Plan) -> Result<Vec<String>> {
     let configs = plan.steps.iter().filter_map(|step| match &step.action {
-        Action::ApplyConfig(work) => Some(work),
+        Action::Node(NodeAction::Config(work)) => Some(work),
         _ => None,
     });
     let asked = stream::iter(configs).map(|work| reboot(client, work)).buffered(nodes::AT_ONCE);

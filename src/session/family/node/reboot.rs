@@ -2,9 +2,9 @@
 
 use std::future::Future;
 
-use super::Reached;
-use super::engine::RunContext;
-use super::node::await_open;
+use super::super::super::Reached;
+use super::super::RunContext;
+use super::seen::await_open;
 use crate::cluster::{Cluster, Losses};
 use crate::error::{Error, Result};
 use crate::event::Events;
@@ -17,7 +17,7 @@ use crate::wait::Late;
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// Drains the node, does what makes it reboot, and waits until it is back; it is uncordoned whatever comes of it.
-pub(super) async fn around(
+pub(in crate::session) async fn around(
     context: &RunContext,
     node: &Node,
     events: &Events,

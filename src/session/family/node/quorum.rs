@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::future::{join, join_all};
 use tonic::transport::Uri;
 
-use super::node::await_open;
+use super::seen::await_open;
 use crate::error::{Error, Result};
 use crate::event::Events;
 use crate::talos::proto::machine::etcd_member_alarm::AlarmType;
@@ -44,7 +44,12 @@ struct Etcd {
 ///
 /// # Errors
 /// `Kind::Refused` when it is not well.
-pub(super) async fn holds(client: &Client, node: &Node, bootstrapped: bool, reboot: bool) -> Result<bool> {
+pub(in crate::session) async fn holds(
+    client: &Client,
+    node: &Node,
+    bootstrapped: bool,
+    reboot: bool,
+) -> Result<bool> {
     let refused = |why: String| {
         Error::refused(format!("{}: {why}", node.address()))
             .hint("`talosctl etcd members`, `etcd status` and `etcd alarm list` show more; run this again when etcd is well")
@@ -60,7 +65,12 @@ pub(super) async fn holds(client: &Client, node: &Node, bootstrapped: bool, rebo
 }
 
 /// Waits until etcd is well again after the node had its turn.
-pub(super) async fn again(client: &Client, node: &Node, within: Duration, events: &Events) -> Result<()> {
+pub(in crate::session) async fn again(
+    client: &Client,
+    node: &Node,
+    within: Duration,
+    events: &Events,
+) -> Result<()> {
     let check = async || {
         let why = match state(node).await?.as_deref() {
             Some(RUNS) => Etcd::read(client, node).await?.judge(false).err(),
@@ -80,7 +90,7 @@ pub(super) async fn again(client: &Client, node: &Node, within: Duration, events
 }
 
 /// Waits until etcd is well and has so many members, as the node sees it.
-pub(super) async fn formed(
+pub(in crate::session) async fn formed(
     client: &Client,
     address: &str,
     members: usize,

@@ -1,24 +1,19 @@
-//! etcd is begun on one machine, once; and what leads to the new cluster is fetched.
+//! etcd is begun on one machine, once for each cluster.
 
 use std::path::Path;
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use futures::future::try_join_all;
-use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::engine::RunContext;
-use super::node::await_open;
-use super::quorum;
-use crate::cluster::Cluster;
+use super::RunContext;
+use super::node::quorum;
 use crate::error::{Error, Result};
 use crate::event::Events;
-use crate::model::object::Ready;
 use crate::plan::bootstrap::Bootstrap;
-use crate::state::{now, write_new_private, write_private};
-use crate::talos::resources::{Member, Nodename, id};
+use crate::state::{now, write_private};
+use crate::talos::resources::Member;
 use crate::talos::{self, Client};
 use crate::wait::{Late, Look, Wait};
 
@@ -49,12 +44,8 @@ pub fn begun_on(record: &Path) -> Result<Option<String>> {
 }
 
 /// Begins etcd unless that was done, and waits until all control planes are its members; true when it was begun.
-pub(super) async fn bootstrap(
-    client: &Client,
-    work: &Bootstrap,
-    within: Duration,
-    events: &Events,
-) -> Result<bool> {
+pub(super) async fn carry_out(work: &Bootstrap, context: &RunContext, events: &Events) -> Result<bool> {
+    let (client, within) = (context.talos()?, context.manner.deadlines.bootstrap.std());
     let deadline = Instant::now() + within;
     let mut lost: Option<Instant> = None;
     let mut begun = false;
@@ -131,61 +122,4 @@ fn note(work: &Bootstrap) -> Result<()> {
             write_private(&work.record, &bytes)
         }
     }
-}
-
-/// Fetches the kubeconfig into a file that is not there yet; true when it was written.
-pub(super) async fn kubeconfig(
-    client: &Client,
-    address: &str,
-    path: &Path,
-    within: Duration,
-    events: &Events,
-) -> Result<bool> {
-    let node = client.node(address)?;
-    let wait = Wait::new(format!("the kubeconfig of {address}"), within, events);
-    let text = wait.until(async || node.kubeconfig().await.map(Look::Done)).await;
-    let text = text.map_err(|late| late.or(|_, last| Error::failed(last)))?;
-    write_new_private(path, text.expose_secret().as_bytes())
-}
-
-/// Waits until the API server answers, and until the nodes of these machines are Ready.
-pub(super) async fn await_cluster(
-    client: &Client,
-    context: &RunContext,
-    kubeconfig: &Path,
-    nodes: &[String],
-    events: &Events,
-) -> Result<()> {
-    let deadline = Instant::now() + context.manner.deadlines.bootstrap.std();
-    let left = || deadline.saturating_duration_since(Instant::now());
-    let ready = async || {
-        let cluster = Cluster::connect(Some(kubeconfig), None, client.dial()).await?;
-        cluster.is_up().await.map(|()| cluster)
-    };
-    let wait = Wait::new("the API server", left(), events).patient();
-    let cluster = wait.until(async || ready().await.map(Look::Done)).await;
-    let cluster = cluster.map_err(|late| late.or(|_, last| Error::failed(last)))?;
-    for address in nodes {
-        let name = node_name(&client.node(address)?, left(), events).await?;
-        cluster.await_ready(&Ready::Node { name }, events, left()).await?;
-    }
-    Ok(())
-}
-
-/// Waits until the machine knows what it is called in the cluster.
-async fn node_name(node: &talos::Node, within: Duration, events: &Events) -> Result<String> {
-    let name = OnceLock::new();
-    let check = async || {
-        let found = node.spec::<Nodename>(id::NODENAME).await?.map(|found| found.spec.nodename);
-        let Some(found) = found.filter(|name| !name.is_empty()) else {
-            let what = format!("the name of {} in the cluster", node.address());
-            return Ok(Some((what, "it has none yet".to_owned())));
-        };
-        let _ = name.set(found);
-        Ok(None)
-    };
-    await_open::<Nodename>(node, within, events, check)
-        .await
-        .map_err(|late| late.or(|what, last| Error::failed(format!("{}: {what}: {last}", node.address()))))?;
-    Ok(name.into_inner().unwrap_or_default())
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret;
 
-use super::engine::RunContext;
-use super::node::{await_labels, await_open};
+use super::super::RunContext;
+use super::seen::{await_labels, await_open};
 use crate::config_doc::ConfigDoc;
 use crate::error::{Error, Kind, Result};
 use crate::event::Events;
@@ -24,7 +24,7 @@ const LEAVES: Duration = Duration::from_secs(30);
 const UP: [&str; 2] = ["booting", "running"];
 
 /// Gives a machine its first config; true when it was given.
-pub(super) async fn install(
+pub(in crate::session) async fn install(
     client: &Client,
     work: &Install,
     context: &RunContext,

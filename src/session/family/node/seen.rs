@@ -11,7 +11,7 @@ use crate::wait::{Late, Look, Open, Wait};
 use futures::StreamExt;
 
 /// Waits until every volume is ready and, unless it is raw, mounted at exactly its path.
-pub(super) async fn await_volumes(
+pub(in crate::session) async fn await_volumes(
     client: &Client,
     address: &str,
     wanted: &[AwaitVolume],
@@ -41,7 +41,7 @@ pub(super) async fn await_volumes(
 }
 
 /// Waits until the node has no such volume any more, and nothing is mounted at its path.
-pub(super) async fn await_gone(
+pub(in crate::session) async fn await_gone(
     client: &Client,
     address: &str,
     gone: &AwaitVolume,
@@ -69,7 +69,7 @@ pub(super) async fn await_gone(
 }
 
 /// Waits until Talos wants the labels and, once the node is registered, until its Node object carries them.
-pub(super) async fn await_labels(
+pub(in crate::session) async fn await_labels(
     node: &Node,
     wanted: &[(String, String)],
     within: Duration,
@@ -109,11 +109,11 @@ fn label_state(
 }
 
 /// What is still open on a node, and why.
-pub(super) type NotYet = Option<(String, String)>;
+pub(in crate::session) type NotYet = Option<(String, String)>;
 
 /// Repeats `check` whenever a resource of type `T` changes, until nothing is open. A node that starts may refuse what it will
 /// answer later; only what was refused for good ends the wait.
-pub(super) async fn await_open<T: Spec>(
+pub(in crate::session) async fn await_open<T: Spec>(
     node: &Node,
     within: Duration,
     events: &Events,

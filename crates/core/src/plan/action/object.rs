@@ -1,0 +1,27 @@
+//! What is done to one object of the cluster.
+
+use super::Family;
+use crate::model::object::{Deletion, Object};
+use crate::plan::saved::Digest;
+
+#[derive(Debug)]
+pub enum ObjectAction {
+    Apply(Object),
+    /// The object, and what it owns, is gone before the step is done.
+    Delete(Deletion),
+}
+
+impl Family for ObjectAction {
+    fn changes(&self) -> bool {
+        true
+    }
+
+    fn digest(&self, digest: &mut Digest) {
+        match self {
+            Self::Apply(object) => {
+                digest.text("object").text(&object.value.to_string()).text(&object.create_only.to_string())
+            }
+            Self::Delete(gone) => digest.text("delete").text(&format!("{gone:?}")),
+        };
+    }
+}
