@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// Where a cluster's journal, lock and list of test objects are kept.
+/// Where a cluster's runs, lock and list of test objects are kept.
 #[derive(Debug, Clone)]
 pub struct State {
     dir: PathBuf,
@@ -120,10 +120,6 @@ impl State {
             }
             Err(error) => Err(failed(&error)),
         }
-    }
-
-    pub fn journal(&self) -> PathBuf {
-        self.dir.join("journal.jsonl")
     }
 }
 

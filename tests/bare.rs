@@ -163,8 +163,7 @@ fn etcd_is_never_begun_beside_one_that_is_there() {
         let mut first = session.plan_bootstrap().await.unwrap();
         let begin = first.plan.steps.iter().position(|step| step.id == "cluster/etcd").unwrap();
         let rest = Plan { steps: first.plan.steps.split_off(begin), ..Plan::default() };
-        let rest =
-            Planned { plan: rest, talos: first.talos.clone(), cluster: Reached::None, losses: Vec::new() };
+        let rest = Planned::new(rest, first.talos.clone(), Reached::None, Vec::new());
         session.carry_out(first, &Manner::default()).await.unwrap();
         // Somebody else begins it on the other control plane meanwhile.
         session.fleet.act(|world, now| {

@@ -54,8 +54,8 @@ impl Env {
         for word in words {
             assert!(stderr.contains(word), "{args:?}: no `{word}` in: {stderr}");
         }
-        let journal = self.path().join("state/test/journal.jsonl");
-        assert!(!journal.exists(), "{args:?}: a run was begun");
+        let runs = self.path().join("state/test/runs");
+        assert!(!runs.exists(), "{args:?}: a run was begun");
     }
 }
 

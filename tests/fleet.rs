@@ -138,7 +138,7 @@ impl Session {
             record,
         };
         let plan = bootstrap::plan(&asked, nodes)?;
-        Ok(Planned { plan, talos: Some(talos), cluster, losses: Vec::new() })
+        Ok(Planned::new(plan, Some(talos), cluster, Vec::new()))
     }
 
     /// As Ctrl-C does.

@@ -15,7 +15,7 @@ use nodeprep::plan::{Plan, Saved};
 use nodeprep::sandbox::fleet::{Gate, Moment};
 use nodeprep::sandbox::machine::Etcd;
 use nodeprep::sandbox::scenario::Scenario;
-use nodeprep::session::{self, Journal, LeaseHolder, Manner, Planned, Reached, cut_offs};
+use nodeprep::session::{self, LeaseHolder, Manner, Planned, Reached, RunRecord, cut_offs};
 use nodeprep::talos::client::Mode;
 use serde_json::json;
 
@@ -136,7 +136,7 @@ fn what_another_verb_cut_off_is_neither_forgotten_nor_called_done() {
         let state = session.state();
         let cut = |verb: &str| {
             let saved = Saved::of("sandbox", &Plan::default(), &[0; 64]);
-            Journal::begin(&state, verb, saved, &[0; 64]).unwrap().started("a").unwrap();
+            RunRecord::begin(&state, verb, saved, &[0; 64]).unwrap().journal.started("a").unwrap();
         };
         let verbs = || -> Vec<String> { cut_offs(&state).unwrap().into_iter().map(|cut| cut.verb).collect() };
         cut("wipe");

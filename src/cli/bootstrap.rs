@@ -121,7 +121,7 @@ impl Begin<'_> {
                 None => self.cluster().await?,
             };
             let plan = self.plan(session.state(), &client, cluster.here().is_some(), nodes, &typed).await?;
-            Ok(Planned { plan, talos: Some(client.clone()), cluster, losses: Vec::new() })
+            Ok(Planned::new(plan, Some(client.clone()), cluster, Vec::new()))
         };
         let manner =
             Manner { take_over: args.take_over, deadlines: intent.deadlines.clone(), ..Manner::default() };

@@ -91,7 +91,7 @@ async fn make(global: &Global, args: &Args, typed: &Typed, connected: Option<Rea
         plan.warnings
             .push(format!("{file} still asks for volume {name}: the next apply would make it again"));
     }
-    Ok(Planned { plan, talos: Some(client), cluster, losses: Vec::new() })
+    Ok(Planned::new(plan, Some(client), cluster, nodes))
 }
 
 fn not_asked(error: Error) -> Error {

@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::event::{CheckResult, Verdict};
 use crate::intent::Intent;
 use crate::report;
-use crate::session::{Journal, Session};
+use crate::session::{RunRecord, Session};
 use crate::stack;
 
 #[derive(Debug, clap::Args)]
@@ -64,15 +64,13 @@ pub(super) async fn checked(
         password: global.stack_secrets(intent).map(|secrets| stack::repository_password(&secrets).cloned()),
         state: state.dir().to_owned(),
     };
-    let mut journal = Journal::proving(state, &intent.metadata.name, &state.key()?, &context.run_id)?;
+    let mut record = session.proving(&context.run_id)?;
     let judged = check::run(&context, &selection.only, &selection.skip, session.interrupted()).await;
     let passed = judged.as_ref().map_err(Clone::clone).and_then(|outcome| {
-        journal.as_mut().map_or(Ok(()), |journal| record(journal, outcome))?;
+        keep(&mut record, outcome)?;
         outcome.passed(&selection.only, selection.strict)
     });
-    if let Some(journal) = &mut journal {
-        journal.end(passed.is_ok(), &ending(&judged, &passed))?;
-    }
+    record.end(passed.is_ok(), &ending(&judged, &passed))?;
     let outcome = judged?;
     match output {
         Output::Table => report::stdout(&report::verdicts_table(&outcome)),
@@ -84,7 +82,7 @@ pub(super) async fn checked(
 }
 
 /// Each verdict is on record.
-fn record(journal: &mut Journal, outcome: &check::Outcome) -> Result<()> {
+fn keep(record: &mut RunRecord, outcome: &check::Outcome) -> Result<()> {
     for result in &outcome.results {
         let (verdict, why) = match &result.verdict {
             Verdict::Pass { .. } => ("pass", ""),
@@ -92,10 +90,10 @@ fn record(journal: &mut Journal, outcome: &check::Outcome) -> Result<()> {
             Verdict::Fail { why, .. } => ("fail", why.as_str()),
             Verdict::Skip { why } => ("skip", why.as_str()),
         };
-        journal.judged(&result.id, &result.subject, verdict, why)?;
+        record.journal.judged(&result.id, &result.subject, verdict, why)?;
     }
     for unrun in &outcome.errors {
-        journal.judged(&unrun.id, &unrun.subject, "error", &unrun.error.what)?;
+        record.journal.judged(&unrun.id, &unrun.subject, "error", &unrun.error.what)?;
     }
     Ok(())
 }

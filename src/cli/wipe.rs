@@ -65,7 +65,7 @@ pub(super) async fn run(global: &Global, args: &Args) -> Result<()> {
         let tokens = typed.for_wipes(&found.wipes)?;
         let simulated = nodes.iter().any(Node::simulated);
         let plan = Plan { simulated, ..plan(found, &tokens)? };
-        Ok(Planned { plan, talos: Some(client), cluster, losses: Vec::new() })
+        Ok(Planned::new(plan, Some(client), cluster, nodes))
     };
     session.carry_out(&manner, make, agree(global, &session, args.yes)).await
 }

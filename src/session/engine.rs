@@ -9,8 +9,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use futures::stream::{self, FuturesUnordered, StreamExt};
 use tokio::sync::watch;
 
-use super::Journal;
 use super::family::{self, RunContext};
+use super::journal::Journal;
+use super::runs::RunRecord;
 use super::waves::{Lane, Wave, waves};
 use crate::error::{Error, Kind, Result};
 use crate::event::{Events, PROTOCOL, What};
@@ -23,7 +24,7 @@ pub(super) async fn run(
     plan: &Plan,
     context: &RunContext,
     events: &Events,
-    journal: &mut Journal,
+    record: &mut RunRecord,
     interrupted: watch::Receiver<bool>,
 ) -> Result<()> {
     let steps = plan.steps.len();
@@ -33,23 +34,23 @@ pub(super) async fn run(
         steps,
         simulated: plan.simulated,
     });
-    let run = Run { context, events, journal: Mutex::new(journal), interrupted, ended: Mutex::default() };
+    let journal = Mutex::new(&mut record.journal);
+    let run = Run { context, events, journal, interrupted, ended: Mutex::default() };
     for wave in waves(&plan.steps, context.manner.parallel) {
         run.wave(&wave).await;
     }
     run.at_the_end(&plan.steps).await;
     let Ended { changed, failed, .. } = run.ended.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let journal = run.journal.into_inner().unwrap_or_else(PoisonError::into_inner);
     let others = failed.len().saturating_sub(1);
     let Some((index, id, error)) = failed.into_iter().next() else {
         let summary = format!("{verb}: done, {changed} {}", if changed == 1 { "change" } else { "changes" });
-        journal.end(true, &summary)?;
+        record.end(true, &summary)?;
         events.send(What::RunFinished { ok: true, summary });
         return Ok(());
     };
     let more = if others == 0 { String::new() } else { format!(", and {others} more failed") };
     let summary = format!("{verb}: stopped at step {} of {steps}{more}", index + 1);
-    journal.end(false, &format!("{summary} ({id}): {}", error.what))?;
+    record.end(false, &format!("{summary} ({id}): {}", error.what))?;
     events.send(What::RunFinished { ok: false, summary });
     Err(error)
 }
@@ -146,7 +147,7 @@ impl Run<'_> {
         self.journal(|journal| journal.started(&step.id))?;
         events.send(What::StepStarted { title: step.title.clone() });
         let result = tokio::select! {
-            result = family::carry_out(&step.action, self.context, &events) => result,
+            result = Box::pin(family::carry_out(&step.action, self.context, &events)) => result,
             error = stop_waiting(step, self.interrupted.clone()) => Err(error),
         };
         match result {

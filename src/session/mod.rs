@@ -11,20 +11,24 @@ mod lease;
 mod lock;
 mod planned;
 mod reach;
+mod runs;
+mod tape;
 mod waves;
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
+use std::sync::{Mutex, PoisonError};
 
 use futures::FutureExt;
 use tokio::sync::watch;
 
 pub use family::{begun_on, losses, reboots};
-pub use journal::{CutOff, Entry, Journal, cut_offs, last_run};
+pub use journal::{CutOff, Entry};
 pub use lease::{Held, Lease, LeaseHolder, give_up};
 pub use lock::Lock;
 pub use planned::{ApplyRequest, Part, Planned, plan};
 pub use reach::{Reach, Reached};
+pub use runs::{KeptRun, ObservedNodes, RunOutcome, RunRecord, all, cut_offs, last_run};
 pub use waves::Parallel;
 
 use crate::cluster::Cluster;
@@ -34,6 +38,7 @@ use crate::plan::{Action, Deadlines, Key, NodeAction, Plan, Saved, Skipped, Step
 use crate::state::State;
 use crate::talos::client::Mode;
 use family::RunContext;
+use tape::Tape;
 
 /// How a plan is carried out.
 #[derive(Debug, Clone)]
@@ -109,6 +114,9 @@ pub struct Session {
     state: State,
     key: Key,
     events: Events,
+    tape: Tape,
+    /// The record of the run that it began.
+    record: Mutex<Option<RunRecord>>,
     interrupted: watch::Receiver<bool>,
     holder: LeaseHolder,
     _lock: Lock,
@@ -128,7 +136,19 @@ impl Session {
     ) -> Result<Self> {
         let lock = Lock::take(&state, verb)?;
         let (key, holder) = (state.key()?, LeaseHolder::this(verb, state.dir()));
-        Ok(Self { verb, cluster: cluster.to_owned(), state, key, events, interrupted, holder, _lock: lock })
+        let tape = Tape::default();
+        Ok(Self {
+            verb,
+            cluster: cluster.to_owned(),
+            state,
+            key,
+            events: tape.of(&events),
+            tape,
+            record: Mutex::default(),
+            interrupted,
+            holder,
+            _lock: lock,
+        })
     }
 
     /// The cluster's name.
@@ -183,7 +203,8 @@ impl Session {
                     again
                 }
             };
-            let mut journal = Journal::begin(&self.state, self.verb, saved, &self.key)?;
+            let mut record = self.begin(self.verb, saved)?;
+            record.observed(planned.nodes)?;
             let context = RunContext {
                 talos: planned.talos,
                 cluster: planned.cluster,
@@ -192,7 +213,10 @@ impl Session {
                 manner: manner.clone(),
             };
             let interrupted = self.interrupted.clone();
-            engine::run(self.verb, &planned.plan, &context, &self.events, &mut journal, interrupted).await
+            let (plan, events) = (&planned.plan, &self.events);
+            let done = engine::run(self.verb, plan, &context, events, &mut record, interrupted).await;
+            *self.record.lock().unwrap_or_else(PoisonError::into_inner) = Some(record);
+            done
         };
         let done = AssertUnwindSafe(work).catch_unwind().await;
         if let (Some(lease), Some(cluster)) = (lease, cluster.here()) {
@@ -203,6 +227,28 @@ impl Session {
             lease.release().await;
         }
         done.unwrap_or_else(|panic| Err(panicked(panic.as_ref())))
+    }
+
+    /// A run begins: its plan is on record, and so is what is told from now on.
+    fn begin(&self, verb: &str, saved: Saved) -> Result<RunRecord> {
+        let record = RunRecord::begin(&self.state, verb, saved, &self.key)?;
+        record.keep_events(&self.tape)?;
+        Ok(record)
+    }
+
+    /// The record of a proof, whose test objects have the name `run`: that of the session's own run goes on, else it is one
+    /// of its own.
+    ///
+    /// # Errors
+    /// It can't be written.
+    pub fn proving(&self, run: &str) -> Result<RunRecord> {
+        let begun = self.record.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut record = match begun {
+            Some(record) => record,
+            None => self.begin("validate", self.saved(&Plan::default()))?,
+        };
+        record.journal.proving(run)?;
+        Ok(record)
     }
 
     /// The cluster's Lease, where there is a cluster. One that is away can't give it: what is planned then reaches no pod.
@@ -239,7 +285,7 @@ impl Session {
         if let Some(cluster) = cluster {
             self.give_up(cluster).await;
         }
-        journal::settle(&self.state, self.verb)
+        runs::settle(&self.state, self.verb)
     }
 
     /// Gives up what a former run of this place left in the cluster: its Lease and its cordons; true when there was a Lease.
@@ -270,14 +316,12 @@ impl Session {
     /// # Errors
     /// The records can't be read or written.
     pub async fn abort(&self, cluster: Option<&Cluster>) -> Result<Vec<CutOff>> {
-        let cut = cut_offs(&self.state)?;
         if let Some(cluster) = cluster
             && self.give_up(cluster).await
         {
             self.events.warn("released the cluster's lock");
         }
-        journal::give_up(&self.state)?;
-        Ok(cut)
+        runs::give_up(&self.state)
     }
 }
 

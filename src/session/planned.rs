@@ -39,8 +39,17 @@ pub struct Planned {
     pub plan: Plan,
     pub talos: Option<Client>,
     pub cluster: Reached,
+    /// The machines as they were found.
+    pub nodes: Vec<Node>,
     /// What goes for ever when nodes are drained before they reboot.
     pub losses: Vec<Losses>,
+}
+
+impl Planned {
+    /// Of a plan that no node reboots by.
+    pub fn new(plan: Plan, talos: Option<Client>, cluster: Reached, nodes: Vec<Node>) -> Self {
+        Self { plan, talos, cluster, nodes, losses: Vec::new() }
+    }
 }
 
 /// The machines that the file lists, and the connection that they were read through.
@@ -87,7 +96,7 @@ pub async fn plan(reach: &Reach, asked: &ApplyRequest<'_>, connected: Option<Rea
         _ => Vec::new(),
     };
     plan.warnings.extend(losses.iter().filter_map(Losses::told));
-    Ok(Planned { plan, talos, cluster, losses })
+    Ok(Planned { plan, talos, cluster, nodes, losses })
 }
 
 /// The host names of the file's nodes, by address, once the machines and the cluster are proven to be one.

@@ -86,7 +86,7 @@ async fn carried_out(plan: Plan, machine: Machine) -> Ran {
     let state = State::open(dir.path(), "test").unwrap();
     let (_stop, interrupted) = tokio::sync::watch::channel(false);
     let session = Session::open("wipe", "test", state, events, interrupted).unwrap();
-    let planned = RefCell::new(Some(Planned { plan, talos, cluster: Reached::None, losses: Vec::new() }));
+    let planned = RefCell::new(Some(Planned::new(plan, talos, Reached::None, Vec::new())));
     let make = async |_| Ok(planned.take().unwrap());
     let result = session.carry_out(&Manner::default(), make, async |_| Ok(false)).await;
     let wipes = wipes.lock().unwrap().clone();

@@ -2,8 +2,11 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// What an error means for the caller; each kind has one exit code (README, "Exit codes").
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// Something we did failed: exit 1.
     Failed,
@@ -37,7 +40,8 @@ impl Kind {
 }
 
 /// What code decides by where the kind of an error is not enough: its text is for a person alone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Code {
     /// The server spoken to shows a certificate that is not from the CA of the talosconfig.
     WrongCa,
@@ -46,7 +50,7 @@ pub enum Code {
 }
 
 /// An error as a person reads it: `what` says what happened and where, `hint` what to do next.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Error {
     pub kind: Kind,
     /// Most errors have none.

@@ -201,6 +201,17 @@ impl Events {
         Self { sink: Arc::new(sink), clock: Arc::new(clock), seq: Arc::default(), target: None, step: None }
     }
 
+    /// The same stream, which `sink` sees too, after whom it is for.
+    #[must_use]
+    pub fn also(&self, sink: impl Fn(Event) + Send + Sync + 'static) -> Self {
+        let first = Arc::clone(&self.sink);
+        let both = move |event: Event| {
+            first(event.clone());
+            sink(event);
+        };
+        Self { sink: Arc::new(both), ..self.clone() }
+    }
+
     /// The same stream, for events of one target and step.
     #[must_use]
     pub fn of(&self, target: impl Into<String>, step: impl Into<String>) -> Self {

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::model::resources::{BlockDevice, DiscoveredVolume, DiskSpec, Item, MountStatus, VolumeStatus};
 
 mod holder;
@@ -28,7 +30,7 @@ pub struct Facts {
 }
 
 /// One disk, as far as the kernel calls it one.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Disk {
     /// The kernel's name at this boot, such as `nvme0n1`; it can be another disk's at the next.
     pub id: String,
@@ -46,7 +48,7 @@ pub struct Disk {
 }
 
 /// A partition of a disk.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Partition {
     /// The kernel's name, such as `nvme0n1p1`.
     pub id: String,
@@ -61,7 +63,7 @@ pub struct Partition {
 }
 
 /// What a machine does with a disk.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Uses {
     /// Volumes of this machine that lie on it, and the phase of each.
     pub volumes: Vec<(String, String)>,

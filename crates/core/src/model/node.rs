@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
 
 use super::disks::Disk;
 use super::resources::{Item, VolumeStatus};
@@ -16,7 +17,7 @@ pub type Observed<T> = Result<T>;
 pub const MAINTENANCE: &str = "maintenance";
 
 /// A machine as it is.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Node {
     /// The address it was asked for by.
     pub address: String,
@@ -35,7 +36,8 @@ pub struct Node {
     pub wanted_labels: Observed<BTreeMap<String, String>>,
     /// The labels on the Node object, if the machine can see it.
     pub labels: Observed<Option<BTreeMap<String, String>>>,
-    /// The configuration in force; nothing in maintenance mode.
+    /// The configuration in force; nothing in maintenance mode. It is full of secrets, and kept nowhere.
+    #[serde(skip, default = "not_kept")]
     pub config: Observed<Option<MachineConfig>>,
     /// It has no configuration yet and was read without credentials, so nothing proves that it is the machine.
     pub maintenance: bool,
@@ -45,8 +47,12 @@ pub struct Node {
     pub cert_days_left: Option<i64>,
 }
 
+fn not_kept() -> Observed<Option<MachineConfig>> {
+    Err(Error::failed("machine configs are not kept"))
+}
+
 /// The Talos a machine runs, and what it runs on.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Version {
     /// As Talos writes it, such as `v1.11.5`.
     pub tag: String,
@@ -79,7 +85,7 @@ impl Version {
 }
 
 /// Where a machine is in its life.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     /// Such as `maintenance`, `booting` or `running`.
     pub stage: String,
@@ -89,7 +95,7 @@ pub struct Status {
 }
 
 /// A mounted file system.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mount {
     pub source: String,
     pub target: String,

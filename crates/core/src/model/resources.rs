@@ -5,10 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// A decoded resource.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Item<T> {
     pub id: String,
     pub version: String,
@@ -17,7 +17,7 @@ pub struct Item<T> {
 }
 
 /// A block device that the kernel calls a disk, loop devices and CD-ROMs included; the id is its kernel name.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct DiskSpec {
     pub dev_path: String,
@@ -99,7 +99,7 @@ pub struct DiscoveredVolume {
 }
 
 /// How far a volume has come; user volumes have the id `u-<name>`.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct VolumeStatus {
     /// `ready` when all is well.
@@ -131,7 +131,7 @@ pub struct VolumeStatus {
 }
 
 /// How a volume is to be mounted.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct MountSpec {
     /// For user volumes the name, below `/var/mnt`.

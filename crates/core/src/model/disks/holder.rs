@@ -2,11 +2,13 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Facts, Partition, USER_VOLUME, is_raid, is_volume, udev, volume_named};
 use crate::model::resources::{DiscoveredVolume, DiskSpec, Item};
 
 /// Who owns the bytes of a disk.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Holder {
     /// Talos itself, of this or of an earlier installation.
     System,
@@ -32,7 +34,7 @@ pub enum Holder {
     Nothing,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Table {
     Gpt,
     /// Talos recognises no other table, so whatever has partitions and no recognised table is taken for an MBR.
