@@ -221,7 +221,7 @@ fn a_node_without_the_volume_gets_no_label_either() {
     let (with, without) = (intent.on("10.0.0.1"), intent.on("fd00::2"));
     assert_eq!((with.labels.len(), with.volumes.len()), (1, 1));
     assert_eq!((without.labels.len(), without.volumes.len()), (0, 0));
-    assert_eq!(intent.classes[0].base_path, "/var/mnt/openebs");
+    assert_eq!(intent.classes[0].place(), "/var/mnt/openebs");
 }
 
 #[test]

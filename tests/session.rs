@@ -46,7 +46,7 @@ fn a_file_that_installs_nothing_has_its_nodes_drained_under_the_lease_all_the_sa
     paused(async {
         let mut session = fleet("{role: controlplane}, {role: worker}").await;
         session.apply().await.unwrap();
-        session.intent.provisioner = None;
+        session.intent.provisioner = Default::default();
         session.intent.classes.clear();
         session.intent.backup = None;
         let planned = plan_reboot(&session, "10.5.0.3", false).await;

@@ -99,6 +99,24 @@ fn velero_is_the_golden_file() {
 }
 
 #[test]
+fn classes_of_csi_drivers_beside_those_of_two_provisioners_are_the_golden_file() {
+    let text = "provisioner:\n  openebs: {}\n  \
+         external: {name: rancher.io/local-path, namespace: kube-system, selector: {app: x}}\nclasses:\n  \
+         - {name: local, basePath: /var/mnt/openebs, provisioner: openebs}\n  \
+         - {name: theirs, basePath: /opt/local-path, provisioner: external}\n  \
+         - name: fast-ssd\n    csi:\n      driver: ebs.csi.aws.com\n      \
+             parameters: {type: gp3, iops: \"16000\", throughput: \"1000\", encrypted: \"true\"}\n      expansion: true\n      \
+             mountOptions: [noatime]\n    default: true\n  \
+         - {name: shared, csi: {driver: nfs.csi.k8s.io, bindingMode: Immediate}, reclaimPolicy: Retain}";
+    let items = stack::render(&intent(text), &[]).unwrap();
+    let classes: Vec<_> = items
+        .into_iter()
+        .filter(|item| matches!(item, StackItem::Object(object) if object.kind() == "StorageClass"))
+        .collect();
+    assert_golden("classes", &classes);
+}
+
+#[test]
 fn an_external_provisioner_installs_nothing() {
     let external =
         "provisioner: {external: {name: rancher.io/local-path, namespace: kube-system, selector: {app: x}}}";

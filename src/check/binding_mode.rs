@@ -8,6 +8,7 @@ use super::wait::{Look, until};
 use super::why::{On, Sign, quote};
 use super::{Check, Per, Run, Stop, Subject};
 use crate::event::{Measurement, Verdict};
+use crate::intent::BindingMode;
 
 pub(super) const CHECK: Check = Check {
     id: "binding-mode",
@@ -19,6 +20,9 @@ pub(super) const CHECK: Check = Check {
 
 async fn judge(run: &Run<'_>, subject: &Subject<'_>) -> Result<Verdict, Stop> {
     let (class, validation) = (subject.class()?, &run.ctx.intent.validation);
+    if class.binding_mode() == BindingMode::Immediate {
+        return at_once(run, subject).await;
+    }
     let claim = run.scratch.name("binding");
     run.scratch.claim(&claim, &class.name, validation.claim_size).await?;
     let watch = Watch { run, subject, claim: &claim, pod: &claim };
@@ -31,6 +35,19 @@ async fn judge(run: &Run<'_>, subject: &Subject<'_>) -> Result<Verdict, Stop> {
     let measurement = Measurement { value: wanted.elapsed().as_secs_f64(), unit: "s".into() };
     Ok(Verdict::Pass {
         summary: format!("Pending for {}, then Bound for a pod", validation.pending_for),
+        measurements: [("bound".to_owned(), measurement)].into(),
+    })
+}
+
+/// A claim of a class that binds at once has its volume without any pod.
+async fn at_once(run: &Run<'_>, subject: &Subject<'_>) -> Result<Verdict, Stop> {
+    let (class, validation) = (subject.class()?, &run.ctx.intent.validation);
+    let (claim, made) = (run.scratch.name("binding"), Instant::now());
+    run.scratch.claim(&claim, &class.name, validation.claim_size).await?;
+    Watch { run, subject, claim: &claim, pod: &claim }.bound().await?;
+    let measurement = Measurement { value: made.elapsed().as_secs_f64(), unit: "s".into() };
+    Ok(Verdict::Pass {
+        summary: "Bound at once, as the file says (Immediate)".to_owned(),
         measurements: [("bound".to_owned(), measurement)].into(),
     })
 }

@@ -32,7 +32,7 @@ async fn judge(run: &Run<'_>, subject: &Subject<'_>) -> Result<Verdict, Stop> {
     run.scratch.make(probe.job(seconds)?).await?;
     let watch = Watch { run, subject, claim: &claim, pod: &claim };
     let finished = watch.finished_within(validation.fio.runtime.std()).await?;
-    verdict(&finished.output, &validation.fio, &class.base_path)
+    verdict(&finished.output, &validation.fio, class.place())
 }
 
 /// A claim that holds fio's file and the file system's own needs.

@@ -3,9 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{Node, NodeCondition, Taint};
-use k8s_openapi::api::storage::v1::StorageClass;
+use k8s_openapi::api::storage::v1::{CSINode, StorageClass};
+use kube::Api;
+use kube::api::ListParams;
 use serde_json::{Value, json};
 
+use super::broken;
+use crate::cluster::Cluster;
+use crate::error::Result;
 use crate::intent::{Class, Intent};
 use crate::model::HOSTNAME;
 
@@ -205,6 +210,18 @@ pub(super) fn tolerations<'a>(nodes: impl IntoIterator<Item = &'a StorageNode>) 
     let toleration =
         |(key, effect): &(String, String)| json!({ "key": key, "operator": "Exists", "effect": effect });
     taints.into_iter().map(toleration).collect()
+}
+
+/// The CSI drivers that the kubelet of each node has registered.
+pub(super) async fn drivers(cluster: &Cluster) -> Result<Vec<CSINode>> {
+    let listed = Api::<CSINode>::all(cluster.client()).list(&ListParams::default()).await;
+    Ok(listed.map_err(broken("can't list the drivers of nodes (CSINode)"))?.items)
+}
+
+/// Whether a node has a CSI driver.
+pub(super) fn has_driver(drivers: &[CSINode], node: &str, driver: &str) -> bool {
+    let on = drivers.iter().filter(|one| one.metadata.name.as_deref() == Some(node));
+    on.flat_map(|one| &one.spec.drivers).any(|one| one.name == driver)
 }
 
 /// Whether the class lets its volumes be made on the node: any of its terms holds, or it has none

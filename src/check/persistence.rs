@@ -6,6 +6,7 @@ use super::pvc::{READ, WRITE, how_read, reason, word, write_hint};
 use super::{Check, Per, Run, Stop, Subject};
 use crate::error::Error;
 use crate::event::Verdict;
+use crate::intent::Class;
 
 pub(super) const CHECK: Check = Check {
     id: "persistence",
@@ -34,12 +35,12 @@ async fn judge(run: &Run<'_>, subject: &Subject<'_>) -> Result<Verdict, Stop> {
     let read = Probe { name: &reader, work: &work, hosts: &subject.hosts, ..write };
     run.scratch.make(read.pod()?).await?;
     let read = Watch { run, subject, claim, pod: &reader }.finished().await?;
-    same(&wrote, &read)
+    same(&wrote, &read, class)
 }
 
-/// The second pod must have read what the first wrote, on the same node.
-fn same(wrote: &Finished, read: &Finished) -> Result<Verdict, Stop> {
-    if wrote.node != read.node {
+/// The second pod must have read what the first wrote; on the same node, where the volume is a directory of it.
+fn same(wrote: &Finished, read: &Finished, class: &Class) -> Result<Verdict, Stop> {
+    if wrote.node != read.node && class.csi.is_none() {
         return Ok(Verdict::fail(
             format!("the data is on {}, but the next pod started on {}", wrote.node, read.node),
             "the provisioner must pin its volumes to their node (node affinity)",
@@ -66,7 +67,10 @@ fn same(wrote: &Finished, read: &Finished) -> Result<Verdict, Stop> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used)]
 mod tests {
+    use serde_json::json;
+
     use super::super::frame::Output;
     use super::*;
 
@@ -76,6 +80,8 @@ mod tests {
 
     #[test]
     fn the_next_pod_must_read_the_same_on_the_same_node() {
+        let class: Class = serde_json::from_value(json!({"name": "c", "basePath": "/var/mnt/c"})).unwrap();
+        let same = |wrote, read| same(wrote, read, &class);
         let wrote = finished("n1", 0, "16+0 records in\nwrote abc\n");
         assert!(matches!(
             same(&wrote, &finished("n1", 0, "16+0 records in\nread abc\n")),

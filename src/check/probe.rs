@@ -128,13 +128,14 @@ impl Watch<'_> {
 
     fn explain(&self, signs: &[Sign]) -> Result<Option<Why>, Stop> {
         let class = self.subject.class()?;
-        let provisioner = self.run.ctx.intent.provisioner.as_ref();
+        let provisioner = self.run.ctx.intent.provisioner_of(class);
+        let driver = class.csi.as_ref().map_or("(unknown)", |csi| csi.driver.as_str());
         Ok(explain(
             signs,
             &Names {
                 class: &class.name,
-                base_path: &class.base_path,
-                provisioner: provisioner.map_or("(unknown)", |p| p.name()),
+                base_path: class.place(),
+                provisioner: provisioner.map_or(driver, |p| p.name()),
                 namespace: provisioner.map_or("(unknown)", |p| p.namespace()),
             },
         ))
@@ -171,7 +172,8 @@ impl Watch<'_> {
 
     /// The pods of the provisioner's namespace, and its name.
     fn provisioners_pods(&self) -> Option<(Api<Pod>, &str)> {
-        let namespace = self.run.ctx.intent.provisioner.as_ref()?.namespace();
+        let class = self.subject.class().ok()?;
+        let namespace = self.run.ctx.intent.provisioner_of(class)?.namespace();
         Some((Api::namespaced(self.run.ctx.cluster.client(), namespace), namespace))
     }
 

@@ -23,10 +23,27 @@ pub(super) const CHECK: Check = Check {
 
 /// Provisioners that make a privileged helper pod with a hostPath for every volume.
 const WITH_HELPERS: [&str; 2] = ["openebs.io/local", "rancher.io/local-path"];
+
 async fn judge(run: &Run<'_>, subject: &Subject<'_>) -> Result<Verdict, Stop> {
-    let Some(provisioner) = &run.ctx.intent.provisioner else {
+    let mut ready = Vec::new();
+    for provisioner in run.ctx.intent.provisioners() {
+        match one(run, subject, provisioner).await? {
+            Ok(names) => ready.extend(names),
+            Err(verdict) => return Ok(verdict),
+        }
+    }
+    if ready.is_empty() {
         return Ok(Verdict::skip("the file names no provisioner"));
-    };
+    }
+    Ok(Verdict::pass(format!("{} ready", ready.join(", "))))
+}
+
+/// The workloads of a provisioner that is ready; else what is to be said of it.
+async fn one(
+    run: &Run<'_>,
+    subject: &Subject<'_>,
+    provisioner: Provisioner<'_>,
+) -> Result<Result<Vec<String>, Verdict>, Stop> {
     let limit = run.ctx.intent.validation.timeout.std();
     let steady = Mutex::new(Steady::default());
     let ready = until(&subject.events, "the provisioner to be ready", limit, || async {
@@ -45,15 +62,15 @@ async fn judge(run: &Run<'_>, subject: &Subject<'_>) -> Result<Verdict, Stop> {
         Ok(names) => names,
         Err(last) => {
             let refused = refusal(run, provisioner, &last).await?;
-            return Ok(refused.unwrap_or_else(|| Verdict::fail(last, logs_hint(provisioner))));
+            return Ok(Err(refused.unwrap_or_else(|| Verdict::fail(last, logs_hint(provisioner)))));
         }
     };
     if WITH_HELPERS.contains(&provisioner.name())
         && let Some(refusal) = helper_refused(run, provisioner.namespace()).await?
     {
-        return Ok(refusal);
+        return Ok(Err(refusal));
     }
-    Ok(Verdict::pass(format!("{} ready", names.join(", "))))
+    Ok(Ok(names))
 }
 
 /// A Deployment or DaemonSet, as it is in the cluster.
@@ -94,14 +111,14 @@ pub(super) async fn workloads_of(run: &Run<'_>, namespace: &str) -> Result<Vec<W
     Ok(found)
 }
 
-async fn workloads(run: &Run<'_>, provisioner: &Provisioner) -> Result<Vec<Workload>, Stop> {
+async fn workloads(run: &Run<'_>, provisioner: Provisioner<'_>) -> Result<Vec<Workload>, Stop> {
     let mut found = workloads_of(run, provisioner.namespace()).await?;
     found.retain(|workload| is_of(provisioner, &workload.object["spec"]["template"]["metadata"]["labels"]));
     Ok(found)
 }
 
 /// Whether pods with these labels are the provisioner's.
-fn is_of(provisioner: &Provisioner, labels: &Value) -> bool {
+fn is_of(provisioner: Provisioner<'_>, labels: &Value) -> bool {
     let has = |key: &str, wanted: &dyn Fn(&str) -> bool| labels[key].as_str().is_some_and(wanted);
     match provisioner {
         Provisioner::Openebs(_) => {
@@ -115,7 +132,7 @@ fn is_of(provisioner: &Provisioner, labels: &Value) -> bool {
     }
 }
 
-fn missing(provisioner: &Provisioner) -> Stop {
+fn missing(provisioner: Provisioner<'_>) -> Stop {
     let namespace = provisioner.namespace();
     match provisioner {
         Provisioner::Openebs(_) => Stop::fail(
@@ -129,7 +146,7 @@ fn missing(provisioner: &Provisioner) -> Stop {
     }
 }
 
-fn logs_hint(provisioner: &Provisioner) -> String {
+fn logs_hint(provisioner: Provisioner<'_>) -> String {
     let namespace = provisioner.namespace();
     format!(
         "`kubectl -n {namespace} describe pods` and their logs say more; `images.provisioner` names the image"
@@ -137,7 +154,7 @@ fn logs_hint(provisioner: &Provisioner) -> String {
 }
 
 /// Pod Security's refusal of the provisioner's own pods, from the events of its workloads.
-async fn refusal(run: &Run<'_>, provisioner: &Provisioner, last: &str) -> Result<Option<Verdict>, Stop> {
+async fn refusal(run: &Run<'_>, provisioner: Provisioner<'_>, last: &str) -> Result<Option<Verdict>, Stop> {
     let namespace = provisioner.namespace();
     let events =
         Api::<Event>::namespaced(run.ctx.cluster.client(), namespace).list(&ListParams::default()).await;

@@ -13,7 +13,7 @@ use super::probe::{Finished, Watch};
 use super::{Check, Per, Run, Stop, Subject, broken};
 use crate::error::Error;
 use crate::event::{Measurement, Verdict};
-use crate::intent::{Class, Intent, Size, VolumeType};
+use crate::intent::{Backend, Class, Csi, Intent, Size, VolumeType};
 
 pub(super) const CHECK: Check = Check {
     id: "pvc",
@@ -106,7 +106,9 @@ async fn judge(run: &Run<'_>, subject: &Subject<'_>) -> Result<Verdict, Stop> {
     let Probed { volume, finished, bound, done } = &probed;
     data_kept(finished, class)?;
     let node = probed.node(run).await?;
-    on_node(volume, &node)?;
+    if class.csi.is_none() {
+        on_node(volume, &node)?;
+    }
     let mount = probed.mount()?;
     let place = probed.place(&node, class, &run.ctx.intent)?;
     if let Some(doubt) = too_large(finished, run.ctx.intent.validation.claim_size, class) {
@@ -130,7 +132,7 @@ fn too_large(finished: &Finished, asked: Size, class: &Class) -> Option<Verdict>
     let why = || {
         format!(
             "the claim asks for {asked}, and only {free} are free under {} on {}: nothing keeps what is asked for",
-            class.base_path, finished.node
+            class.place(), finished.node
         )
     };
     (free < asked).then(|| {
@@ -185,7 +187,7 @@ pub(super) fn how_read(text: &str) -> &'static str {
 
 /// What to do about an error of writing.
 pub(super) fn write_hint(said: &str, class: &Class) -> String {
-    let base = &class.base_path;
+    let base = class.place();
     if said.contains("ead-only file system") {
         format!("{base} is read-only for the kubelet: the user volume is not mounted there; make it ready")
     } else if said.contains("No space left") || said.contains("quota exceeded") {
@@ -273,7 +275,11 @@ fn placed(
     let spec = volume.spec.as_ref();
     let local = spec.and_then(|s| s.local.as_ref()).map(|l| l.path.as_str());
     let host_path = spec.and_then(|s| s.host_path.as_ref()).map(|h| h.path.as_str());
-    let (name, base) = (volume.name_any(), class.base_path.trim_end_matches('/'));
+    let name = volume.name_any();
+    let base = match class.backend() {
+        Backend::HostPath { base_path } => base_path.trim_end_matches('/'),
+        Backend::Csi(csi) => return of_driver(volume, mount, csi, node),
+    };
     let Some(path) = local.or(host_path) else {
         let why = format!("volume {name} is neither of type local nor hostPath: where it lies can't be told");
         return Ok(Place::Doubtful { why, hint: "judge such a class by its own driver's tools".into() });
@@ -315,6 +321,27 @@ fn placed(
     }
     let Mount { kind, source, .. } = mount;
     Ok(Place::Own(format!("on {node}, {kind} on {source}, a mount of its own")))
+}
+
+/// Whether a volume is of its class's CSI driver; where that has it is the driver's own matter.
+fn of_driver(volume: &PersistentVolume, mount: &Mount, csi: &Csi, node: &str) -> Result<Place, Stop> {
+    let name = volume.name_any();
+    let driver = volume.spec.as_ref().and_then(|spec| spec.csi.as_ref()).map(|csi| csi.driver.as_str());
+    if driver != Some(csi.driver.as_str()) {
+        let is = driver.map_or_else(|| "of no CSI driver".to_owned(), |other| format!("of {other}"));
+        return Err(Stop::fail(
+            format!("volume {name} is {is}, not of {}", csi.driver),
+            "another class of this name made it: `kubectl get pv` shows whose it is",
+        ));
+    }
+    if mount.has("ro") {
+        return Err(Stop::fail(
+            format!("volume {name} is mounted read-only"),
+            "`kubectl describe pod` and the driver's node pods say why",
+        ));
+    }
+    let Mount { kind, source, .. } = mount;
+    Ok(Place::Own(format!("on {node}, {kind} on {source}, a volume of {}", csi.driver)))
 }
 
 /// Where a volume lies for which the file wants no disk: in a directory of Talos' own data partition, which is mounted at

@@ -145,13 +145,16 @@ async fn labels(run: &Run<'_>) -> Result<Vec<String>> {
     if run.ctx.cluster.simulated() {
         return Ok(vec!["simulated".to_owned()]);
     }
-    let Some(provisioner) = &run.ctx.intent.provisioner else { return Ok(Vec::new()) };
-    let pods = Api::<Pod>::namespaced(run.ctx.cluster.client(), provisioner.namespace());
-    let pods = pods.list(&ListParams::default()).await;
-    let pods = pods.map_err(broken(format!("can't list pods of {}", provisioner.namespace())))?;
-    let mut images = pods.iter().filter_map(|p| p.spec.as_ref()).flat_map(|s| &s.containers);
-    let stand_in = images.any(|c| c.image.as_deref().is_some_and(|image| image.contains(STAND_IN)));
-    Ok(stand_in.then(|| "stand-in".to_owned()).into_iter().collect())
+    for provisioner in run.ctx.intent.provisioners() {
+        let pods = Api::<Pod>::namespaced(run.ctx.cluster.client(), provisioner.namespace());
+        let pods = pods.list(&ListParams::default()).await;
+        let pods = pods.map_err(broken(format!("can't list pods of {}", provisioner.namespace())))?;
+        let mut images = pods.iter().filter_map(|p| p.spec.as_ref()).flat_map(|s| &s.containers);
+        if images.any(|c| c.image.as_deref().is_some_and(|image| image.contains(STAND_IN))) {
+            return Ok(vec!["stand-in".to_owned()]);
+        }
+    }
+    Ok(Vec::new())
 }
 
 /// The nodes that each class of the file is judged on, in the file's order.
@@ -171,9 +174,17 @@ async fn sites(ctx: &Context) -> Result<Vec<Vec<StorageNode>>> {
         ))
         .hint(format!("the cluster has {}", known.join(", "))));
     }
+    let drivers = match ctx.intent.classes.iter().any(|class| class.csi.is_some()) {
+        true => nodes::drivers(&ctx.cluster).await?,
+        false => Vec::new(),
+    };
     let of = |class: &Class| {
         let live = classes.iter().find(|live| live.metadata.name.as_ref() == Some(&class.name));
-        nodes.of(class, live)
+        let mut found = nodes.of(class, live);
+        if let Some(csi) = &class.csi {
+            found.retain(|node| nodes::has_driver(&drivers, &node.name, &csi.driver));
+        }
+        found
     };
     Ok(ctx.intent.classes.iter().map(of).collect())
 }

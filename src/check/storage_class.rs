@@ -1,16 +1,18 @@
 //! The storage class is there and says what the file says.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::Api;
 use serde::Deserialize;
 
-use super::{Check, Per, Run, Stop, Subject, broken};
+use super::{Check, Per, Run, Stop, Subject, broken, nodes};
 use crate::event::Verdict;
-use crate::intent::{Class, Provisioner};
+use crate::intent::{Backend, BindingMode, Csi, Provisioner};
 
 pub(super) const CHECK: Check = Check {
     id: "storage-class",
-    title: "the storage class waits for a pod and points at the base path",
+    title: "the storage class is as the file says",
     per: Per::Class,
     needs: &[],
     judge: |run, subject| Box::pin(judge(run, subject)),
@@ -27,14 +29,76 @@ async fn judge(run: &Run<'_>, subject: &Subject<'_>) -> Result<Verdict, Stop> {
         let why = format!("storage class {} does not exist", class.name);
         return Ok(Verdict::fail(why, "make it with `nodeprep apply`"));
     };
-    settings(&found, class, run.ctx.intent.provisioner.as_ref())
+    match class.backend() {
+        Backend::HostPath { base_path } => {
+            let provisioner = run.ctx.intent.provisioner_of(class).map(Provisioner::name);
+            settings(&found, &class.name, base_path, provisioner)
+        }
+        Backend::Csi(csi) => {
+            if let Some(differs) = csi_differs(&found, csi) {
+                let name = &class.name;
+                return Ok(Verdict::fail(format!("class {name}: {differs}"), again(name)));
+            }
+            driven(run, csi).await
+        }
+    }
 }
 
-fn settings(found: &StorageClass, class: &Class, provisioner: Option<&Provisioner>) -> Result<Verdict, Stop> {
-    let name = &class.name;
-    let again =
-        format!("`kubectl delete storageclass {name}` (volumes stay), then make it again (`nodeprep apply`)");
-    if let Some(wanted) = provisioner.map(Provisioner::name).filter(|wanted| *wanted != found.provisioner) {
+/// What helps where a class can't be changed in place.
+fn again(name: &str) -> String {
+    format!("`kubectl delete storageclass {name}` (volumes stay), then make it again (`nodeprep apply`)")
+}
+
+/// What of a class is not as the file says of its CSI driver.
+fn csi_differs(found: &StorageClass, csi: &Csi) -> Option<String> {
+    let none = BTreeMap::new();
+    let parameters = found.parameters.as_ref().unwrap_or(&none);
+    let mode = found.volume_binding_mode.as_deref().unwrap_or(BindingMode::Immediate.name());
+    let options = found.mount_options.as_deref().unwrap_or_default();
+    if found.provisioner != csi.driver {
+        return Some(format!("it is served by {}, not by {}", found.provisioner, csi.driver));
+    }
+    if mode != csi.binding_mode.name() {
+        return Some(format!("its volumeBindingMode is {mode}, not {}", csi.binding_mode.name()));
+    }
+    let keys: BTreeSet<&String> = parameters.keys().chain(csi.parameters.keys()).collect();
+    let other = keys.into_iter().find(|key| parameters.get(*key) != csi.parameters.get(*key));
+    if let Some(key) = other {
+        let said = |value: Option<&String>| value.map_or_else(|| "not set".to_owned(), Clone::clone);
+        let (is, wanted) = (said(parameters.get(key)), said(csi.parameters.get(key)));
+        return Some(format!("its parameter {key} is {is}; the file says {wanted}"));
+    }
+    if options != csi.mount_options.as_slice() {
+        return Some(format!("its mountOptions are {options:?}, not {:?}", csi.mount_options));
+    }
+    let expands = found.allow_volume_expansion == Some(true);
+    (expands != csi.expansion)
+        .then(|| format!("its allowVolumeExpansion is {expands}, not {}", csi.expansion))
+}
+
+/// Whether any node has the driver: the kubelet registers it there (its CSINode).
+async fn driven(run: &Run<'_>, csi: &Csi) -> Result<Verdict, Stop> {
+    let nodes = nodes::drivers(&run.ctx.cluster).await?;
+    let drivers = nodes.iter().flat_map(|node| &node.spec.drivers);
+    let count = drivers.filter(|driver| driver.name == csi.driver).count();
+    if count == 0 {
+        return Ok(Verdict::fail(
+            format!("no node has the CSI driver {}", csi.driver),
+            "install the driver, as its documentation says: nodeprep makes its class alone",
+        ));
+    }
+    let mode = csi.binding_mode.name();
+    Ok(Verdict::pass(format!("served by {} on {count} of {} nodes, {mode}", csi.driver, nodes.len())))
+}
+
+fn settings(
+    found: &StorageClass,
+    name: &str,
+    base_path: &str,
+    provisioner: Option<&str>,
+) -> Result<Verdict, Stop> {
+    let again = again(name);
+    if let Some(wanted) = provisioner.filter(|wanted| *wanted != found.provisioner) {
         let why = format!("class {name} is served by {}, not by {wanted}", found.provisioner);
         return Ok(Verdict::fail(why, format!("the provisioner of a class can't be changed: {again}")));
     }
@@ -50,7 +114,7 @@ fn settings(found: &StorageClass, class: &Class, provisioner: Option<&Provisione
     }
     let openebs = found.provisioner == "openebs.io/local";
     if openebs {
-        openebs_config(found, class)?;
+        openebs_config(found, name, base_path)?;
     }
     if found.allow_volume_expansion == Some(true) {
         let why = format!(
@@ -79,8 +143,8 @@ struct Entry {
 }
 
 /// OpenEBS' settings must be a hostpath under the file's base path.
-fn openebs_config(found: &StorageClass, class: &Class) -> Result<(), Stop> {
-    let (name, wanted) = (&class.name, class.base_path.trim_end_matches('/'));
+fn openebs_config(found: &StorageClass, name: &str, base_path: &str) -> Result<(), Stop> {
+    let wanted = base_path.trim_end_matches('/');
     let hint = format!(
         "set the annotation {CONFIG} with StorageType hostpath and BasePath {wanted} (`nodeprep apply`)"
     );
@@ -125,10 +189,8 @@ mod tests {
             "volumeBindingMode": "WaitForFirstConsumer",
         });
         change(&mut class);
-        let wanted =
-            serde_json::from_value(json!({ "name": "fast", "basePath": "/var/mnt/openebs" })).unwrap();
-        let provisioner = serde_json::from_value(json!({ "openebs": {} })).unwrap();
-        match settings(&serde_json::from_value(class).unwrap(), &wanted, Some(&provisioner)) {
+        let class = serde_json::from_value(class).unwrap();
+        match settings(&class, "fast", "/var/mnt/openebs", Some("openebs.io/local")) {
             Ok(verdict) => verdict,
             Err(Stop::Fault { why, hint }) => Verdict::fail(why, hint),
             Err(Stop::Error(e)) => panic!("{e}"),
@@ -176,6 +238,36 @@ mod tests {
             ("can't be read", "{not: a list"),
         ] {
             fails(verdict(config(text)), why, CONFIG);
+        }
+    }
+
+    #[test]
+    fn a_class_of_a_csi_driver_must_be_as_the_file_says() {
+        let csi: Csi = serde_json::from_value(json!({
+            "driver": "ebs.csi.aws.com", "parameters": {"type": "gp3", "iops": "16000"}, "expansion": true,
+        }))
+        .unwrap();
+        let differs = |change: fn(&mut Value)| {
+            let mut class = json!({
+                "metadata": {"name": "fast-ssd"}, "provisioner": "ebs.csi.aws.com",
+                "parameters": {"type": "gp3", "iops": "16000"},
+                "volumeBindingMode": "WaitForFirstConsumer", "allowVolumeExpansion": true,
+            });
+            change(&mut class);
+            csi_differs(&serde_json::from_value(class).unwrap(), &csi)
+        };
+        assert_eq!(differs(|_| ()), None);
+        let cases: [(fn(&mut Value), &str); 6] = [
+            (|class| class["provisioner"] = json!("kubernetes.io/aws-ebs"), "kubernetes.io/aws-ebs"),
+            (|class| class["volumeBindingMode"] = Value::Null, "volumeBindingMode is Immediate"),
+            (|class| class["parameters"]["iops"] = json!("3000"), "iops is 3000; the file says 16000"),
+            (|class| class["parameters"]["kmsKeyId"] = json!("k"), "kmsKeyId is k; the file says not set"),
+            (|class| class["mountOptions"] = json!(["debug"]), "mountOptions"),
+            (|class| class["allowVolumeExpansion"] = Value::Null, "allowVolumeExpansion is false, not true"),
+        ];
+        for (change, word) in cases {
+            let said = differs(change).unwrap();
+            assert!(said.contains(word), "{word}: {said}");
         }
     }
 

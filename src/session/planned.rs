@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{Reach, Reached};
 use crate::cluster::{Cluster, Losses};
 use crate::error::{Kind, Result, both};
-use crate::intent::{Intent, Provisioner};
+use crate::intent::Intent;
 use crate::model::cluster::Leftovers;
 use crate::model::node::Node;
 use crate::observe;
@@ -128,7 +128,7 @@ fn went_away(nodes: &[Node]) -> Result<()> {
 
 /// The labels that the provisioner's pods want are on a node of the cluster, or will be.
 async fn refuse_selector(intent: &Intent, nodes: &[Node], cluster: &Cluster) -> Result<()> {
-    let Some(Provisioner::Openebs(openebs)) = &intent.provisioner else { return Ok(()) };
+    let Some(openebs) = &intent.provisioner.openebs else { return Ok(()) };
     let labels: Vec<String> =
         openebs.node_selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
     if labels.is_empty() {

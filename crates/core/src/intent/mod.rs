@@ -3,6 +3,7 @@
 #[macro_use]
 mod as_text;
 mod address;
+mod class;
 mod cron;
 mod duration;
 pub mod import;
@@ -18,6 +19,7 @@ mod validate;
 mod volume;
 
 pub use address::{distinct, distinct_by, same_address};
+pub use class::*;
 pub use cron::Cron;
 pub use duration::Duration;
 pub use node::OnNode;

@@ -44,7 +44,7 @@ impl Intent {
 
     /// Whether the node with this address gets the volume that the class is on; a class that is on none is everywhere.
     pub fn gives(&self, address: &str, class: &Class) -> bool {
-        let Some(volume) = self.volume_of(&class.base_path) else { return true };
+        let Some(volume) = class.base_path().and_then(|path| self.volume_of(path)) else { return true };
         self.on(address).volumes.iter().any(|there| there.name == volume.name)
     }
 

@@ -265,7 +265,7 @@ mod tests {
         let all = openebs("replicas: 2\n    tolerations: []\n    resources: {}")
             + &backup("server: {}\n  nodeAgent: {}");
         let intent = parse(&all).unwrap();
-        let Some(crate::intent::Provisioner::Openebs(openebs)) = intent.provisioner else { panic!("{all}") };
+        let Some(openebs) = intent.provisioner.openebs else { panic!("{all}") };
         assert_eq!((openebs.tolerations, openebs.resources), (Vec::new(), Resources::default()));
         let backup = intent.backup.unwrap();
         assert_eq!(backup.server.tolerations, Toleration::control_planes());

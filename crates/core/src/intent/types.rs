@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Duration, Ephemeral, Resources, Size, Toleration, Volume, VolumeOverride};
+use super::{
+    Class, Duration, Ephemeral, Provisioners, Resources, Size, Toleration, Volume, VolumeOverride,
+};
 
 pub const API_VERSION: &str = "nodeprep.dev/v1alpha1";
 pub const KIND: &str = "Cluster";
@@ -32,10 +34,10 @@ pub struct Intent {
     /// Talos' own data partition on every node in the list.
     #[serde(default)]
     pub ephemeral: Option<Ephemeral>,
-    /// What provisions volumes; without it nothing is installed.
+    /// What provisions volumes below a directory of the nodes; without it none is installed.
     #[serde(default)]
-    pub provisioner: Option<Provisioner>,
-    /// The storage classes, installed (`openebs`) or only judged (`external`).
+    pub provisioner: Provisioners,
+    /// The storage classes: installed (of `openebs` and of CSI drivers), or only judged (of `external`).
     #[serde(default)]
     pub classes: Vec<Class>,
     /// Velero and its S3 location.
@@ -78,33 +80,6 @@ pub struct Node {
     /// config.
     #[serde(default)]
     pub fingerprint: Option<String>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Provisioner {
-    /// OpenEBS LocalPV hostpath, installed by nodeprep.
-    Openebs(Openebs),
-    /// A provisioner that somebody else installed; nodeprep only judges it.
-    External(External),
-}
-
-impl Provisioner {
-    /// The namespace its pods run in.
-    pub fn namespace(&self) -> &str {
-        match self {
-            Self::Openebs(p) => &p.namespace,
-            Self::External(p) => &p.namespace,
-        }
-    }
-
-    /// The provisioner's name in a StorageClass.
-    pub fn name(&self) -> &str {
-        match self {
-            Self::Openebs(_) => "openebs.io/local",
-            Self::External(p) => &p.name,
-        }
-    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -160,26 +135,6 @@ pub struct External {
     pub namespace: String,
     /// Labels that find its pods, such as `app: local-path-provisioner`.
     pub selector: BTreeMap<String, String>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct Class {
-    pub name: String,
-    /// The directory on the node under which volumes are made, such as `/var/mnt/openebs`.
-    pub base_path: String,
-    #[serde(default)]
-    pub reclaim_policy: ReclaimPolicy,
-    /// Makes it the cluster's default class.
-    #[serde(default)]
-    pub default: bool,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum ReclaimPolicy {
-    #[default]
-    Delete,
-    Retain,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

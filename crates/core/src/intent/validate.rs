@@ -8,7 +8,7 @@ mod volumes;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
-use super::{API_VERSION, Intent, KIND, Provisioner};
+use super::{API_VERSION, Class, Intent, KIND, Provisioner};
 use crate::error::{Error, Result, together};
 use crate::yaml::{PathPart, Stream};
 
@@ -113,20 +113,13 @@ impl Rules<'_> {
     }
 
     fn stack(&self, intent: &Intent) {
-        if let Some(provisioner) = &intent.provisioner {
+        for provisioner in intent.provisioners() {
             let kind = if matches!(provisioner, Provisioner::Openebs(_)) { "openebs" } else { "external" };
             let path = ["provisioner".into(), kind.into(), "namespace".into()];
             let found = format!("namespace `{}` is not allowed", provisioner.namespace());
             self.check(dns_label(provisioner.namespace()), &path, &found, DNS_LABEL);
         }
         self.pods(intent);
-        let without = "classes need a provisioner";
-        self.check(
-            intent.classes.is_empty() || intent.provisioner.is_some(),
-            &["classes".into()],
-            without,
-            "add `provisioner: {openebs: {}}`, or `external` for one that somebody else installed",
-        );
         let (mut seen, mut default) = (BTreeSet::new(), false);
         for (i, class) in intent.classes.iter().enumerate() {
             let at = |key: &'static str| ["classes".into(), i.into(), key.into()];
@@ -138,7 +131,7 @@ impl Rules<'_> {
                 &format!("class {name} is listed twice"),
                 "name each class once",
             );
-            self.base_path(&at("basePath"), &class.base_path);
+            self.backend(intent, i, class);
             self.check(
                 !(default && class.default),
                 &at("default"),
@@ -146,6 +139,67 @@ impl Rules<'_> {
                 "keep one",
             );
             default |= class.default;
+        }
+    }
+
+    /// A class has one backend, and it is known whose it is.
+    fn backend(&self, intent: &Intent, i: usize, class: &Class) {
+        let of = |path: &[PathPart<'static>]| [&["classes".into(), i.into()], path].concat();
+        let name = &class.name;
+        match (&class.base_path, &class.csi) {
+            (Some(base), None) => self.base_path(&of(&["basePath".into()]), base),
+            (None, Some(csi)) => {
+                let found = format!("`{}` is not the name of a CSI driver", csi.driver);
+                let path = of(&["csi".into(), "driver".into()]);
+                self.check(dns_name(&csi.driver), &path, &found, "write one such as ebs.csi.aws.com");
+                self.check(
+                    class.provisioner.is_none(),
+                    &of(&["provisioner".into()]),
+                    &format!("class {name} is of a CSI driver, and of no provisioner of the file"),
+                    "take `provisioner` out of the class",
+                );
+                return;
+            }
+            (None, None) => {
+                self.check(
+                    false,
+                    &of(&[]),
+                    &format!("class {name} does not say where its volumes are"),
+                    "write `basePath: /var/mnt/<volume>`, or `csi: {driver: …}` for a class of a CSI driver",
+                );
+            }
+            (Some(_), Some(_)) => {
+                self.check(
+                    false,
+                    &of(&["csi".into()]),
+                    &format!("class {name} has a basePath, and a CSI driver"),
+                    "keep one of them",
+                );
+            }
+        }
+        let count = intent.provisioners().count();
+        let at = of(&["provisioner".into()]);
+        if count == 0 {
+            self.check(
+                false,
+                &["classes".into()],
+                "classes need a provisioner",
+                "add `provisioner: {openebs: {}}`, or `external` for one that somebody else installed",
+            );
+        } else if intent.provisioner_of(class).is_none() {
+            self.check(
+                false,
+                &at,
+                &format!("class {name} is of a provisioner that the file does not have"),
+                "list it below `provisioner`, or name the one that is there",
+            );
+        } else if count > 1 {
+            self.check(
+                class.provisioner.is_some(),
+                &at,
+                &format!("the file has {count} provisioners, and class {name} does not say whose it is"),
+                "add `provisioner: openebs` or `provisioner: external` to the class",
+            );
         }
     }
 

@@ -7,7 +7,7 @@ use secrecy::ExposeSecret;
 use super::volumes::{EXISTING, USER};
 use crate::config_doc::ConfigDoc;
 use crate::error::Error;
-use crate::intent::{Class, Intent, Provisioner, VolumeType};
+use crate::intent::{Intent, Provisioner, VolumeType};
 use crate::model::node::Node;
 use crate::yaml;
 
@@ -26,16 +26,17 @@ enum On {
 /// What is to be said of the folders of the classes, and which of them can't be: on no node is there a volume for it.
 pub fn base_paths(intent: &Intent, nodes: &[Node]) -> (Vec<String>, Vec<Error>) {
     let (mut said, mut faults) = (Vec::new(), Vec::new());
-    let external = !matches!(intent.provisioner, Some(Provisioner::Openebs(_)));
     for class in &intent.classes {
+        let Some(path) = class.base_path() else { continue };
+        let external = !matches!(intent.provisioner_of(class), Some(Provisioner::Openebs(_)));
         let on: Vec<(&str, On)> =
-            nodes.iter().filter_map(|node| Some((node.address.as_str(), on(intent, class, node)?))).collect();
+            nodes.iter().filter_map(|node| Some((node.address.as_str(), on(intent, path, node)?))).collect();
         if on.is_empty() || on.iter().any(|(_, on)| *on == On::Volume) {
             continue;
         }
         let without: Vec<&str> =
             on.iter().filter(|(_, on)| *on == On::Nothing).map(|(address, _)| *address).collect();
-        let (name, path) = (&class.name, &class.base_path);
+        let name = &class.name;
         let what = format!("class {name}: its base path {path} lies on no volume of the file");
         if without.is_empty() {
             said.push(format!(
@@ -57,8 +58,7 @@ pub fn base_paths(intent: &Intent, nodes: &[Node]) -> (Vec<String>, Vec<Error>) 
 }
 
 /// Nothing where the node can't tell.
-fn on(intent: &Intent, class: &Class, node: &Node) -> Option<On> {
-    let path = class.base_path.as_str();
+fn on(intent: &Intent, path: &str, node: &Node) -> Option<On> {
     let name = path.strip_prefix(MOUNTS).and_then(|rest| rest.split('/').next());
     let asked = intent.on(&node.address).volumes;
     if asked.iter().any(|volume| Some(volume.name.as_str()) == name && volume.kind != VolumeType::Raw) {
@@ -90,8 +90,7 @@ fn on(intent: &Intent, class: &Class, node: &Node) -> Option<On> {
 /// Refuses labels that the provisioner's pods want of a node and that no node of the file will have; `met` when the cluster
 /// has one already.
 pub fn selector(intent: &Intent, nodes: &[Node], met: bool) -> Option<Error> {
-    let Some(Provisioner::Openebs(openebs)) = &intent.provisioner else { return None };
-    let wanted = &openebs.node_selector;
+    let wanted = &intent.provisioner.openebs.as_ref()?.node_selector;
     if met || wanted.is_empty() || nodes.iter().any(|node| may_have(intent, node, wanted)) {
         return None;
     }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::step::after;
 use super::{Action, Effect, ObjectAction, Plan, Skipped, Step, Target, WaitAction};
 use crate::error::{Error, Result};
-use crate::intent::{Intent, Provisioner};
+use crate::intent::{Class, Intent, Provisioner};
 use crate::model::cluster::{ClusterState, DryRun, Leftovers, ObjectState};
 use crate::model::object::{Object, Ready};
 use crate::stack::StackItem;
@@ -117,12 +117,10 @@ fn placed(intent: &Intent, items: &[StackItem], observed: &ClusterState, steps: 
 fn skipped(intent: &Intent) -> Vec<Skipped> {
     let mut skipped = Vec::new();
     let mut skip = |what: &str, why: String| skipped.push(Skipped { what: what.into(), why });
-    match &intent.provisioner {
-        None => skip("provisioner", "there is no `provisioner` in the file".into()),
-        Some(Provisioner::External(external)) => {
-            skip("provisioner", format!("{} is installed by somebody else", external.name));
-        }
-        Some(Provisioner::Openebs(_)) => {}
+    if let Some(external) = &intent.provisioner.external {
+        skip("provisioner", format!("{} is installed by somebody else", external.name));
+    } else if intent.provisioner.openebs.is_none() {
+        skip("provisioner", "there is no `provisioner` in the file".into());
     }
     if intent.backup.is_none() {
         skip("backup", "there is no `backup` in the file".into());
@@ -137,8 +135,10 @@ fn warnings(intent: &Intent, observed: &ClusterState) -> Vec<String> {
 }
 
 fn default_classes(intent: &Intent, observed: &ClusterState) -> Vec<String> {
-    let installs = matches!(intent.provisioner, Some(Provisioner::Openebs(_)));
-    let Some(ours) = intent.classes.iter().find(|class| installs && class.default) else { return Vec::new() };
+    let installed = |class: &&Class| !matches!(intent.provisioner_of(class), Some(Provisioner::External(_)));
+    let Some(ours) = intent.classes.iter().filter(installed).find(|class| class.default) else {
+        return Vec::new();
+    };
     let others = observed.default_classes.iter().filter(|name| **name != ours.name);
     let warn = |other| {
         format!("StorageClass {other} is the default too: of several, the newest is taken; unmark one")

@@ -1,5 +1,6 @@
 //! What can be installed, one file per component, as objects in the order they are sent.
 
+mod csi;
 mod openebs;
 mod template;
 mod topology;
@@ -50,7 +51,7 @@ pub struct Component {
 }
 
 /// Everything that can be installed, in the order in which it is.
-pub const COMPONENTS: [Component; 2] = [openebs::COMPONENT, velero::COMPONENT];
+pub const COMPONENTS: [Component; 3] = [openebs::COMPONENT, csi::COMPONENT, velero::COMPONENT];
 
 impl Component {
     /// Whether the file asks for the component to be installed.

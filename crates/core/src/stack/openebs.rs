@@ -4,13 +4,13 @@ use serde_json::json;
 
 use super::{Component, Sources, StackItem, objects, template, topology};
 use crate::error::Result;
-use crate::intent::{Class, FilesystemType, Intent, Provisioner};
+use crate::intent::{Class, FilesystemType, Intent};
 use crate::model::object::Ready;
 
 pub(super) const COMPONENT: Component = Component {
     id: ID,
     listed: &["StorageClass"],
-    asked: |intent| matches!(intent.provisioner, Some(Provisioner::Openebs(_))),
+    asked: |intent| intent.provisioner.openebs.is_some(),
     render,
 };
 
@@ -22,7 +22,7 @@ const DEFAULT_BASE_PATH: &str = "/var/mnt/openebs";
 
 fn render(sources: &Sources<'_>) -> Result<Vec<StackItem>> {
     let intent = sources.intent;
-    let Some(Provisioner::Openebs(openebs)) = &intent.provisioner else { return Ok(Vec::new()) };
+    let Some(openebs) = &intent.provisioner.openebs else { return Ok(Vec::new()) };
     let namespace = &openebs.namespace;
     let workload = openebs.workload.kind();
     let mut items = Vec::new();
@@ -41,7 +41,7 @@ fn render(sources: &Sources<'_>) -> Result<Vec<StackItem>> {
         "image": intent.images.provisioner,
         "probes": probes(&intent.images.provisioner),
         "helper_image": intent.images.helper,
-        "base_path": intent.classes.first().map_or(DEFAULT_BASE_PATH, |class| &class.base_path),
+        "base_path": intent.openebs_classes().find_map(Class::base_path).unwrap_or(DEFAULT_BASE_PATH),
     });
     let source = include_str!("../../../../manifests/openebs/provisioner.yaml.j2");
     items.extend(objects(ID, template::fill("openebs/provisioner.yaml.j2", source, &values)?));
@@ -50,10 +50,10 @@ fn render(sources: &Sources<'_>) -> Result<Vec<StackItem>> {
         namespace: namespace.clone(),
         name: WORKLOAD.into(),
     }));
-    for class in &intent.classes {
+    for class in intent.openebs_classes() {
         let values = json!({
             "name": class.name,
-            "base_path": class.base_path,
+            "base_path": class.base_path(),
             "quota": quota(intent, class),
             "reclaim_policy": class.reclaim_policy,
             "default": class.default,
@@ -85,7 +85,7 @@ fn release(image: &str) -> Option<(u32, u32)> {
 
 /// The setting that limits each volume to its request, when the class lies on a volume with project quota.
 fn quota(intent: &Intent, class: &Class) -> Option<&'static str> {
-    let volume = intent.volume_of(&class.base_path)?;
+    let volume = intent.volume_of(class.base_path()?)?;
     volume.filesystem.project_quota.then_some(match volume.filesystem.kind {
         FilesystemType::Xfs => "XFSQuota",
         FilesystemType::Ext4 => "EXT4Quota",

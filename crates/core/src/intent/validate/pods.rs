@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::{Path, Rules};
-use crate::intent::{Intent, Provisioner, Resources, Toleration, Workload};
+use crate::intent::{Intent, Resources, Toleration, Workload};
 
 impl Rules<'_> {
     pub(super) fn pods(&self, intent: &Intent) {
-        if let Some(Provisioner::Openebs(openebs)) = &intent.provisioner {
+        if let Some(openebs) = &intent.provisioner.openebs {
             let at = ["provisioner".into(), "openebs".into()];
             self.selector(&at, &openebs.node_selector);
             self.tolerations(&at, &openebs.tolerations);
