@@ -12,6 +12,7 @@ mod common;
 mod config_doc;
 mod conformance;
 mod crash;
+mod csi;
 mod events;
 mod fleet;
 mod graph;

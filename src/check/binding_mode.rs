@@ -32,7 +32,7 @@ async fn judge(run: &Run<'_>, subject: &Subject<'_>) -> Result<Verdict, Stop> {
     let probe = subject.probe(&claim, image, "true")?;
     run.scratch.make(probe.pod()?).await?;
     watch.bound().await?;
-    let measurement = Measurement { value: wanted.elapsed().as_secs_f64(), unit: "s".into() };
+    let measurement = Measurement::seconds(wanted.elapsed());
     Ok(Verdict::Pass {
         summary: format!("Pending for {}, then Bound for a pod", validation.pending_for),
         measurements: [("bound".to_owned(), measurement)].into(),
@@ -45,7 +45,7 @@ async fn at_once(run: &Run<'_>, subject: &Subject<'_>) -> Result<Verdict, Stop> 
     let (claim, made) = (run.scratch.name("binding"), Instant::now());
     run.scratch.claim(&claim, &class.name, validation.claim_size).await?;
     Watch { run, subject, claim: &claim, pod: &claim }.bound().await?;
-    let measurement = Measurement { value: made.elapsed().as_secs_f64(), unit: "s".into() };
+    let measurement = Measurement::seconds(made.elapsed());
     Ok(Verdict::Pass {
         summary: "Bound at once, as the file says (Immediate)".to_owned(),
         measurements: [("bound".to_owned(), measurement)].into(),

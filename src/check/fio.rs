@@ -8,7 +8,7 @@ use super::frame::Output;
 use super::probe::Watch;
 use super::{Check, Per, Run, Stop, Subject};
 use crate::error::Error;
-use crate::event::{Measurement, Verdict};
+use crate::event::{Measurement, Unit, Verdict};
 use crate::intent::{Fio, Size};
 
 pub(super) const CHECK: Check = Check {
@@ -143,13 +143,13 @@ fn verdict(output: &Output, floors: &Fio, base: &str) -> Result<Verdict, Stop> {
         return Ok(Verdict::fail(why, SLOW));
     }
     let measured = [
-        ("iops", write.iops, "IOPS"),
-        ("bandwidth", write.bw_bytes, "B/s"),
-        ("p50", p50, "µs"),
-        ("p99", p99, "µs"),
+        ("iops", write.iops, Unit::Iops),
+        ("bandwidth", write.bw_bytes, Unit::BytesPerSecond),
+        ("p50", p50, Unit::Microseconds),
+        ("p99", p99, Unit::Microseconds),
     ];
     let measurements =
-        measured.map(|(name, value, unit)| (name.to_owned(), Measurement { value, unit: unit.into() }));
+        measured.map(|(name, value, unit)| (name.to_owned(), Measurement { value, unit }));
     Ok(Verdict::Pass { summary: "random writes of 4 KiB".to_owned(), measurements: measurements.into() })
 }
 

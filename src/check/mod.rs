@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::cluster::{Cluster, from_kube};
 use crate::error::Error;
-use crate::event::{Events, Verdict};
+use crate::event::{Events, SubjectId, Verdict};
 use crate::intent::{Class, Intent};
 
 mod backup;
@@ -106,9 +106,6 @@ pub struct Run<'a> {
     probed: Mutex<BTreeMap<String, Result<pvc::Probed, Stop>>>,
 }
 
-/// The subject of what is judged once for the whole cluster.
-const CLUSTER: &str = "cluster";
-
 /// What a check judges.
 #[derive(Debug, Clone)]
 pub struct Subject<'a> {
@@ -123,13 +120,19 @@ pub struct Subject<'a> {
 }
 
 impl<'a> Subject<'a> {
+    pub fn id(&self) -> SubjectId {
+        match (self.class, &self.node) {
+            (Some(class), Some(node)) => {
+                SubjectId::Node { class: class.name.clone(), node: node.name.clone() }
+            }
+            (Some(class), None) => SubjectId::Class(class.name.clone()),
+            (None, _) => SubjectId::Cluster,
+        }
+    }
+
     /// As it is shown: `cluster`, a class, or a class on a node.
     pub fn name(&self) -> String {
-        match (self.class, &self.node) {
-            (Some(class), Some(node)) => format!("{} on {}", class.name, node.name),
-            (Some(class), None) => class.name.clone(),
-            (None, _) => CLUSTER.to_owned(),
-        }
+        self.id().to_string()
     }
 
     fn class(&self) -> Result<&'a Class, Stop> {

@@ -12,7 +12,7 @@ use super::pod::DATA;
 use super::probe::{Finished, Watch};
 use super::{Check, Per, Run, Stop, Subject, broken};
 use crate::error::Error;
-use crate::event::{Measurement, Verdict};
+use crate::event::{Measurement, Unit, Verdict};
 use crate::intent::{Backend, Class, Csi, Intent, Size, VolumeType};
 
 pub(super) const CHECK: Check = Check {
@@ -116,9 +116,9 @@ async fn judge(run: &Run<'_>, subject: &Subject<'_>) -> Result<Verdict, Stop> {
     }
     Ok(match place {
         Place::Own(summary) => {
-            let seconds = |d: &Duration| Measurement { value: d.as_secs_f64(), unit: "s".into() };
-            let noexec = Measurement { value: f64::from(u8::from(mount.has("noexec"))), unit: "bool".into() };
-            let measurements = [("bound", seconds(bound)), ("done", seconds(done)), ("noexec", noexec)];
+            let noexec = Measurement { value: f64::from(u8::from(mount.has("noexec"))), unit: Unit::YesNo };
+            let (bound, done) = (Measurement::seconds(*bound), Measurement::seconds(*done));
+            let measurements = [("bound", bound), ("done", done), ("noexec", noexec)];
             let measurements = measurements.map(|(name, m)| (name.to_owned(), m)).into();
             Verdict::Pass { summary: summary + how_read(&finished.output.text), measurements }
         }

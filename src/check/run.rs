@@ -13,9 +13,9 @@ use tokio::time::Instant;
 use super::backup;
 use super::nodes::{Nodes, StorageNode, tolerations};
 use super::scratch::Scratch;
-use super::{CHECKS, CLUSTER, Check, Context, Per, Run, Stop, Subject, broken, placement};
+use super::{CHECKS, Check, Context, Per, Run, Stop, Subject, broken, placement};
 use crate::error::{Error, Kind, Result};
-use crate::event::{CheckResult, Events, Verdict, What};
+use crate::event::{CheckResult, Events, SubjectId, Verdict, What};
 use crate::intent::Class;
 
 /// The image of the test provisioner that stands in for OpenEBS where its own image can't be had.
@@ -36,7 +36,7 @@ pub struct Outcome {
 #[derive(Debug)]
 pub struct Unrun {
     pub id: String,
-    pub subject: String,
+    pub subject: SubjectId,
     pub error: Error,
 }
 
@@ -221,7 +221,7 @@ fn skipped(check: &Check, subject: &Subject<'_>, before: &Outcome) -> Option<Str
     match subject.node.as_ref().and_then(|node| node.unfit.as_ref()) {
         Some(_) if check.id == placement::CHECK.id => None,
         Some(unfit) => Some(unfit.why.clone()),
-        None => blocked(check, &subject.name(), before),
+        None => blocked(check, &subject.id(), before),
     }
 }
 
@@ -241,14 +241,14 @@ async fn judge(
             Err(Stop::Fault { why, hint }) => Verdict::fail(why, hint),
             Err(Stop::Error(error)) => {
                 report_error(&subject.events, &error);
-                return Err(Unrun { id: check.id.into(), subject: subject.name(), error });
+                return Err(Unrun { id: check.id.into(), subject: subject.id(), error });
             }
         },
     };
     let result = CheckResult {
         id: check.id.to_owned(),
         title: check.title.to_owned(),
-        subject: subject.name(),
+        subject: subject.id(),
         seconds: started.elapsed().as_secs_f64(),
         verdict,
         labels: labels.to_vec(),
@@ -262,8 +262,8 @@ fn report_error(events: &Events, error: &Error) {
 }
 
 /// Why a check makes no sense: one that it needs did not pass on the same subject.
-fn blocked(check: &Check, subject: &str, before: &Outcome) -> Option<String> {
-    let needed = |id: &str, of: &str| check.needs.contains(&id) && same(of, subject);
+fn blocked(check: &Check, subject: &SubjectId, before: &Outcome) -> Option<String> {
+    let needed = |id: &str, of: &SubjectId| check.needs.contains(&id) && of.concerns(subject);
     let failed = before.results.iter().find_map(|r| {
         let how = match r.verdict {
             Verdict::Fail { .. } => "failed",
@@ -278,14 +278,6 @@ fn blocked(check: &Check, subject: &str, before: &Outcome) -> Option<String> {
     })
 }
 
-/// Whether two subjects have to do with each other: one is the cluster, or they share the class and, if both
-/// name one, the node.
-fn same(a: &str, b: &str) -> bool {
-    let within =
-        |narrow: &str, wide: &str| narrow.strip_prefix(wide).is_some_and(|rest| rest.starts_with(" on "));
-    a == b || a == CLUSTER || b == CLUSTER || within(a, b) || within(b, a)
-}
-
 #[cfg(test)]
 #[expect(clippy::unwrap_used)]
 mod tests {
@@ -293,7 +285,8 @@ mod tests {
 
     fn result(id: &str, subject: &str, verdict: Verdict) -> CheckResult {
         let (title, labels) = (String::new(), Vec::new());
-        CheckResult { id: id.into(), title, subject: subject.into(), seconds: 0.0, verdict, labels }
+        let subject = subject.to_owned().into();
+        CheckResult { id: id.into(), title, subject, seconds: 0.0, verdict, labels }
     }
 
     #[test]
@@ -312,25 +305,27 @@ mod tests {
             ("a", "ab", false),
             ("a", "b on n1", false),
             ("cluster", "a", true),
+            ("a", "cluster", true),
         ] {
-            assert_eq!(blocked(&fio, subject, &failed(of)).is_some(), skipped, "{of}: {subject}");
+            let id = subject.to_owned().into();
+            assert_eq!(blocked(&fio, &id, &failed(of)).is_some(), skipped, "{of}: {subject}");
         }
         let skip = vec![result("pvc", "a", Verdict::skip("x"))];
         assert!(
-            blocked(&fio, "a", &Outcome { results: skip, errors: Vec::new(), simulated: false }).is_some()
+            blocked(&fio, &SubjectId::Class("a".into()), &Outcome { results: skip, errors: Vec::new(), simulated: false }).is_some()
         );
         let warned = vec![result("pvc", "a", Verdict::warn("x", "y"))];
         assert!(
-            blocked(&fio, "a", &Outcome { results: warned, errors: Vec::new(), simulated: false }).is_none()
+            blocked(&fio, &SubjectId::Class("a".into()), &Outcome { results: warned, errors: Vec::new(), simulated: false }).is_none()
         );
-        let error = Unrun { id: "pvc".into(), subject: "a".into(), error: Error::failed("x") };
+        let error = Unrun { id: "pvc".into(), subject: SubjectId::Class("a".into()), error: Error::failed("x") };
         assert!(
-            blocked(&fio, "a", &Outcome { results: Vec::new(), errors: vec![error], simulated: false })
+            blocked(&fio, &SubjectId::Class("a".into()), &Outcome { results: Vec::new(), errors: vec![error], simulated: false })
                 .is_some()
         );
         let other = vec![result("backup", "cluster", Verdict::fail("x", "y"))];
         assert!(
-            blocked(&fio, "a", &Outcome { results: other, errors: Vec::new(), simulated: false }).is_none()
+            blocked(&fio, &SubjectId::Class("a".into()), &Outcome { results: other, errors: Vec::new(), simulated: false }).is_none()
         );
     }
 
@@ -352,7 +347,7 @@ mod tests {
                 verdicts.into_iter().enumerate().map(|(i, v)| result(&format!("c{i}"), "a", v)).collect();
             let mut outcome = Outcome { results, errors: Vec::new(), simulated: false };
             assert_eq!(outcome.passed(&only, strict).is_ok(), passed, "{outcome:?}");
-            let error = Unrun { id: "x".into(), subject: "a".into(), error: Error::failed("x") };
+            let error = Unrun { id: "x".into(), subject: SubjectId::Class("a".into()), error: Error::failed("x") };
             outcome.errors.push(error);
             assert_eq!(outcome.passed(&only, strict).unwrap_err().kind, Kind::CheckFailed);
         }

@@ -90,10 +90,10 @@ fn keep(record: &mut RunRecord, outcome: &check::Outcome) -> Result<()> {
             Verdict::Fail { why, .. } => ("fail", why.as_str()),
             Verdict::Skip { why } => ("skip", why.as_str()),
         };
-        record.journal.judged(&result.id, &result.subject, verdict, why)?;
+        record.journal.judged(&result.id, &result.subject.to_string(), verdict, why)?;
     }
     for unrun in &outcome.errors {
-        record.journal.judged(&unrun.id, &unrun.subject, "error", &unrun.error.what)?;
+        record.journal.judged(&unrun.id, &unrun.subject.to_string(), "error", &unrun.error.what)?;
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::table::render;
 use crate::check::Outcome;
 use crate::config_doc;
-use crate::event::{CheckResult, Verdict};
+use crate::event::{CheckResult, Unit, Verdict};
 
 /// The word of a verdict, as JSON has it.
 fn word(verdict: &Verdict) -> &'static str {
@@ -45,10 +45,13 @@ fn detail(verdict: &Verdict) -> (String, &str) {
         Verdict::Pass { summary, measurements } => {
             let measured: Vec<String> = measurements
                 .iter()
-                .filter(|(_, m)| m.unit != "bool")
-                .map(|(name, m)| match m.unit.as_str() {
-                    "B/s" => format!("{name} {:.1} MB/s", m.value / 1e6),
-                    unit => format!("{name} {} {unit}", number(m.value)),
+                .filter(|(_, m)| m.unit != Unit::YesNo)
+                .map(|(name, m)| match m.unit {
+                    Unit::BytesPerSecond => format!("{name} {:.1} MB/s", m.value / 1e6),
+                    Unit::Seconds => format!("{name} {} s", number(m.value)),
+                    Unit::Microseconds => format!("{name} {} µs", number(m.value)),
+                    Unit::Iops => format!("{name} {} IOPS", number(m.value)),
+                    Unit::YesNo => format!("{name} {}", m.value != 0.0),
                 })
                 .collect();
             let both = [summary.clone(), measured.join(", ")];
@@ -70,7 +73,7 @@ pub fn table(outcome: &Outcome) -> String {
         let (text, _) = detail(&check.verdict);
         vec![
             check.id.clone(),
-            check.subject.clone(),
+            check.subject.to_string(),
             format!("{}{}", word(&check.verdict), labels(check)),
             format!("{:.1}s", check.seconds),
             text,

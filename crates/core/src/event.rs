@@ -1,8 +1,10 @@
 //! The one event type: everything that happens, as data. Output is nothing but readers of events.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -111,8 +113,7 @@ pub struct CheckResult {
     /// The id of the check, such as `binding-mode`.
     pub id: String,
     pub title: String,
-    /// What was judged: a storage class, a node, a location.
-    pub subject: String,
+    pub subject: SubjectId,
     /// Seconds it took.
     pub seconds: f64,
     #[serde(flatten)]
@@ -122,11 +123,88 @@ pub struct CheckResult {
     pub labels: Vec<String>,
 }
 
+/// What a check judges: the cluster, a storage class, or a class on a node. In JSON it is as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub enum SubjectId {
+    Cluster,
+    Class(String),
+    Node { class: String, node: String },
+}
+
+/// How the cluster is shown. No class can be mistaken for it in a run, which goes by the type.
+const CLUSTER: &str = "cluster";
+/// Between a class and its node: neither can have a blank in its name.
+const ON: &str = " on ";
+
+impl SubjectId {
+    /// Whether two subjects have to do with each other: one is the cluster, or they share the class and, where both name
+    /// one, the node.
+    pub fn concerns(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Cluster, _) | (_, Self::Cluster) => true,
+            (Self::Node { class, node }, Self::Node { class: other, node: on }) => class == other && node == on,
+            (Self::Class(class) | Self::Node { class, .. }, Self::Class(other) | Self::Node { class: other, .. }) => {
+                class == other
+            }
+        }
+    }
+}
+
+impl From<String> for SubjectId {
+    fn from(text: String) -> Self {
+        match text.split_once(ON) {
+            Some((class, node)) => Self::Node { class: class.to_owned(), node: node.to_owned() },
+            None if text == CLUSTER => Self::Cluster,
+            None => Self::Class(text),
+        }
+    }
+}
+
+impl From<SubjectId> for String {
+    fn from(subject: SubjectId) -> Self {
+        subject.to_string()
+    }
+}
+
+impl fmt::Display for SubjectId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cluster => f.write_str(CLUSTER),
+            Self::Class(class) => f.write_str(class),
+            Self::Node { class, node } => write!(f, "{class}{ON}{node}"),
+        }
+    }
+}
+
 /// A measured value with its unit, such as 1234.5 `IOPS`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Measurement {
     pub value: f64,
-    pub unit: String,
+    pub unit: Unit,
+}
+
+impl Measurement {
+    pub fn seconds(time: Duration) -> Self {
+        Self { value: time.as_secs_f64(), unit: Unit::Seconds }
+    }
+}
+
+/// What a value counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Unit {
+    #[serde(rename = "s")]
+    Seconds,
+    #[serde(rename = "µs")]
+    Microseconds,
+    /// Operations a second.
+    #[serde(rename = "IOPS")]
+    Iops,
+    #[serde(rename = "B/s")]
+    BytesPerSecond,
+    /// 1 is yes, 0 is no.
+    #[serde(rename = "bool")]
+    YesNo,
 }
 
 /// What a check found. "Could not run" is an error, not a verdict.
@@ -183,8 +261,8 @@ pub struct Events {
     step: Option<String>,
 }
 
-impl std::fmt::Debug for Events {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Events")
             .field("target", &self.target)
             .field("step", &self.step)

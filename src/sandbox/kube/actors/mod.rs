@@ -1,6 +1,7 @@
 //! What runs in the simulated cluster: its controllers, scheduler and kubelets, and the programs in its pods. They have
 //! no clock and no sockets either; they read and write objects as every client of the API server does.
 
+mod csi;
 mod kubelet;
 mod namespaces;
 mod objects;
@@ -48,6 +49,7 @@ pub fn act(stage: &mut Stage<'_>) -> bool {
     volumes::act(stage);
     scheduler::act(stage);
     provisioner::act(stage);
+    csi::act(stage);
     velero::act(stage);
     stage.api.store.version() != before
 }

@@ -110,6 +110,10 @@ fn claimed(
     if let Some(path) = found["spec"]["hostPath"]["path"].as_str() {
         return Ok(host.place(path));
     }
+    if let Some(driver) = found["spec"]["csi"]["driver"].as_str() {
+        let handle = text(found, "/spec/csi/volumeHandle");
+        return Ok(host.place(&format!("/var/lib/kubelet/plugins/kubernetes.io/csi/{driver}/{handle}/globalmount")));
+    }
     let path = text(found, "/spec/local/path");
     let place = host.place_for_kubelet(path);
     let seen = place.filter(|place| place.root == "/" || host.directory(place).is_some());
