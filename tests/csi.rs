@@ -46,7 +46,8 @@ fn told(outcome: &Outcome) -> Vec<String> {
 #[test]
 fn a_class_of_a_driver_is_made_and_proven_on_the_nodes_that_have_the_driver() {
     paused(async {
-        let session = session(json!({"driver": DRIVER, "parameters": {"type": "nvme"}, "expansion": true})).await;
+        let session =
+            session(json!({"driver": DRIVER, "parameters": {"type": "nvme"}, "expansion": true})).await;
         install_driver(&session).await;
         session.apply().await.unwrap();
         assert!(session.plan().await.unwrap().plan.is_empty());
@@ -74,7 +75,10 @@ fn a_driver_that_no_node_has_and_a_class_that_is_not_as_the_file_says_fail() {
         let mut session = session(json!({"driver": DRIVER, "parameters": {"type": "nvme"}})).await;
         session.apply().await.unwrap();
         let without = told(&session.check().await.unwrap());
-        assert!(without.contains(&format!("storage-class fast: no node has the CSI driver {DRIVER}")), "{without:#?}");
+        assert!(
+            without.contains(&format!("storage-class fast: no node has the CSI driver {DRIVER}")),
+            "{without:#?}"
+        );
         assert!(without.iter().all(|line| !line.ends_with(": pass")), "nothing is proven: {without:#?}");
         install_driver(&session).await;
         let class = session.intent.classes.last_mut().unwrap();

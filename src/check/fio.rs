@@ -148,8 +148,7 @@ fn verdict(output: &Output, floors: &Fio, base: &str) -> Result<Verdict, Stop> {
         ("p50", p50, Unit::Microseconds),
         ("p99", p99, Unit::Microseconds),
     ];
-    let measurements =
-        measured.map(|(name, value, unit)| (name.to_owned(), Measurement { value, unit }));
+    let measurements = measured.map(|(name, value, unit)| (name.to_owned(), Measurement { value, unit }));
     Ok(Verdict::Pass { summary: "random writes of 4 KiB".to_owned(), measurements: measurements.into() })
 }
 

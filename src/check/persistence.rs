@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn the_next_pod_must_read_the_same_on_the_same_node() {
         let class: Class = serde_json::from_value(json!({"name": "c", "basePath": "/var/mnt/c"})).unwrap();
-        let same = |wrote, read| same(wrote, read, &class);
+        let same = |wrote: &Finished, read: &Finished| same(wrote, read, &class);
         let wrote = finished("n1", 0, "16+0 records in\nwrote abc\n");
         assert!(matches!(
             same(&wrote, &finished("n1", 0, "16+0 records in\nread abc\n")),

@@ -204,20 +204,22 @@ mod tests {
 
     #[test]
     fn pods_are_found_by_label_whichever_way_they_were_installed() {
-        let openebs: Provisioner = serde_json::from_value(json!({ "openebs": {} })).unwrap();
-        let external = json!({ "external": { "name": "rancher.io/local-path", "namespace": "l",
-            "selector": { "app": "local-path-provisioner" } } });
-        let external: Provisioner = serde_json::from_value(external).unwrap();
+        let openebs = serde_json::from_value(json!({})).unwrap();
+        let openebs = Provisioner::Openebs(&openebs);
+        let external = json!({ "name": "rancher.io/local-path", "namespace": "l",
+            "selector": { "app": "local-path-provisioner" } });
+        let external = serde_json::from_value(external).unwrap();
+        let external = Provisioner::External(&external);
         for (provisioner, key, value, ours) in [
-            (&openebs, "app.kubernetes.io/name", "localpv-provisioner", true),
-            (&openebs, "openebs.io/component-name", "openebs-localpv-provisioner", true),
-            (&openebs, "openebs.io/component-name", "mayastor", false),
-            (&openebs, "app", "local-path-provisioner", false),
-            (&external, "app", "local-path-provisioner", true),
-            (&external, "app", "other", false),
+            (openebs, "app.kubernetes.io/name", "localpv-provisioner", true),
+            (openebs, "openebs.io/component-name", "openebs-localpv-provisioner", true),
+            (openebs, "openebs.io/component-name", "mayastor", false),
+            (openebs, "app", "local-path-provisioner", false),
+            (external, "app", "local-path-provisioner", true),
+            (external, "app", "other", false),
         ] {
             assert_eq!(is_of(provisioner, &json!({ key: value })), ours, "{key}={value}");
         }
-        assert!(!is_of(&openebs, &Value::Null));
+        assert!(!is_of(openebs, &Value::Null));
     }
 }

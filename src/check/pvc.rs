@@ -132,7 +132,8 @@ fn too_large(finished: &Finished, asked: Size, class: &Class) -> Option<Verdict>
     let why = || {
         format!(
             "the claim asks for {asked}, and only {free} are free under {} on {}: nothing keeps what is asked for",
-            class.place(), finished.node
+            class.place(),
+            finished.node
         )
     };
     (free < asked).then(|| {

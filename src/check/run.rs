@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::backup;
 use super::nodes::{Nodes, StorageNode, tolerations};
 use super::scratch::Scratch;
-use super::{CHECKS, Check, Context, Per, Run, Stop, Subject, broken, placement};
+use super::{CHECKS, Check, Context, Per, Run, Stop, Subject, broken, nodes, placement};
 use crate::error::{Error, Kind, Result};
 use crate::event::{CheckResult, Events, SubjectId, Verdict, What};
 use crate::intent::Class;
@@ -91,7 +91,7 @@ pub async fn run(
     match (judged, removed) {
         (Ok(outcome), Ok(())) => Ok(outcome),
         (Ok(mut outcome), Err(error)) => {
-            outcome.errors.push(Unrun { id: "cleanup".into(), subject: "cluster".into(), error });
+            outcome.errors.push(Unrun { id: "cleanup".into(), subject: SubjectId::Cluster, error });
             Ok(outcome)
         }
         (Err(error), Ok(())) => Err(error),
@@ -312,20 +312,40 @@ mod tests {
         }
         let skip = vec![result("pvc", "a", Verdict::skip("x"))];
         assert!(
-            blocked(&fio, &SubjectId::Class("a".into()), &Outcome { results: skip, errors: Vec::new(), simulated: false }).is_some()
+            blocked(
+                &fio,
+                &SubjectId::Class("a".into()),
+                &Outcome { results: skip, errors: Vec::new(), simulated: false }
+            )
+            .is_some()
         );
         let warned = vec![result("pvc", "a", Verdict::warn("x", "y"))];
         assert!(
-            blocked(&fio, &SubjectId::Class("a".into()), &Outcome { results: warned, errors: Vec::new(), simulated: false }).is_none()
+            blocked(
+                &fio,
+                &SubjectId::Class("a".into()),
+                &Outcome { results: warned, errors: Vec::new(), simulated: false }
+            )
+            .is_none()
         );
-        let error = Unrun { id: "pvc".into(), subject: SubjectId::Class("a".into()), error: Error::failed("x") };
+        let error =
+            Unrun { id: "pvc".into(), subject: SubjectId::Class("a".into()), error: Error::failed("x") };
         assert!(
-            blocked(&fio, &SubjectId::Class("a".into()), &Outcome { results: Vec::new(), errors: vec![error], simulated: false })
-                .is_some()
+            blocked(
+                &fio,
+                &SubjectId::Class("a".into()),
+                &Outcome { results: Vec::new(), errors: vec![error], simulated: false }
+            )
+            .is_some()
         );
         let other = vec![result("backup", "cluster", Verdict::fail("x", "y"))];
         assert!(
-            blocked(&fio, &SubjectId::Class("a".into()), &Outcome { results: other, errors: Vec::new(), simulated: false }).is_none()
+            blocked(
+                &fio,
+                &SubjectId::Class("a".into()),
+                &Outcome { results: other, errors: Vec::new(), simulated: false }
+            )
+            .is_none()
         );
     }
 
@@ -347,7 +367,8 @@ mod tests {
                 verdicts.into_iter().enumerate().map(|(i, v)| result(&format!("c{i}"), "a", v)).collect();
             let mut outcome = Outcome { results, errors: Vec::new(), simulated: false };
             assert_eq!(outcome.passed(&only, strict).is_ok(), passed, "{outcome:?}");
-            let error = Unrun { id: "x".into(), subject: SubjectId::Class("a".into()), error: Error::failed("x") };
+            let error =
+                Unrun { id: "x".into(), subject: SubjectId::Class("a".into()), error: Error::failed("x") };
             outcome.errors.push(error);
             assert_eq!(outcome.passed(&only, strict).unwrap_err().kind, Kind::CheckFailed);
         }

@@ -179,6 +179,8 @@ mod tests {
 
     use super::*;
 
+    type Change = fn(&mut Value);
+
     fn verdict(change: impl Fn(&mut Value)) -> Verdict {
         let mut class = json!({
             "metadata": { "name": "fast", "annotations": {
@@ -204,7 +206,6 @@ mod tests {
 
     #[test]
     fn every_wrong_setting_fails_with_its_fix() {
-        type Change = fn(&mut Value);
         let config =
             |text: &'static str| move |c: &mut Value| c["metadata"]["annotations"][CONFIG] = json!(text);
         let cases: [(&str, Change, &str); 4] = [
@@ -257,7 +258,7 @@ mod tests {
             csi_differs(&serde_json::from_value(class).unwrap(), &csi)
         };
         assert_eq!(differs(|_| ()), None);
-        let cases: [(fn(&mut Value), &str); 6] = [
+        let cases: [(Change, &str); 6] = [
             (|class| class["provisioner"] = json!("kubernetes.io/aws-ebs"), "kubernetes.io/aws-ebs"),
             (|class| class["volumeBindingMode"] = Value::Null, "volumeBindingMode is Immediate"),
             (|class| class["parameters"]["iops"] = json!("3000"), "iops is 3000; the file says 16000"),

@@ -143,10 +143,13 @@ impl SubjectId {
     pub fn concerns(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Cluster, _) | (_, Self::Cluster) => true,
-            (Self::Node { class, node }, Self::Node { class: other, node: on }) => class == other && node == on,
-            (Self::Class(class) | Self::Node { class, .. }, Self::Class(other) | Self::Node { class: other, .. }) => {
-                class == other
+            (Self::Node { class, node }, Self::Node { class: other, node: on }) => {
+                class == other && node == on
             }
+            (
+                Self::Class(class) | Self::Node { class, .. },
+                Self::Class(other) | Self::Node { class: other, .. },
+            ) => class == other,
         }
     }
 }

@@ -128,7 +128,9 @@ impl BindingMode {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Backend<'a> {
     /// A directory of the nodes, below which a provisioner makes one for each volume.
-    HostPath { base_path: &'a str },
+    HostPath {
+        base_path: &'a str,
+    },
     Csi(&'a Csi),
 }
 
@@ -218,7 +220,12 @@ mod tests {
         }
         for (provisioner, class, place, words) in [
             ("openebs: {}", "default: true", "f:6:5", "does not say where its volumes are"),
-            ("openebs: {}", "basePath: /var/mnt/a, csi: {driver: d.io}", "f:6:", "a basePath, and a CSI driver"),
+            (
+                "openebs: {}",
+                "basePath: /var/mnt/a, csi: {driver: d.io}",
+                "f:6:",
+                "a basePath, and a CSI driver",
+            ),
             ("openebs: {}", "basePath: /var/mnt/a, provisioner: external", "f:6:", "the file does not have"),
             ("openebs: {}", "csi: {driver: d.io}, provisioner: openebs", "f:6:", "of no provisioner"),
             ("openebs: {}", "csi: {driver: 'EBS driver'}", "f:6:", "is not the name of a CSI driver"),

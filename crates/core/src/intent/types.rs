@@ -6,9 +6,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Class, Duration, Ephemeral, Provisioners, Resources, Size, Toleration, Volume, VolumeOverride,
-};
+use super::{Class, Duration, Ephemeral, Provisioners, Resources, Size, Toleration, Volume, VolumeOverride};
 
 pub const API_VERSION: &str = "nodeprep.dev/v1alpha1";
 pub const KIND: &str = "Cluster";

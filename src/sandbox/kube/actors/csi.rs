@@ -59,7 +59,8 @@ fn register(stage: &mut Stage<'_>, node: &str, drivers: &[&str]) {
 }
 
 fn provision(stage: &mut Stage<'_>, claim: &Value, driver: &str) {
-    let class = stage.get("storage.k8s.io/storageclasses", "", text(claim, "/spec/storageClassName")).cloned();
+    let class =
+        stage.get("storage.k8s.io/storageclasses", "", text(claim, "/spec/storageClassName")).cloned();
     let Some(class) = class.filter(|class| class["provisioner"] == driver) else { return };
     let node = match selected_node(claim) {
         "" if waits(&class) => return,

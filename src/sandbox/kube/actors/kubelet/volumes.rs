@@ -112,7 +112,9 @@ fn claimed(
     }
     if let Some(driver) = found["spec"]["csi"]["driver"].as_str() {
         let handle = text(found, "/spec/csi/volumeHandle");
-        return Ok(host.place(&format!("/var/lib/kubelet/plugins/kubernetes.io/csi/{driver}/{handle}/globalmount")));
+        return Ok(
+            host.place(&format!("/var/lib/kubelet/plugins/kubernetes.io/csi/{driver}/{handle}/globalmount"))
+        );
     }
     let path = text(found, "/spec/local/path");
     let place = host.place_for_kubelet(path);
