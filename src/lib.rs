@@ -9,18 +9,17 @@
 //! * judging it: [`check`]
 //! * telling it: [`event`], [`report`]
 //! * underneath: [`secrets`], [`state`], [`yaml`], [`dial`], [`s3`], [`error`]; on top: [`cli`]
-//! * to try it all without machines: [`sandbox`]
+//! * to try it all without machines: the package `nodeprep-sandbox`, which only [`cli`] knows
 
 pub use nodeprep_core::{config_doc, error, event, intent, model, plan, stack, yaml};
+pub use nodeprep_wire::dial;
 
 pub mod check;
 pub mod cli;
 pub mod cluster;
-pub mod dial;
 pub mod observe;
 pub mod report;
 pub mod s3;
-pub mod sandbox;
 pub mod secrets;
 pub mod session;
 pub mod state;

@@ -4,20 +4,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use nodeprep::cli::first_files;
 use nodeprep::cluster::Cluster;
 use nodeprep::error::Kind;
 use nodeprep::intent;
 use nodeprep::plan::Plan;
-use nodeprep::sandbox::Sandbox;
-use nodeprep::sandbox::machine::disks::Contents;
-use nodeprep::sandbox::machine::{Apply, Mode as AppliedMode};
-use nodeprep::sandbox::scenario::Scenario;
-use nodeprep::sandbox::serve::network::Network;
-use nodeprep::sandbox::world::World;
 use nodeprep::session::{Manner, Planned, Reached};
 use nodeprep::talos::client::{Mode, Options};
 use nodeprep::talos::config::Places;
 use nodeprep::talos::{Client, Context, PORT};
+use nodeprep_sandbox::Sandbox;
+use nodeprep_sandbox::machine::disks::Contents;
+use nodeprep_sandbox::machine::{Apply, Mode as AppliedMode};
+use nodeprep_sandbox::scenario::Scenario;
+use nodeprep_sandbox::serve::network::Network;
+use nodeprep_sandbox::world::World;
 use tokio::net::TcpStream;
 
 use crate::fleet::{Session, paused};
@@ -36,9 +37,12 @@ fn talos(sandbox: &Sandbox) -> Client {
 fn machines_are_configured_as_the_folder_says_and_the_bootstrap_makes_a_cluster_of_them() {
     paused(async {
         let scenario = Scenario::parse("bare.yaml", BARE).unwrap();
-        let sandbox = Sandbox::start(&scenario, None, Network::memory(), Timestamp::now()).await.unwrap();
+        let sandbox =
+            Sandbox::start(&scenario, None, Network::memory(), Timestamp::now(), &first_files).await.unwrap();
         let (fleet, talos) = (Arc::clone(sandbox.fleet().unwrap()), talos(&sandbox));
-        let intent = intent::parse("nodeprep.yaml", &std::fs::read(sandbox.file()).unwrap()).unwrap();
+        let intent =
+            intent::parse("nodeprep.yaml", &std::fs::read(sandbox.folder.join("nodeprep.yaml")).unwrap())
+                .unwrap();
         for node in &intent.nodes {
             let path = sandbox.folder.join(node.config.as_ref().unwrap());
             let machine = talos.insecure(&node.address, None).unwrap().node(&node.address).unwrap();
@@ -79,7 +83,8 @@ async fn machines_are_reached_by_other_processes_at_their_addresses_of_the_loopb
         "machines: [{{role: controlplane, maintenance: true, address: {own}}}, {{maintenance: true}}]"
     );
     let (scenario, folder) = (Scenario::parse("scenario", &text).unwrap(), tempfile::tempdir().unwrap());
-    let start = || Sandbox::start(&scenario, Some(folder.path()), Network::Loopback, Timestamp::now());
+    let start =
+        || Sandbox::start(&scenario, Some(folder.path()), Network::Loopback, Timestamp::now(), &first_files);
     let sandbox = start().await.unwrap();
     assert_eq!(sandbox.maintenance()[1], (own.clone(), format!("{own}:{PORT}").parse().unwrap()));
     assert!(TcpStream::connect((own.as_str(), PORT)).await.is_ok());

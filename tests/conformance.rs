@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use kube::Client;
 use kube::client::Body;
-use nodeprep::sandbox::kube::api::{self, Api, Reply};
+use nodeprep_sandbox::kube::api::{self, Api, Reply};
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

@@ -31,14 +31,15 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use nodeprep::sandbox::Sandbox;
-use nodeprep::sandbox::fleet::{Call, Fleet, Gate, Moment};
-use nodeprep::sandbox::kube::store::Place;
-use nodeprep::sandbox::machine::disks::Disk;
-use nodeprep::sandbox::scenario::Scenario;
-use nodeprep::sandbox::serve::network::Network;
+use nodeprep::cli::first_files;
 use nodeprep::session::{CutOff, Entry, last_run};
 use nodeprep::state::State;
+use nodeprep_sandbox::Sandbox;
+use nodeprep_sandbox::fleet::{Call, Fleet, Gate, Moment};
+use nodeprep_sandbox::kube::store::Place;
+use nodeprep_sandbox::machine::disks::Disk;
+use nodeprep_sandbox::scenario::Scenario;
+use nodeprep_sandbox::serve::network::Network;
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -155,13 +156,13 @@ impl Bed {
     fn new(runtime: &Runtime, part: Part) -> Self {
         let net = net();
         let scenario = Scenario::parse("scenario.yaml", &part.scenario(&net)).unwrap();
-        let started = Sandbox::start(&scenario, None, Network::Loopback, Timestamp::now());
+        let started = Sandbox::start(&scenario, None, Network::Loopback, Timestamp::now(), &first_files);
         let sandbox = runtime.block_on(started).unwrap();
         if part != Part::Everything {
-            let text = fs::read_to_string(sandbox.file()).unwrap();
+            let text = fs::read_to_string(sandbox.folder.join("nodeprep.yaml")).unwrap();
             let (kept, rest) = text.split_once("\nbackup:\n").unwrap();
             assert!(rest.contains("velero.sops.yaml"), "{rest}");
-            fs::write(sandbox.file(), format!("{kept}\n")).unwrap();
+            fs::write(sandbox.folder.join("nodeprep.yaml"), format!("{kept}\n")).unwrap();
         }
         let fleet = sandbox.fleet().unwrap();
         fleet.calls();
@@ -183,7 +184,7 @@ impl Bed {
 
     fn nodeprep(&self, args: &[&str]) -> Command {
         let mut command = crate::common::nodeprep(self.home.path());
-        command.args(args).args(["--progress", "plain", "-f"]).arg(self.sandbox.file());
+        command.args(args).args(["--progress", "plain", "-f"]).arg(self.sandbox.folder.join("nodeprep.yaml"));
         command.arg("--talosconfig").arg(self.sandbox.talosconfig());
         let kubeconfig = match self.part {
             Part::Openebs | Part::Everything => self.sandbox.kubeconfig(),

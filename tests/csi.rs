@@ -3,7 +3,7 @@
 use nodeprep::check::Outcome;
 use nodeprep::event::Verdict;
 use nodeprep::intent::{Class, Csi};
-use nodeprep::sandbox::scenario::Scenario;
+use nodeprep_sandbox::scenario::Scenario;
 use serde_json::{Value, json};
 
 use crate::fleet::{Session, paused};

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{Event, Namespace};
 use kube::Client;
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind, TypeMeta};
-use nodeprep::sandbox::scenario::{Role, Scenario};
+use nodeprep_sandbox::scenario::{Role, Scenario};
 use regex::Regex;
 use serde::Deserialize;
 use serde_json::{Value, json};

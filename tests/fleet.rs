@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 use nodeprep::check::{self, Outcome};
+use nodeprep::cli::first_files;
 use nodeprep::cluster::Cluster;
 use nodeprep::error::Result;
 use nodeprep::event::Events;
@@ -14,16 +15,16 @@ use nodeprep::intent::{self, Intent};
 use nodeprep::observe::nodes::observe_answering;
 use nodeprep::plan::first::First;
 use nodeprep::plan::{self, bootstrap};
-use nodeprep::sandbox::Sandbox;
-use nodeprep::sandbox::fleet::Fleet;
-use nodeprep::sandbox::kube::object::time;
-use nodeprep::sandbox::scenario::Scenario;
-use nodeprep::sandbox::serve::network::Network;
 use nodeprep::session::{self, ApplyRequest, Manner, Part, Planned, Reach, Reached};
 use nodeprep::stack;
 use nodeprep::state::State;
 use nodeprep::talos::client::Options;
 use nodeprep::talos::config::Places;
+use nodeprep_sandbox::Sandbox;
+use nodeprep_sandbox::fleet::Fleet;
+use nodeprep_sandbox::kube::object::time;
+use nodeprep_sandbox::scenario::Scenario;
+use nodeprep_sandbox::serve::network::Network;
 use tempfile::TempDir;
 use tokio::sync::watch;
 
@@ -55,7 +56,7 @@ pub(crate) struct Session {
 impl Session {
     pub(crate) async fn start(scenario: &Scenario) -> Self {
         let (now, network) = (Timestamp::from_second(START).unwrap(), Network::memory());
-        let sandbox = Sandbox::start(scenario, None, network.clone(), now).await.unwrap();
+        let sandbox = Sandbox::start(scenario, None, network.clone(), now, &first_files).await.unwrap();
         let fleet = Arc::clone(sandbox.fleet().unwrap());
         fleet.calls();
         let told = Arc::new(Mutex::new(Vec::new()));
@@ -64,7 +65,9 @@ impl Session {
             move || time(clock.now()),
             move |event| sink.lock().unwrap().push(serde_json::to_string(&event).unwrap()),
         );
-        let intent = intent::parse("nodeprep.yaml", &std::fs::read(sandbox.file()).unwrap()).unwrap();
+        let intent =
+            intent::parse("nodeprep.yaml", &std::fs::read(sandbox.folder.join("nodeprep.yaml")).unwrap())
+                .unwrap();
         let (state, stop) = (tempfile::tempdir().unwrap(), watch::Sender::new(false));
         Self { fleet, intent, events, told, network, sandbox, state, stop }
     }

@@ -2,8 +2,8 @@
 
 use nodeprep::model::object::{Deletion, Object};
 use nodeprep::plan::{Action, ObjectAction, Plan, Step, Target, When};
-use nodeprep::sandbox::scenario::Scenario;
 use nodeprep::session::{Manner, Planned};
+use nodeprep_sandbox::scenario::Scenario;
 use serde_json::{Value, json};
 
 use crate::fleet::{Session, paused};

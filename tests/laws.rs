@@ -20,10 +20,10 @@ use std::sync::{Arc, Mutex};
 use nodeprep::error::Kind;
 use nodeprep::observe;
 use nodeprep::plan::wipe::{self, WipeRequest};
-use nodeprep::sandbox::fleet::{Call, Change, Fleet, Gate, Moment};
-use nodeprep::sandbox::machine::disks::{Contents, Disk};
-use nodeprep::sandbox::machine::{Apply, Mode};
-use nodeprep::sandbox::scenario::{Scenario, fingerprint};
+use nodeprep_sandbox::fleet::{Call, Change, Fleet, Gate, Moment};
+use nodeprep_sandbox::machine::disks::{Contents, Disk};
+use nodeprep_sandbox::machine::{Apply, Mode};
+use nodeprep_sandbox::scenario::{Scenario, fingerprint};
 use serde_json::Value;
 
 use crate::fleet::{Session, paused};

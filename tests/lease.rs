@@ -7,8 +7,8 @@ use k8s_openapi::api::coordination::v1::Lease as Object;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use nodeprep::error::Kind;
-use nodeprep::sandbox::scenario::Scenario;
 use nodeprep::session::{Lease, LeaseHolder, Manner};
+use nodeprep_sandbox::scenario::Scenario;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use nodeprep::error::{Error, Kind};
 use nodeprep::plan::Plan;
-use nodeprep::sandbox::machine::Mode;
-use nodeprep::sandbox::machine::disks::Disk;
-use nodeprep::sandbox::scenario::Scenario;
+use nodeprep_sandbox::machine::Mode;
+use nodeprep_sandbox::machine::disks::Disk;
+use nodeprep_sandbox::scenario::Scenario;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};

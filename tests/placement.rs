@@ -3,8 +3,8 @@
 use nodeprep::check::Outcome;
 use nodeprep::event::Verdict;
 use nodeprep::intent::Intent;
-use nodeprep::sandbox::kube::object::time;
-use nodeprep::sandbox::scenario::Scenario;
+use nodeprep_sandbox::kube::object::time;
+use nodeprep_sandbox::scenario::Scenario;
 use serde_json::{Value, json};
 
 use crate::fleet::{Session, paused};

@@ -5,11 +5,11 @@ use std::time::Duration;
 use nodeprep::error::Kind;
 use nodeprep::model::object::Ready;
 use nodeprep::plan::{Action, ApplyConfig, NodeAction, Plan, Step, Target};
-use nodeprep::sandbox::fleet::Call;
-use nodeprep::sandbox::scenario::Scenario;
 use nodeprep::session::{self, Manner, Planned, Reached};
 use nodeprep::talos::client::Mode;
 use nodeprep::talos::resources::{MachineConfig, id};
+use nodeprep_sandbox::fleet::Call;
+use nodeprep_sandbox::scenario::Scenario;
 use secrecy::ExposeSecret;
 use serde_json::json;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use nodeprep::sandbox::scenario::Scenario;
+use nodeprep_sandbox::scenario::Scenario;
 
 use crate::fleet::{Session, paused};
 

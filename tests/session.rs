@@ -12,11 +12,11 @@ use nodeprep::dial;
 use nodeprep::error::Kind;
 use nodeprep::event::{Event, What};
 use nodeprep::plan::{Plan, Saved};
-use nodeprep::sandbox::fleet::{Gate, Moment};
-use nodeprep::sandbox::machine::Etcd;
-use nodeprep::sandbox::scenario::Scenario;
 use nodeprep::session::{self, LeaseHolder, Manner, Planned, Reached, RunRecord, cut_offs};
 use nodeprep::talos::client::Mode;
+use nodeprep_sandbox::fleet::{Gate, Moment};
+use nodeprep_sandbox::machine::Etcd;
+use nodeprep_sandbox::scenario::Scenario;
 use serde_json::json;
 
 use crate::common::nodeprep;

@@ -4,9 +4,9 @@ use k8s_openapi::api::core::v1::Node;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use nodeprep::error::Kind;
-use nodeprep::sandbox::scenario::Scenario;
 use nodeprep::session::Manner;
 use nodeprep::talos::client::Mode;
+use nodeprep_sandbox::scenario::Scenario;
 use serde_json::json;
 
 use crate::fleet::{Session, paused};

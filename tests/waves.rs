@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use nodeprep::sandbox::scenario::Scenario;
 use nodeprep::session::{Manner, Parallel};
+use nodeprep_sandbox::scenario::Scenario;
 
 use crate::fleet::{Session, paused};
 

@@ -10,9 +10,10 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use jiff::Timestamp;
 use nodeprep::check;
-use nodeprep::sandbox::Sandbox;
-use nodeprep::sandbox::scenario::Scenario;
-use nodeprep::sandbox::serve::network::Network;
+use nodeprep::cli::first_files;
+use nodeprep_sandbox::Sandbox;
+use nodeprep_sandbox::scenario::Scenario;
+use nodeprep_sandbox::serve::network::Network;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -33,30 +34,32 @@ impl Bed {
         let runtime = Runtime::new().unwrap();
         let _ = rustls::crypto::ring::default_provider().install_default();
         let scenario = Scenario::parse("scenario.yaml", scenario).unwrap();
-        let sandbox =
-            runtime.block_on(Sandbox::start(&scenario, None, Network::Loopback, Timestamp::now())).unwrap();
+        let sandbox = runtime
+            .block_on(Sandbox::start(&scenario, None, Network::Loopback, Timestamp::now(), &first_files))
+            .unwrap();
         Self { sandbox, home: tempfile::tempdir().unwrap(), _runtime: runtime }
     }
 
     /// With what is replaced in nodeprep.yaml.
     fn with(self, old: &str, new: &str) -> Self {
-        let text = fs::read_to_string(self.sandbox.file()).unwrap();
+        let text = fs::read_to_string(self.sandbox.folder.join("nodeprep.yaml")).unwrap();
         assert!(text.contains(old), "{text}");
-        fs::write(self.sandbox.file(), text.replace(old, new)).unwrap();
+        fs::write(self.sandbox.folder.join("nodeprep.yaml"), text.replace(old, new)).unwrap();
         self
     }
 
     fn without_backup(self) -> Self {
-        let text = fs::read_to_string(self.sandbox.file()).unwrap();
+        let text = fs::read_to_string(self.sandbox.folder.join("nodeprep.yaml")).unwrap();
         let (kept, rest) = text.split_once("\nbackup:\n").unwrap();
         let (_, validation) = rest.split_once("\nvalidation:\n").unwrap();
-        fs::write(self.sandbox.file(), format!("{kept}\nvalidation:\n{validation}")).unwrap();
+        fs::write(self.sandbox.folder.join("nodeprep.yaml"), format!("{kept}\nvalidation:\n{validation}"))
+            .unwrap();
         self
     }
 
     fn command(&self, args: &[&str]) -> Command {
         let mut command = crate::common::nodeprep(self.home.path());
-        command.arg("-f").arg(self.sandbox.file());
+        command.arg("-f").arg(self.sandbox.folder.join("nodeprep.yaml"));
         if !args.contains(&"--talosconfig") {
             command.arg("--talosconfig").arg(self.sandbox.talosconfig());
         }
@@ -157,7 +160,7 @@ fn no_secret_that_is_held_comes_back_in_what_a_node_or_the_cluster_says() {
 
 #[test]
 fn a_config_that_needs_a_reboot_is_refused_without_its_secrets() {
-    use nodeprep::sandbox::machine::config::difference;
+    use nodeprep_sandbox::machine::config::difference;
     let config = serde_json::json!({"machine": {"type": "worker", "token": TOKEN, "env": {"a": "b"}}});
     let text = format!(
         "this config change can't be applied in immediate mode\ndiff: {}",
@@ -176,7 +179,7 @@ fn an_api_server_that_goes_away_is_said_to_be_away() {
     bed.run(&["apply", "--yes", "--no-validate"], 0);
     let mut child = bed.proving();
     bed.sandbox.fleet().unwrap().act(|world, _| {
-        let away = nodeprep::sandbox::faults::Fault {
+        let away = nodeprep_sandbox::faults::Fault {
             place: "kubernetes".into(),
             call: "*".into(),
             reset: true,
@@ -322,7 +325,7 @@ fn a_hangup_ends_a_run_as_ctrl_c_does_and_the_second_says_what_is_left() {
     // Its clean-up hangs: the namespace does not go.
     let child = bed.proving();
     bed.sandbox.fleet().unwrap().act(|world, _| {
-        let slow = nodeprep::sandbox::faults::Fault {
+        let slow = nodeprep_sandbox::faults::Fault {
             place: "kubernetes".into(),
             call: "GET *".into(),
             delay: Some(nodeprep::intent::Duration(20)),

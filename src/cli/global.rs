@@ -3,8 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use nodeprep_sandbox::Sandbox;
+use nodeprep_sandbox::scenario::Scenario;
+use nodeprep_sandbox::serve::network::Network;
 use secrecy::{ExposeSecret, SecretString};
 
+use super::first_files::{FILE, first_files};
 use super::rehearsal::Configs;
 use crate::cluster;
 use crate::config_doc;
@@ -14,9 +18,6 @@ use crate::event::Events;
 use crate::intent::{self, EncryptionKey, Intent, Passphrase, Volume};
 use crate::plan::Passphrases;
 use crate::report::{self, Progress};
-use crate::sandbox::Sandbox;
-use crate::sandbox::scenario::Scenario;
-use crate::sandbox::serve::network::Network;
 use crate::secrets;
 use crate::session::Reach;
 use crate::stack::StackSecret;
@@ -25,8 +26,8 @@ use crate::talos::client::Options;
 use crate::talos::config::Places;
 use crate::yaml::{PathPart, Stream};
 
-/// What the file is called when nothing is said.
-const FILE: &str = "nodeprep.yaml";
+/// Where a sandbox keeps its journals, in its folder.
+const STATE: &str = "state";
 /// Switches that lead to real machines.
 const REAL: [&str; 4] = ["talosconfig", "talos_context", "kubeconfig", "context"];
 
@@ -119,9 +120,9 @@ impl Global {
         self.talosconfig = Some(sandbox.talosconfig());
         self.kubeconfig = Some(sandbox.kubeconfig());
         if self.file.as_os_str() == FILE && !self.file.exists() {
-            self.file = sandbox.file();
+            self.file = sandbox.folder.join(FILE);
         }
-        let (state, age_key, dial) = (sandbox.state(), sandbox.age_key(), sandbox.dial());
+        let (state, age_key, dial) = (sandbox.folder.join(STATE), sandbox.age_key(), sandbox.dial());
         self.simulated = Some(Simulated { state, age_key, dial, foreign });
         Ok(Some(sandbox))
     }
@@ -137,7 +138,8 @@ impl Global {
             configs.wait_for(&mut scenario);
         }
         let now = jiff::Timestamp::now();
-        Sandbox::start_as(&scenario, folder, Network::Loopback, now, &configs.authorities()).await
+        let authorities = configs.authorities();
+        Sandbox::start_as(&scenario, folder, Network::Loopback, now, &first_files, &authorities).await
     }
 
     /// The scenario of the file, or of so many machines, or with a machine for each node of nodeprep.yaml.

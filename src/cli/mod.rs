@@ -6,6 +6,7 @@ mod beside;
 mod bootstrap;
 mod cleanup;
 mod discover;
+mod first_files;
 mod global;
 mod init;
 mod install;
@@ -25,13 +26,14 @@ use std::process::ExitCode;
 use std::sync::{LazyLock, OnceLock};
 
 use clap::{CommandFactory, Parser, Subcommand};
+use nodeprep_sandbox::Sandbox;
 
 use crate::check;
 use crate::error::{Error, Kind, Result};
 use crate::event::Events;
 use crate::report;
-use crate::sandbox::Sandbox;
 
+pub use first_files::first_files;
 pub use global::Global;
 
 /// From bare NVMe disks on Talos to proven, backed-up Kubernetes storage.

@@ -1,11 +1,12 @@
 //! A sandbox for a file of one's own: its machines wait for the configs that the file names, and have the authorities that
 //! these have.
 
+use nodeprep_sandbox::Authorities;
+use nodeprep_sandbox::scenario::{Role, Scenario};
+
 use super::bootstrap::firsts;
 use super::global::Global;
 use crate::plan::first::First;
-use crate::sandbox::Authorities;
-use crate::sandbox::scenario::{Role, Scenario};
 
 /// The configs that the file names; what is wrong with them is said by the verb that needs them.
 pub(super) struct Configs(Vec<(String, First)>);

@@ -6,7 +6,6 @@ use http::header::RETRY_AFTER;
 use http::{Method, Request, Response, StatusCode, Uri};
 use hyper_timeout::TimeoutConnector;
 use hyper_util::client::legacy;
-use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use kube::client::{Body, ConfigExt};
 use kube::{Client, Config};
@@ -14,7 +13,7 @@ use tokio::time::{Instant, Sleep};
 use tower::retry::{Policy, RetryLayer};
 use tower::{BoxError, ServiceBuilder};
 
-use crate::dial::{AGAIN, AT_ONCE, Dial, Io};
+use crate::dial::{AGAIN, AT_ONCE, Dial};
 
 /// How often a call is sent again.
 const RETRIES: u32 = 8;
@@ -22,12 +21,6 @@ const RETRIES: u32 = 8;
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// A server that wants to be left alone for longer is not waited for.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
-
-impl Connection for Box<dyn Io> {
-    fn connected(&self) -> Connected {
-        Connected::new()
-    }
-}
 
 /// A client whose connections are made by `dial`.
 ///

@@ -4,8 +4,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use nodeprep::error::Result;
-use nodeprep::sandbox::serve::pki::Authority;
 use nodeprep::talos::Context;
+use nodeprep_sandbox::serve::pki::Authority;
 
 /// The moment the tests take for now.
 pub(super) const NOW: &str = "2030-06-01T00:00:00Z";

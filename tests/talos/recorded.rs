@@ -7,15 +7,15 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use nodeprep::model::disks::udev::{self, Record};
 use nodeprep::model::disks::{Disk, Facts, Holder, join, unproven};
-use nodeprep::sandbox::machine::{Apply, Mode};
-use nodeprep::sandbox::scenario::Scenario;
-use nodeprep::sandbox::world::World;
 use nodeprep::talos::proto::cosi::resource::{self as cosi, ListResponse};
 use nodeprep::talos::proto::machine::{MountsResponse, VersionResponse};
 use nodeprep::talos::resources::{
     BlockDevice, DiscoveredVolume, DiskSpec, Item, MachineConfig, MachineStatus, MachineType, MountStatus,
     NodeLabel, Nodename, PlatformMetadata, Resource, SecurityState, Spec, SystemDisk, VolumeStatus,
 };
+use nodeprep_sandbox::machine::{Apply, Mode};
+use nodeprep_sandbox::scenario::Scenario;
+use nodeprep_sandbox::world::World;
 use proptest::prelude::*;
 use prost::Message;
 use serde_json::Value;
