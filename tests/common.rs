@@ -4,6 +4,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use nodeprep::error::Result;
+use nodeprep::intent::import::Around;
 use nodeprep::stack::StackSecret;
 use secrecy::SecretString;
 
@@ -40,4 +42,22 @@ pub(crate) fn secret(name: &str, data: &[(&str, &str)]) -> StackSecret {
 /// Says what a test found, also where it passes: what is printed there is not shown.
 pub(crate) fn report(text: &str) {
     std::io::stderr().write_all(format!("{text}\n").as_bytes()).unwrap();
+}
+
+/// Nothing lies around the file.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Alone;
+
+impl Around for Alone {
+    fn read(&self, _: &str) -> Result<Option<String>> {
+        Ok(None)
+    }
+
+    fn list(&self, _: &str) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn variable(&self, _: &str) -> Option<String> {
+        None
+    }
 }

@@ -9,11 +9,12 @@ mod imports;
 use std::fs;
 use std::path::Path;
 
-use nodeprep::intent::import::{Alone, Keeper, import};
+use nodeprep::intent::import::{Keeper, import};
 use nodeprep::intent::init::{Answers, Node, Volume, cluster_name, from_import, min_size, propose, text};
 use nodeprep::intent::{Intent, MaxSize, Size, VolumeType, parse};
 use proptest::prelude::*;
 
+use crate::common::Alone;
 use crate::plan_node::bench::{Disk, GIB, Holds, Machine, disk, partitions};
 
 const TOPF: &str = "\

@@ -12,7 +12,7 @@ use std::process::Output;
 
 use nodeprep::config_doc::ConfigDoc;
 use nodeprep::intent::Passphrase;
-use nodeprep::intent::import::{Alone, import};
+use nodeprep::intent::import::import;
 use nodeprep::model::node::Node;
 use nodeprep::plan::machine::{asked, plan};
 use nodeprep::plan::patches::{Host, PatchFile, Tool, files};
@@ -20,7 +20,7 @@ use nodeprep::plan::{Passphrases, Plan};
 use nodeprep::yaml::Value;
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::common::{assert_golden, golden};
+use crate::common::{Alone, assert_golden, golden};
 use crate::plan_node::bench::{BASE, GIB, Holds, Machine, applied, disk, intent, partitions};
 
 const TOOLS: [(Tool, &str); 4] = [

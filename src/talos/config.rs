@@ -172,11 +172,6 @@ impl Context {
         entry.into_context(&name, file, now).map_err(|error| error.at(format!("{at}: context {name:?}")))
     }
 
-    /// Whole days until the client certificate expires; negative afterwards.
-    pub fn days_left(&self, now: Timestamp) -> i64 {
-        days_between(now, self.expires)
-    }
-
     /// The private key, parsed anew for every use so that only the secrecy type keeps it.
     pub(super) fn private_key(&self) -> Result<PrivateKeyDer<'static>> {
         PrivateKeyDer::from_pem_slice(self.key.expose_secret().as_bytes()).map_err(|error| {

@@ -1,8 +1,10 @@
 //! Laws of config edits over generated configs.
 
-use nodeprep::config_doc::{ConfigDoc, diff, redact};
+use nodeprep::config_doc::{ConfigDoc, redact};
 use nodeprep::yaml::quote;
 use proptest::prelude::*;
+
+use super::diff;
 
 /// How one generated config is written.
 #[derive(Debug, Clone)]

@@ -1,6 +1,8 @@
 //! Every field of every kind of document that holds a secret is redacted.
 
-use nodeprep::config_doc::{ConfigDoc, diff, redact};
+use nodeprep::config_doc::{ConfigDoc, redact};
+
+use super::diff;
 
 /// Documents in which `S3CRET` stands for the secret and `shown` for what must stay readable.
 const DOCUMENTS: [(&str, &str); 34] = [

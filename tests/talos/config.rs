@@ -84,10 +84,10 @@ fn the_context_is_chosen_by_flag_then_by_the_file() {
 }
 
 #[test]
-fn days_are_counted_and_an_expired_certificate_is_refused_with_the_way_out() {
+fn an_expired_certificate_is_refused_with_its_days_and_the_way_out() {
     let ca = Ca::new();
     let until = |date| parse(&talosconfig(&ca.pem, &ca.client(date)), now());
-    assert_eq!(until((2030, 6, 11)).unwrap().days_left(now()), 10);
+    assert!(until((2030, 6, 11)).is_ok());
     let error = until((2030, 5, 30)).unwrap_err();
     assert_eq!(error.kind, Kind::Invalid);
     assert!(error.what.contains("expired on 2030-05-30, 2 days ago"), "{error}");

@@ -48,7 +48,7 @@ pub(super) enum Rule {
     Struct(String),
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Deserialize)]
 struct File {
     kinds: HashMap<String, String>,
     named: HashSet<String>,
@@ -63,7 +63,7 @@ pub(super) struct Fields {
 
 /// The table; the legacy document is the kind `v1alpha1`.
 pub(super) static FIELDS: LazyLock<Fields> = LazyLock::new(|| {
-    let file: File = serde_json::from_str(include_str!("fields.json")).unwrap_or_default();
+    let file: File = serde_json::from_str(include_str!("fields.json")).expect("fields.json is a table");
     let rules = |fields: BTreeMap<String, String>| -> BTreeMap<String, Rule> {
         fields.into_iter().map(|(name, rule)| (name, Rule::parse(&rule))).collect()
     };

@@ -21,7 +21,7 @@ mod words;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub use redact::{REDACTED, diff, redact};
+pub use redact::{REDACTED, redact};
 pub use words::{answer_to, hide, hold, hold_fields, words};
 
 use crate::error::{Error, Result};

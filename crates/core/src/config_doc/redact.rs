@@ -82,20 +82,13 @@ fn without_secrets(stream: &Stream) -> String {
     text
 }
 
-/// A unified diff of the two configs without their secrets, three lines of context; empty if nothing else differs.
-pub fn diff(before: &str, after: &str) -> String {
-    unified(&redact(before), &redact(after))
-}
-
 impl ConfigDoc {
-    /// The same, from what the config was before.
+    /// A unified diff from what the config was before, both without their secrets, three lines of context; empty if nothing
+    /// else differs.
     pub fn diff_from(&self, before: &Self) -> String {
-        unified(&without_secrets(&before.stream), &without_secrets(&self.stream))
+        let (before, after) = (without_secrets(&before.stream), without_secrets(&self.stream));
+        TextDiff::from_lines(&before, &after).unified_diff().context_radius(3).to_string()
     }
-}
-
-fn unified(before: &str, after: &str) -> String {
-    TextDiff::from_lines(before, after).unified_diff().context_radius(3).to_string()
 }
 
 type Places = Vec<(Range<usize>, String)>;

@@ -126,11 +126,6 @@ impl Node {
         path.iter().try_fold(self, |node, key| node.step(PathPart::Key(key)).map(|(_, value)| value))
     }
 
-    /// The value at `path` of keys and indices.
-    pub fn at(&self, path: &[PathPart<'_>]) -> Option<&Self> {
-        path.iter().try_fold(self, |node, part| node.step(*part).map(|(_, value)| value))
-    }
-
     fn step(&self, part: PathPart<'_>) -> Option<(Option<&Self>, &Self)> {
         match (part, &self.kind) {
             (PathPart::Key(key), Kind::Map { entries, .. }) => {

@@ -10,7 +10,7 @@ use super::route::{Route, Target, group_of};
 use super::types::Type;
 
 static DISCOVERY: LazyLock<Value> =
-    LazyLock::new(|| serde_json::from_str(include_str!("discovery.json")).unwrap_or_default());
+    LazyLock::new(|| serde_json::from_str(include_str!("discovery.json")).expect("discovery.json is JSON"));
 
 /// A kind as it is served.
 #[derive(Debug, Clone)]

@@ -68,24 +68,6 @@ pub trait Around {
     fn variable(&self, name: &str) -> Option<String>;
 }
 
-/// Nothing lies around the file.
-#[derive(Debug, Clone, Copy)]
-pub struct Alone;
-
-impl Around for Alone {
-    fn read(&self, _: &str) -> Result<Option<String>> {
-        Ok(None)
-    }
-
-    fn list(&self, _: &str) -> Vec<String> {
-        Vec::new()
-    }
-
-    fn variable(&self, _: &str) -> Option<String> {
-        None
-    }
-}
-
 impl Import {
     /// The node with this address or name.
     pub fn machine(&self, address: &str, name: Option<&str>) -> Option<&Machine> {
