@@ -166,12 +166,20 @@ fn the_approved_disk_is_found_again_after_its_name_moved_and_refused_when_it_is_
     let Choice { disk: approved, .. } = choose(&volume(r#"disk.serial == "A""#), &[], &before).unwrap();
     let swapped = node(vec![nvme("nvme1n1", "A"), nvme("nvme0n1", "B")]);
     assert!(still(&approved, &join(&swapped)).is_ok());
+    let of = |id: &str, serial: &str, wwid: &str| {
+        let disk = nvme(id, serial);
+        Item { spec: DiskSpec { wwid: wwid.into(), ..disk.spec.clone() }, ..disk }
+    };
     let own = partition(node(vec![nvme("nvme1n1", "A")]), "nvme1n1", "u-openebs");
     assert!(still(&approved, &join(&own)).is_ok(), "a run that was killed after the write goes on");
     for (name, facts) in [
         ("gone", node(vec![nvme("nvme0n1", "B")])),
         ("written meanwhile", holding(node(vec![nvme("nvme0n1", "A")]), "nvme0n1", "ext4")),
         ("there twice", node(vec![nvme("nvme0n1", "A"), nvme("nvme1n1", "A")])),
+        ("of another WWID", node(vec![of("nvme0n1", "A", "nvme.B")])),
+        ("of no WWID any more", node(vec![of("nvme0n1", "A", "")])),
+        ("beside one that hides its WWID", node(vec![nvme("nvme0n1", "A"), of("nvme1n1", "A", "")])),
+        ("with a blank in its serial", node(vec![of("nvme0n1", "A ", "nvme.A")])),
     ] {
         assert_eq!(still(&approved, &join(&facts)).expect_err(name).kind, Kind::Refused, "{name}");
     }

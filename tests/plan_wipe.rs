@@ -171,7 +171,7 @@ fn a_disk_is_wiped_only_by_its_own_token() {
         assert_eq!((step.risk, step.id.as_str()), (Risk::Destroy, "node/10.0.0.1/wipe/XFS"));
         assert!(step.action.changes() && step.why.contains("xfs"), "{step:?}");
         assert_eq!(
-            (wipes(&plan)[0].serial.as_deref(), wipes(&plan)[0].wwid.as_deref()),
+            (wipes(&plan)[0].id.serial.as_deref(), wipes(&plan)[0].id.wwid.as_deref()),
             (Some("XFS"), Some("w.XFS"))
         );
     }
@@ -389,6 +389,14 @@ fn right_before_the_wipe_the_disk_is_found_again_whatever_its_name() {
                 then(&|facts| {
                     (facts.disks[2].spec.serial, facts.disks[2].spec.wwid) = ("OLD".into(), "w.OLD".into());
                 })
+            }),
+        ),
+        ("of another WWID", then(&|facts| facts.disks[3].spec.wwid = "w.NEW".into())),
+        ("of no WWID any more", then(&|facts| facts.disks[3].spec.wwid.clear())),
+        (
+            "beside one that hides its WWID",
+            then(&|facts| {
+                (facts.disks[2].spec.serial, facts.disks[2].spec.wwid) = ("OLD".into(), String::new())
             }),
         ),
         ("the system's by now", then(&|facts| facts.system_disk = Some("nvme2n1".into()))),

@@ -318,9 +318,9 @@ impl Asking {
             }
             let prompt = format!("The disk of {}", node.address);
             let chosen = dialoguer::Select::new().with_prompt(prompt).items(&words).default(0).interact();
-            let serial = disks.get(chosen.map_err(no_answer)?).map(|(serial, _)| format!("serial:{serial}"));
+            let preset = disks.get(chosen.map_err(no_answer)?).map(|(preset, _)| preset.clone());
             node.different
-                .insert(name.to_owned(), Some(Different { matches: serial, ..Different::default() }));
+                .insert(name.to_owned(), Some(Different { matches: preset, ..Different::default() }));
         }
         Ok(selector)
     }

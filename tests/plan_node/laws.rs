@@ -149,8 +149,8 @@ fn keeps_the_laws(machine: &mut Machine, file: &str, rotate: usize) -> Result<bo
     for write in writes {
         let disk = &before.disks[write.disk];
         let named = work.disks.iter().filter(|approved| {
-            approved.serial.as_ref().is_none_or(|serial| *serial == disk.serial)
-                && approved.wwid.as_ref().is_none_or(|wwid| *wwid == disk.wwid)
+            approved.id.serial.as_ref().is_none_or(|serial| *serial == disk.serial)
+                && approved.id.wwid.as_ref().is_none_or(|wwid| *wwid == disk.wwid)
                 && approved.name == disk.id
                 && !approved.adopted
         });

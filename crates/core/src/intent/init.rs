@@ -85,7 +85,8 @@ pub struct Proposal {
     pub matches: Option<&'static str>,
     /// Addresses of nodes without one.
     pub without: Vec<String>,
-    /// Nodes on which the preset can't choose, and the disks that it can't choose from: serial, and words for people.
+    /// Nodes on which the preset can't choose, and the disks that it can't choose from: the preset that takes it, and words
+    /// for people.
     pub undecided: BTreeMap<String, Vec<(String, String)>>,
     /// The size of the smallest disk that the preset chooses.
     pub smallest: Option<u64>,
@@ -118,10 +119,11 @@ pub fn propose(volume: &str, nodes: &[(&str, &[Disk])]) -> Result<Proposal> {
                 proposal.smallest = Some(proposal.smallest.map_or(disk.spec.size, |s| s.min(disk.spec.size)));
             }
             _ => {
-                let words = |disk: &&Disk| {
-                    (disk.spec.serial.clone(), format!("{} (serial {})", disk.id, disk.spec.serial))
+                let preset = |disk: &&Disk| {
+                    let (field, value) = disk.marks(disks).into_iter().next()?;
+                    Some((format!("{field}:{value}"), format!("{} ({field} {value})", disk.id)))
                 };
-                proposal.undecided.insert((*address).to_owned(), best.iter().map(words).collect());
+                proposal.undecided.insert((*address).to_owned(), best.iter().filter_map(preset).collect());
                 one_each = false;
                 proposal.smallest = proposal.smallest.into_iter().chain(largest).min();
             }

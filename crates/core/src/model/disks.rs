@@ -7,11 +7,13 @@ use serde::{Deserialize, Serialize};
 use crate::model::resources::{BlockDevice, DiscoveredVolume, DiskSpec, Item, MountStatus, VolumeStatus};
 
 mod holder;
+mod identity;
 pub mod kernel;
 mod selector;
 pub mod udev;
 
 pub use holder::{Holder, Table};
+pub use identity::DiskId;
 pub use selector::{NEWEST, Release, Selector, accept, deep, select};
 
 /// What a machine says about its disks; the input of [`join`].
@@ -119,7 +121,7 @@ impl Disk {
     /// Whether the only thing against it is what it holds, and that is known.
     pub fn is_held(&self) -> bool {
         let told = !matches!(self.holder, Holder::Unknown(_)) && self.uses.strays.is_empty();
-        self.system || told && self.eligible.as_ref().is_err_and(|why| *why == held(&self.holder, &self.uses))
+        self.system || told && self.unfit().is_none() && !self.holder.is_free()
     }
 
     /// Who owns its bytes, for people.
@@ -272,8 +274,9 @@ fn is_twin((id, ours): (&str, &DiskSpec), (other, theirs): (&str, &DiskSpec)) ->
     if id == other || unfit(other, theirs).is_some() {
         return false;
     }
-    if ours.wwid.is_empty() || theirs.wwid.is_empty() {
-        !ours.serial.is_empty() && ours.serial == theirs.serial
+    let (ours, theirs) = (DiskId::of(ours), DiskId::of(theirs));
+    if ours.wwid.is_none() || theirs.wwid.is_none() {
+        ours.serial.is_some() && ours.serial == theirs.serial
     } else {
         ours.wwid == theirs.wwid
     }
@@ -315,12 +318,14 @@ fn eligible(
     if let Some(mount) = uses.mounts.first() {
         return Err(format!("is mounted at {mount}"));
     }
-    if spec.serial.is_empty() && spec.wwid.is_empty() {
+    let ours = DiskId::of(spec);
+    if ours.is_empty() {
         return Err("has neither serial nor WWID, so it can't be told from another after a reboot".into());
     }
     let twin = facts.disks.iter().find(|other| is_twin((id, spec), (&other.id, &other.spec)));
     twin.map_or(Ok(()), |twin| {
-        let what = if spec.wwid.is_empty() || twin.spec.wwid.is_empty() { "serial" } else { "WWID" };
+        let what =
+            if ours.wwid.is_none() || DiskId::of(&twin.spec).wwid.is_none() { "serial" } else { "WWID" };
         Err(format!("has the same {what} as {}: one disk seen twice?", twin.id))
     })
 }

@@ -402,8 +402,8 @@ mod tests {
         assert!(plan.warnings[0].contains("two control planes"), "{:?}", plan.warnings);
         let Action::Node(NodeAction::Install(install)) = &plan.steps[0].action else { panic!() };
         assert_eq!(
-            (install.fingerprint.as_str(), install.disk.as_ref().unwrap().serial.as_str()),
-            ("key of c1", "A")
+            (install.fingerprint.as_str(), install.disk.as_ref().unwrap().id.serial.as_deref()),
+            ("key of c1", Some("A"))
         );
         let config = install.config.expose_secret();
         assert!(config.contains("rack: \"a\"") && !config.contains("UserVolumeConfig"), "{config}");

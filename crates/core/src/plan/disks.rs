@@ -6,7 +6,7 @@ use crate::intent::{Volume, VolumeType};
 use crate::model::disks::{
     Disk, EXISTING_VOLUME, Holder, Partition, RAW_VOLUME, Selector, USER_VOLUME, select,
 };
-use crate::plan::{ApprovedDisk, wipe};
+use crate::plan::ApprovedDisk;
 
 /// What a partition table and the alignment of partitions take at most, in bytes.
 const TABLE: u64 = 4 << 20;
@@ -81,7 +81,7 @@ fn choose_one(volume: &Volume, all: &[Volume], disks: &[Disk]) -> Result<Choice>
         .hint(format!(
             "Talos takes the one that is there; select that disk, or, if nothing on it is needed: `nodeprep wipe --volume {} --wipe-disk {}`",
             volume.name,
-            wipe::token(other, disks).unwrap_or_else(|| "SERIAL".into())
+            other.token(disks).unwrap_or_else(|| "SERIAL".into())
         )));
     }
     let how = if volume.kind == VolumeType::Existing {
@@ -112,8 +112,7 @@ fn approve(volume: &Volume, all: &[Volume], disk: &Disk, disks: &[Disk], adopted
         label,
         beside,
         adopted,
-        serial: known(&disk.spec.serial),
-        wwid: known(&disk.spec.wwid),
+        id: disk.identity(),
         name: disk.id.clone(),
         what: describe(disk),
     }
@@ -173,7 +172,7 @@ fn way_out(volume: &Volume, all: &[Volume], disk: &Disk, disks: &[Disk]) -> Stri
             .into();
     }
     let tells = !matches!(disk.holder, Holder::Nothing | Holder::Unknown(_)) && disk.unfit().is_none();
-    let Some(token) = wipe::token(disk, disks).filter(|_| tells) else { return another.to_owned() };
+    let Some(token) = disk.token(disks).filter(|_| tells) else { return another.to_owned() };
     let used = disk.uses.volumes.iter().map(|(id, _)| id);
     let held = disk.partitions.iter().map(|part| &part.label).filter(|id| !disk.uses.strays.contains(id));
     let name = |id: &'_ String| {
@@ -292,23 +291,17 @@ fn mountable(format: &str, disk: &Disk) -> Result<()> {
         .hint(format!("Talos mounts {}", MOUNTABLE.join(", "))))
 }
 
-/// What is read of a disk.
-type Field = fn(&Disk) -> &String;
-
 /// The expression by serial or WWID that this disk alone matches.
 fn pin(disk: &Disk, disks: &[Disk]) -> Result<String> {
-    let (serial, wwid) = (&disk.spec.serial, &disk.spec.wwid);
-    if serial.is_empty() && wwid.is_empty() {
+    if disk.identity().is_empty() {
         return Err(Error::refused(format!("{} has neither serial nor WWID", describe(disk)))
             .hint("its name may mean another disk after a reboot, so nodeprep does not write to it"));
     }
     // The other disks' are compared as they are: that the expression means this value is seen on the disk itself.
-    let alone = |of: Field| disks.iter().filter(|other| of(other) == of(disk)).count() == 1;
     let means =
         |expression: &String| select(expression, std::slice::from_ref(disk)).is_ok_and(|found| found == [0]);
-    let fields = [("serial", (|disk| &disk.spec.serial) as Field), ("wwid", |disk| &disk.spec.wwid)];
-    let pins = fields.into_iter().filter(|(_, of)| !of(disk).is_empty() && alone(*of));
-    let mut pins = pins.map(|(field, of)| format!("disk.{field} == {}", cel_string(of(disk))));
+    let marks = disk.marks(disks).into_iter();
+    let mut pins = marks.map(|(field, value)| format!("disk.{field} == {}", cel_string(&value)));
     match pins.find(means) {
         Some(pin) if disk.twin(disks).is_none() => Ok(pin),
         _ => {
@@ -320,20 +313,8 @@ fn pin(disk: &Disk, disks: &[Disk]) -> Result<String> {
 
 /// The approved disk, found again by what does not change, is still empty or holds only what the plan knows of.
 pub fn still(approved: &ApprovedDisk, disks: &[Disk]) -> Result<()> {
-    let mut found = disks.iter().filter(|disk| match (&approved.serial, &approved.wwid) {
-        (None, None) => false,
-        (serial, wwid) => {
-            serial.as_ref().is_none_or(|serial| disk.spec.serial == *serial)
-                && wwid.as_ref().is_none_or(|wwid| disk.spec.wwid == *wwid)
-        }
-    });
-    let what = &approved.what;
-    let (Some(disk), None) = (found.next(), found.next()) else {
-        return Err(Error::refused(format!(
-            "the approved disk {what} is not there any more, or more than once"
-        ))
-        .hint("run it again, to plan from what is there now"));
-    };
+    let what = format!("the approved disk {}", approved.what);
+    let disk = approved.id.find(disks).map_err(|error| error.at(&what))?;
     let ours = |label: &String| *label == approved.label || approved.beside.contains(label);
     let known = if disk.partitions.is_empty() {
         disk.holder == Holder::Volume(approved.label.clone())
@@ -342,7 +323,7 @@ pub fn still(approved: &ApprovedDisk, disks: &[Disk]) -> Result<()> {
     };
     match &disk.eligible {
         Err(why) if !known && !approved.adopted => {
-            Err(Error::refused(format!("the approved disk {what} is not free any more: {why}"))
+            Err(Error::refused(format!("{what} is not free any more: {why}"))
                 .hint("run it again, to plan from what is there now"))
         }
         _ => Ok(()),
@@ -379,10 +360,6 @@ pub(super) fn describe(disk: &Disk) -> String {
         part("model", &spec.model),
         part("serial", &spec.serial)
     )
-}
-
-pub(super) fn known(text: &str) -> Option<String> {
-    (!text.is_empty()).then(|| text.to_owned())
 }
 
 /// A CEL string literal; CEL and JSON escape quotes and backslashes alike.

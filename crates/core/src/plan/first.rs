@@ -422,7 +422,7 @@ mod tests {
             assert_eq!(config.version(None).unwrap().parsed, (1, 14, 1));
             let mut disks = vec![disk("sda", Ok(())), disk("sdb", Ok(()))];
             let chosen = config.install_disk(&disks).unwrap().unwrap();
-            assert_eq!(chosen.serial, "SDA");
+            assert_eq!(chosen.id.serial.as_deref(), Some("SDA"));
             chosen.take(&mut disks);
             config.stays_on_system_disk(&disks).unwrap();
             assert_eq!(config.ephemeral().unwrap(), None);
@@ -457,7 +457,10 @@ mod tests {
             let mut disks = vec![disk("sda", sda), disk("sdb", Ok(()))];
             match (first(text).unwrap().install_disk(&disks), found) {
                 (Ok(Some(chosen)), Ok(name)) => {
-                    assert_eq!((chosen.name.as_str(), chosen.serial.clone()), (name, name.to_uppercase()));
+                    assert_eq!(
+                        (chosen.name.as_str(), chosen.id.serial.clone()),
+                        (name, Some(name.to_uppercase()))
+                    );
                     chosen.still(&disks).unwrap();
                     chosen.take(&mut disks);
                     assert!(chosen.still(&disks).unwrap_err().what.contains("Talos is to be installed"));

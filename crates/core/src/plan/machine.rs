@@ -6,7 +6,7 @@ use super::disks::{Choice, How, choose, id};
 use super::patches::{Document, WantedConfig};
 use super::{
     Action, ApplyConfig, ApprovedDisk, AwaitVolume, NodeAction, Passphrases, Plan, Risk, Step, Target,
-    ephemeral, foreseen, labels, versions, volume_state, volumes, wipe,
+    ephemeral, foreseen, labels, versions, volume_state, volumes,
 };
 use crate::config_doc::ConfigDoc;
 use crate::error::{Error, Result, together};
@@ -366,7 +366,7 @@ fn refuse_leftover(volume: &Volume, disks: &[Disk]) -> Result<()> {
     .hint(format!(
         "it may hold data of a former cluster, and Talos would adopt it; keep it under another name with type existing and its label as `partition`, or wipe it first: `nodeprep wipe --volume {} --wipe-disk {}`",
         volume.name,
-        wipe::token(disk, disks).unwrap_or_else(|| "SERIAL".into())
+        disk.token(disks).unwrap_or_else(|| "SERIAL".into())
     )))
 }
 

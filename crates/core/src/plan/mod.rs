@@ -33,6 +33,7 @@ use serde::Serialize;
 /// How long each kind of step may wait, as the file asks for it.
 pub use crate::intent::Deadlines;
 use crate::intent::Passphrase;
+use crate::model::disks::DiskId;
 
 /// The passphrases that the file's volumes name, decrypted.
 pub type Passphrases = BTreeMap<Passphrase, SecretString>;
@@ -120,8 +121,7 @@ pub struct ApprovedDisk {
     pub beside: Vec<String>,
     /// What is there is only mounted; nothing is made.
     pub adopted: bool,
-    pub serial: Option<String>,
-    pub wwid: Option<String>,
+    pub id: DiskId,
     /// Its name today, for people; never used to find it.
     pub name: String,
     /// Name, size, model and serial, for people.

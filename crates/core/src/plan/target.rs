@@ -5,7 +5,7 @@ use super::disks::{cel_string, describe};
 use crate::config_doc::ConfigDoc;
 use crate::error::{Error, Result};
 use crate::intent::Size;
-use crate::model::disks::{Disk, Holder, select};
+use crate::model::disks::{Disk, DiskId, Holder, select};
 use crate::yaml::Node;
 
 /// The document that says from Talos 1.14 on where Talos is installed.
@@ -161,8 +161,7 @@ fn size(condition: &str) -> Result<String> {
 pub struct InstallDisk {
     /// Its name at this boot.
     pub name: String,
-    pub serial: String,
-    pub wwid: String,
+    pub id: DiskId,
     /// Name, size, model and serial, for people.
     pub what: String,
     /// What is on it can't be seen: what has to be said for it to be written, which is its serial, or its WWID.
@@ -175,14 +174,11 @@ impl InstallDisk {
     /// The disk, if it is free or may be made so by a token.
     pub(super) fn choose(target: &Target, disks: &[Disk]) -> Result<Self> {
         let disk = target.find(disks)?;
-        let (serial, wwid) = (&disk.spec.serial, &disk.spec.wwid);
-        let told = !(serial.is_empty() && wwid.is_empty()) && disk.twin(disks).is_none();
-        let token = match &disk.eligible {
-            Ok(()) => None,
-            Err(_) if told && matches!(disk.holder, Holder::Unknown(_)) => {
-                Some(if serial.is_empty() { wwid.clone() } else { serial.clone() })
-            }
-            Err(why) => {
+        let told = disk.token(disks).filter(|_| disk.twin(disks).is_none());
+        let token = match (&disk.eligible, told) {
+            (Ok(()), _) => None,
+            (Err(_), Some(token)) if matches!(disk.holder, Holder::Unknown(_)) => Some(token),
+            (Err(why), _) => {
                 return Err(Error::refused(format!(
                     "Talos is to be installed on {}, which is not free: {why}",
                     describe(disk)
@@ -195,7 +191,7 @@ impl InstallDisk {
             Target::Selector { at, expression } => Some((*at, expression.clone())),
         };
         let (name, what) = (disk.id.clone(), describe(disk));
-        Ok(Self { name, serial: serial.clone(), wwid: wwid.clone(), what, token, selector })
+        Ok(Self { name, id: disk.identity(), what, token, selector })
     }
 
     /// It is the system's from now on.
@@ -209,16 +205,14 @@ impl InstallDisk {
 
     /// Right before the installation it is still the one of that name, the only one that the selector matches, and free.
     pub fn still(&self, disks: &[Disk]) -> Result<()> {
+        let what = format!("the approved disk {}", self.what);
         let refused = |why: &str| {
-            Err(Error::refused(format!("the approved disk {}: {why}", self.what))
-                .hint("run it again, to plan from what is there now"))
+            Err(Error::refused(format!("{what}: {why}")).hint("run it again, to plan from what is there now"))
         };
-        let same = |disk: &&Disk| {
-            disk.id == self.name && disk.spec.serial == self.serial && disk.spec.wwid == self.wwid
-        };
-        let Some(disk) = disks.iter().find(same) else {
-            return refused("is not there any more, or has another name");
-        };
+        let disk = self.id.find(disks).map_err(|error| error.at(&what))?;
+        if disk.id != self.name {
+            return refused(&format!("has another name by now, {}", disk.id));
+        }
         if let Some((at, expression)) = &self.selector {
             let target = Target::Selector { at, expression: expression.clone() };
             if target.find(disks).map(|found| &found.id).ok() != Some(&disk.id) {
@@ -355,5 +349,38 @@ mod tests {
         disks.push(disk("nvme1n1", "nvme", 900));
         let error = chosen.still(&disks).unwrap_err();
         assert!(error.what.contains("does not match it alone") && error.kind.exit_code() == 5, "{error}");
+    }
+
+    #[test]
+    fn a_disk_that_another_one_says_to_be_is_not_installed_on_and_its_token_names_it_alone() {
+        let target = Target::Path("/dev/sda".into());
+        let named = |name: &str, serial: &str, wwid: &str| {
+            let mut disk = disk(name, "sata", 100);
+            (disk.spec.serial, disk.spec.wwid) = (serial.into(), wwid.into());
+            disk
+        };
+        let unknown = |disk: Disk| Disk {
+            holder: Holder::Unknown("not looked at".into()),
+            eligible: Err("may hold something".into()),
+            ..disk
+        };
+        let disks = [unknown(named("sda", "S", "w1")), named("sdb", "S", "w2")];
+        assert_eq!(InstallDisk::choose(&target, &disks).unwrap().token.as_deref(), Some("w1"));
+
+        let chosen = InstallDisk::choose(&target, &[named("sda", "S", "w1")]).unwrap();
+        chosen.still(&[named("sda", "S", "w1"), named("sdb", "S", "w2")]).unwrap();
+        for (name, now, word) in [
+            ("on two paths", vec![named("sda", "S", "w1"), named("sdb", "S", "w1")], "sda and sdb"),
+            (
+                "a twin that hides its WWID",
+                vec![named("sda", "S", "w1"), named("sdb", "S", "")],
+                "sda and sdb",
+            ),
+            ("another WWID", vec![named("sda", "S", "w2")], "no disk has the serial S and the WWID w1"),
+            ("another name", vec![named("sdb", "S", "w1")], "has another name by now, sdb"),
+        ] {
+            let error = chosen.still(&now).unwrap_err();
+            assert!(error.what.contains(word) && error.kind.exit_code() == 5, "{name}: {error}");
+        }
     }
 }

@@ -5,7 +5,9 @@ use super::disks::human;
 use super::step::chain;
 use super::{Action, NodeAction, Plan, Risk, Skipped, Step, Target};
 use crate::error::{Error, Result, all};
-use crate::model::disks::{Disk, Holder, Partition, RAW_VOLUME, USER_VOLUME, is_volume, volume_named};
+use crate::model::disks::{
+    Disk, DiskId, Holder, Partition, RAW_VOLUME, USER_VOLUME, is_volume, volume_named,
+};
 use crate::model::node::Node;
 
 /// The machine API takes a wiped partition out of the table from this version on.
@@ -27,8 +29,7 @@ pub struct WipeRequest<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wipe {
     pub address: String,
-    pub serial: Option<String>,
-    pub wwid: Option<String>,
+    pub id: DiskId,
     /// What has to be said for it to be wiped.
     pub token: String,
     /// Name, size, model and serial, for people.
@@ -44,14 +45,6 @@ impl Wipe {
     /// What is on the disk can't be seen, so that it was wiped can't be seen either.
     pub fn is_blind(&self) -> bool {
         self.contents == UNKNOWN
-    }
-
-    /// It says of itself what this disk says; what is not known of it says nothing.
-    fn is_of(&self, disk: &Disk) -> bool {
-        let is = |known: &Option<String>, now: &str| known.as_ref().is_none_or(|known| known == now);
-        (self.serial.is_some() || self.wwid.is_some())
-            && is(&self.serial, &disk.spec.serial)
-            && is(&self.wwid, &disk.spec.wwid)
     }
 }
 
@@ -130,15 +123,12 @@ pub(super) fn step(wipe: Wipe, tokens: &[String]) -> Result<Step> {
 
 /// How the disk stands now, found again by serial and WWID; refused when it is not there exactly once, or in use.
 pub fn look(wipe: &Wipe, disks: &[Disk]) -> Result<Now> {
-    let mut same = disks.iter().filter(|disk| wipe.is_of(disk));
     let refused = |why: String| {
         Error::refused(format!("{}: {why}", wipe.address))
             .hint("run it again, to plan from what is there now")
     };
-    let (Some(disk), None) = (same.next(), same.next()) else {
-        return Err(refused(format!("{} is not there any more, or more than once", wipe.what)));
-    };
-    if disk.system || disk.unfit().is_some() || disk.twin(disks).is_some() {
+    let disk = wipe.id.find(disks).map_err(|error| error.at(&wipe.what).at(&wipe.address))?;
+    if disk.system || disk.unfit().is_some() {
         return Err(refused(format!("{} is not a disk to wipe any more", wipe.what)));
     }
     let partition = |label: &String| disk.partitions.iter().find(|part| part.label == *label);
@@ -179,7 +169,7 @@ pub fn ghost(wipe: &Wipe, wiped: &[(String, bool)], disks: &[Disk]) -> Option<Gh
     let is = |part: &Partition| {
         part.label.is_empty() && part.format.is_empty() && wiped.iter().any(|(name, _)| *name == part.id)
     };
-    let disk = disks.iter().find(|disk| wipe.is_of(disk) && disk.partitions.iter().any(is))?;
+    let disk = wipe.id.find(disks).ok().filter(|disk| disk.partitions.iter().any(is))?;
     Some(Ghost { disk: disk.id.clone(), alone: disk.partitions.iter().all(is) })
 }
 
@@ -324,7 +314,6 @@ pub(super) fn wipe(
     volume: Option<&str>,
     zeroes: bool,
 ) -> Result<Wipe> {
-    let known = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     let refused = |why: String, hint: &str| {
         Error::refused(format!("{}: {} is not wiped: {why}", node.address, describe(disk))).hint(hint)
     };
@@ -342,32 +331,26 @@ pub(super) fn wipe(
         let why = format!("{} says it is the same disk", twin.id);
         return Err(refused(why, "nodeprep can't tell them apart; is it one disk on two paths?"));
     }
-    let (serial, wwid) = (known(&disk.spec.serial), known(&disk.spec.wwid));
-    let token = token(disk, disks).ok_or_else(|| {
-        refused(
-            "it has neither serial nor WWID".into(),
-            "its name may mean another disk after a reboot, so nodeprep does not touch it",
-        )
+    let id = disk.identity();
+    let token = disk.token(disks).ok_or_else(|| {
+        let why = if id.is_empty() {
+            "it has neither serial nor WWID"
+        } else {
+            "another disk says the same of itself"
+        };
+        let hint = "its name may mean another disk after a reboot, so nodeprep does not touch it";
+        refused(why.into(), hint)
     })?;
     let partition = volume.filter(|id| disk.partitions.iter().any(|part| part.label == **id));
     Ok(Wipe {
         address: node.address.clone(),
-        serial,
-        wwid,
+        id,
         token,
         what: describe(disk),
         partition: partition.map(str::to_owned),
         zeroes,
         contents: contents(disk),
     })
-}
-
-/// What has to be said for a disk to be wiped; none tells one from others that have nothing.
-pub(super) fn token(disk: &Disk, disks: &[Disk]) -> Option<String> {
-    let (serial, wwid) = (&disk.spec.serial, &disk.spec.wwid);
-    let shared = disks.iter().any(|other| other.id != disk.id && other.spec.serial == *serial);
-    let known = |text: &&String| !text.is_empty();
-    Some(serial).filter(known).filter(|_| !shared).or(Some(wwid).filter(known)).cloned()
 }
 
 pub(super) fn disks(node: &Node) -> Result<&[Disk]> {
