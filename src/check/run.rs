@@ -84,6 +84,7 @@ pub async fn run(
     let checks = chosen(only, skip)?;
     let run = Run { ctx, scratch: Scratch::new(ctx)?, probed: Mutex::default() };
     let judged = tokio::select! {
+        biased;
         judged = all(&run, &checks) => judged,
         () = cancelled(cancel) => Err(Error::new(Kind::Interrupted, "interrupted while checking")),
     };

@@ -48,6 +48,7 @@ impl Cluster {
         let (mut last, mut steady) = (String::new(), Steady::default());
         loop {
             let why = tokio::select! {
+                biased;
                 change = changes.next() => {
                     match change {
                         Some(Ok(object)) => (seen, away) = (object.as_ref().and_then(as_value), None),

@@ -147,6 +147,7 @@ impl Run<'_> {
         self.journal(|journal| journal.started(&step.id))?;
         events.send(What::StepStarted { title: step.title.clone() });
         let result = tokio::select! {
+            biased;
             result = Box::pin(family::carry_out(&step.action, self.context, &events)) => result,
             error = stop_waiting(step, self.interrupted.clone()) => Err(error),
         };
