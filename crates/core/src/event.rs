@@ -120,6 +120,9 @@ pub struct CheckResult {
     /// Why the verdict does not speak of the real product, such as `stand-in` for the test provisioner.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub labels: Vec<String>,
+    /// The file asks for nothing that could be judged, so a warning of it proves nothing.
+    #[serde(skip)]
+    pub without_subject: bool,
 }
 
 /// A measured value with its unit, such as 1234.5 `IOPS`.
