@@ -6,12 +6,12 @@
 //! * what is there: [`observe`], read through [`talos`] and [`cluster`]
 //! * what to do about it: [`plan`], with [`stack`] and [`config_doc`]
 //! * doing it: [`session`]
-//! * judging it: [`check`]
+//! * judging it: [`judge`], [`check`]
 //! * telling it: [`event`], [`report`]
 //! * underneath: [`secrets`], [`state`], [`yaml`], [`dial`], [`s3`], [`error`]; on top: [`cli`]
 //! * to try it all without machines: the package `nodeprep-sandbox`, which only [`cli`] knows
 
-pub use nodeprep_core::{config_doc, error, event, intent, model, plan, stack, yaml};
+pub use nodeprep_core::{config_doc, error, event, intent, judge, model, plan, stack, yaml};
 pub use nodeprep_wire::dial;
 
 pub mod check;

@@ -436,11 +436,12 @@ fn terms(key: &str, values: &[&str]) -> serde_json::Value {
 
 fn claimed(path: &str, terms: serde_json::Value) -> Claimed {
     let (name, claim) = ("pvc-1".into(), Some("db/data-0".into()));
+    let terms = serde_json::from_value(terms).expect("terms of an affinity");
     Claimed { name, claim, paths: vec![path.into()], driver: None, terms }
 }
 
 fn resident(path: &str) -> Users {
-    Users { volumes: vec![claimed(path, serde_json::Value::Null)], ..cluster() }
+    Users { volumes: vec![claimed(path, serde_json::json!([]))], ..cluster() }
 }
 
 fn pod(path: &str, node: Option<&str>) -> Mounting {
@@ -591,7 +592,7 @@ fn drivers_may_have_it(node: &Node) {
         ),
         (
             "has a volume anywhere",
-            Users { volumes: vec![csi(serde_json::Value::Null)], ..cluster() },
+            Users { volumes: vec![csi(serde_json::json!([]))], ..cluster() },
             Some("topolvm.io"),
         ),
         ("has a volume elsewhere", Users { volumes: vec![csi(terms(HOSTNAME, &["n2"]))], ..cluster() }, None),

@@ -12,6 +12,8 @@
 //!
 //! So cutting `root` off the end of the volume's path leaves the mount point.
 
+use crate::model::mounts::volume_at;
+
 /// One line of mountinfo.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Mount {
@@ -89,11 +91,8 @@ fn unescape(text: &str) -> String {
 /// itself, or the Talos user volume (`/var/mnt/<name>`) that it lies in.
 pub(super) fn is_own(point: &str, base: &str) -> bool {
     let within = base == point || base.strip_prefix(point).is_some_and(|rest| rest.starts_with('/'));
-    within && (base == point || point.strip_prefix(USER_VOLUMES).is_some_and(|name| !name.is_empty()))
+    within && (base == point || volume_at(point).is_some())
 }
-
-/// Talos mounts its user volumes here.
-pub(super) const USER_VOLUMES: &str = "/var/mnt/";
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used)]

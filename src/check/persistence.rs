@@ -7,6 +7,7 @@ use super::{Check, Per, Run, Stop, Subject};
 use crate::error::Error;
 use crate::event::Verdict;
 use crate::intent::Class;
+use crate::model::said::{self, By};
 
 pub(super) const CHECK: Check = Check {
     id: "persistence",
@@ -27,7 +28,10 @@ async fn judge(run: &Run<'_>, subject: &Subject<'_>) -> Result<Verdict, Stop> {
     let wrote = Watch { run, subject, claim, pod: &writer }.finished().await?;
     if wrote.output.status != 0 {
         let said = reason(&wrote.output.text);
-        return Err(Stop::fail(format!("writing failed on {}: {said}", wrote.node), write_hint(said, class)));
+        return Err(Stop::fail(
+            format!("writing failed on {}: {said}", wrote.node),
+            write_hint(said::code(By::Program, said), class),
+        ));
     }
     run.scratch.delete_pod(&writer).await?;
     let work = ["ls -la /data\n", READ].concat();

@@ -10,8 +10,10 @@ use super::pod::typed;
 use super::wait::{Look, until};
 use super::{Check, Per, Run, Stop, Subject, broken};
 use crate::cluster::{Standing, Steady};
+use crate::error::Code;
 use crate::event::Verdict;
 use crate::intent::Provisioner;
+use crate::model::said::{self, By};
 
 pub(super) const CHECK: Check = Check {
     id: "provisioner",
@@ -160,8 +162,12 @@ async fn refusal(run: &Run<'_>, provisioner: Provisioner<'_>, last: &str) -> Res
         Api::<Event>::namespaced(run.ctx.cluster.client(), namespace).list(&ListParams::default()).await;
     let events = events.map_err(broken(format!("can't list events of {namespace}")))?;
     let mut messages = events.iter().filter_map(|e| e.message.as_deref());
-    let refused = messages.find(|message| message.contains("violates PodSecurity"));
+    let refused = messages.find(|message| is_pod_security(message));
     Ok(refused.map(|message| Verdict::fail(format!("{last}: {message}"), label_hint(namespace))))
+}
+
+fn is_pod_security(message: &str) -> bool {
+    said::code(By::Kubernetes, message) == Some(Code::PodSecurity)
 }
 
 fn label_hint(namespace: &str) -> String {
@@ -184,15 +190,13 @@ async fn helper_refused(run: &Run<'_>, namespace: &str) -> Result<Option<Verdict
     let dry_run = PostParams { dry_run: true, ..PostParams::default() };
     match Api::namespaced(run.ctx.cluster.client(), namespace).create(&dry_run, &helper).await {
         Ok(_) => Ok(None),
-        Err(kube::Error::Api(status)) if status.message.contains("violates PodSecurity") => {
-            Ok(Some(Verdict::fail(
-                format!(
-                    "Pod Security refuses the provisioner's helper pods in namespace {namespace}: {}",
-                    status.message
-                ),
-                label_hint(namespace),
-            )))
-        }
+        Err(kube::Error::Api(status)) if is_pod_security(&status.message) => Ok(Some(Verdict::fail(
+            format!(
+                "Pod Security refuses the provisioner's helper pods in namespace {namespace}: {}",
+                status.message
+            ),
+            label_hint(namespace),
+        ))),
         Err(e) => Err(broken(format!("can't try a helper pod in {namespace}"))(e).into()),
     }
 }

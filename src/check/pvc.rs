@@ -3,17 +3,20 @@
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Node, NodeSelectorRequirement, PersistentVolume};
+use k8s_openapi::api::core::v1::{Node, PersistentVolume};
 use kube::{Api, ResourceExt};
 use tokio::time::Instant;
 
-use super::mount::{self, Mount, USER_VOLUMES};
+use super::mount::{self, Mount};
 use super::pod::DATA;
 use super::probe::{Finished, Watch};
 use super::{Check, Per, Run, Stop, Subject, broken};
-use crate::error::Error;
+use crate::error::{Code, Error};
 use crate::event::{Measurement, Unit, Verdict};
 use crate::intent::{Backend, Class, Csi, Intent, Size, VolumeType};
+use crate::model::affinity::{self, Fit};
+use crate::model::mounts::{self, mount_of, volume_at};
+use crate::model::said::{self, By};
 
 pub(super) const CHECK: Check = Check {
     id: "pvc",
@@ -151,7 +154,7 @@ fn data_kept(finished: &Finished, class: &Class) -> Result<(), Stop> {
         let said = reason(text);
         return Err(Stop::fail(
             format!("writing to the volume on {node} failed: {said}"),
-            write_hint(said, class),
+            write_hint(said::code(By::Program, said), class),
         ));
     }
     match (word(text, "wrote"), word(text, "read")) {
@@ -187,18 +190,17 @@ pub(super) fn how_read(text: &str) -> &'static str {
 }
 
 /// What to do about an error of writing.
-pub(super) fn write_hint(said: &str, class: &Class) -> String {
+pub(super) fn write_hint(code: Option<Code>, class: &Class) -> String {
     let base = class.place();
-    if said.contains("ead-only file system") {
-        format!("{base} is read-only for the kubelet: the user volume is not mounted there; make it ready")
-    } else if said.contains("No space left") || said.contains("quota exceeded") {
-        format!("free some space under {base}, or lower `validation.claimSize`")
-    } else if said.contains("Permission denied") {
-        format!(
+    match code {
+        Some(Code::ReadOnly) => format!(
+            "{base} is read-only for the kubelet: the user volume is not mounted there; make it ready"
+        ),
+        Some(Code::NoSpace) => format!("free some space under {base}, or lower `validation.claimSize`"),
+        Some(Code::NotPermitted) => format!(
             "directories under {base} must be writable for any user, as the provisioners make them (mode 0777)"
-        )
-    } else {
-        "look at the node's disk and its kernel's log (`talosctl dmesg`)".to_owned()
+        ),
+        _ => "look at the node's disk and its kernel's log (`talosctl dmesg`)".to_owned(),
     }
 }
 
@@ -206,37 +208,13 @@ pub(super) fn write_hint(said: &str, class: &Class) -> String {
 fn on_node(volume: &PersistentVolume, node: &Node) -> Result<(), Stop> {
     let (name, ran) = (volume.name_any(), node.name_any());
     let hint = "the provisioner must pin its volumes: a pod elsewhere would find an empty directory";
-    let terms = terms(volume);
-    let Some(pinned) = nodes_of(volume) else {
+    let Some(pinned) = affinity::pinned_to(volume) else {
         return Err(Stop::fail(format!("volume {name} is pinned to no node"), hint));
     };
-    let label = |key: &str| node.metadata.labels.as_ref()?.get(key);
-    let holds = |(key, values): &(&str, &[String])| label(key).is_some_and(|value| values.contains(value));
-    if terms.iter().any(|term| !term.is_empty() && term.iter().all(holds)) {
+    if affinity::fit(affinity::terms(volume), &ran, node.labels()) == Fit::Yes {
         return Ok(());
     }
     Err(Stop::fail(format!("volume {name} is pinned to {pinned}, but its pod ran on {ran}"), hint))
-}
-
-/// The terms a volume is pinned by, any of which must hold: label keys, each with the values it may have.
-fn terms(volume: &PersistentVolume) -> Vec<Vec<(&str, &[String])>> {
-    let required =
-        volume.spec.as_ref().and_then(|s| s.node_affinity.as_ref()).and_then(|a| a.required.as_ref());
-    let terms = required.map(|r| r.node_selector_terms.as_slice()).unwrap_or_default();
-    terms.iter().map(|term| term.match_expressions.iter().flatten().map(pinned).collect()).collect()
-}
-
-/// A label's key and the values it may have; none for anything but `In`.
-fn pinned(expression: &NodeSelectorRequirement) -> (&str, &[String]) {
-    let values = expression.values.as_deref().filter(|_| expression.operator == "In");
-    (&expression.key, values.unwrap_or_default())
-}
-
-/// The values of the node labels that a volume is pinned to, as text.
-pub(super) fn nodes_of(volume: &PersistentVolume) -> Option<String> {
-    let terms = terms(volume);
-    let values: Vec<_> = terms.iter().flatten().flat_map(|(_, values)| values.iter()).cloned().collect();
-    (!values.is_empty()).then(|| values.join(", "))
 }
 
 /// Where a volume lies.
@@ -295,14 +273,14 @@ fn placed(
     if mount.has("ro") {
         return Err(Stop::fail(
             format!("volume {name} is mounted read-only"),
-            write_hint("read-only file system", class),
+            write_hint(Some(Code::ReadOnly), class),
         ));
     }
     if let Some(stray) = astray(path, mount, base, node) {
         if let Some(place) = directory(path, mount, base, intent, at) {
             return Ok(place);
         }
-        let promised = base.starts_with(USER_VOLUMES) || !intent.volumes.is_empty();
+        let promised = base.starts_with(mounts::MOUNTS) || !intent.volumes.is_empty();
         let hint = mount_hint(base);
         return if promised {
             Err(Stop::fail(stray, hint))
@@ -348,7 +326,7 @@ fn of_driver(volume: &PersistentVolume, mount: &Mount, csi: &Csi, node: &str) ->
 /// Where a volume lies for which the file wants no disk: in a directory of Talos' own data partition, which is mounted at
 /// `/var`.
 fn directory(path: &str, mount: &Mount, base: &str, intent: &Intent, at: At<'_>) -> Option<Place> {
-    let name = base.strip_prefix(USER_VOLUMES)?.split('/').next()?;
+    let name = volume_at(base)?;
     let volume = intent.volumes.iter().find(|volume| volume.name == name)?;
     let here = path.strip_prefix("/var").is_some_and(|within| mount.root.ends_with(within));
     if !here || mount.kind == "tmpfs" || mount.kind == "ramfs" {
@@ -390,10 +368,11 @@ fn astray(path: &str, mount: &Mount, base: &str, node: &str) -> Option<String> {
 }
 
 fn mount_hint(base: &str) -> String {
-    match base.strip_prefix(USER_VOLUMES).and_then(|rest| rest.split('/').next()) {
-        Some(name) if !name.is_empty() => format!(
-            "make the Talos user volume `{name}` ready, so that its disk is mounted at {USER_VOLUMES}{name} \
-             (`nodeprep apply`), and move what lies in the directory beneath first"
+    match volume_at(base) {
+        Some(name) => format!(
+            "make the Talos user volume `{name}` ready, so that its disk is mounted at {} \
+             (`nodeprep apply`), and move what lies in the directory beneath first",
+            mount_of(name)
         ),
         _ => format!("mount a disk of its own at {base}, or put the class on a user volume under /var/mnt"),
     }
@@ -575,7 +554,7 @@ mod tests {
             ] } } }))
         };
         assert!(on_node(&pinned("kubernetes.io/hostname", "In", "h1"), &node).is_ok());
-        assert_eq!(nodes_of(&pinned("kubernetes.io/hostname", "In", "h1")).as_deref(), Some("h1"));
+        assert_eq!(affinity::pinned_to(&pinned("kubernetes.io/hostname", "In", "h1")).as_deref(), Some("h1"));
         for (volume, word) in [
             (pinned("kubernetes.io/hostname", "In", "h2"), "pinned to h2, but its pod ran on n1"),
             (pinned("kubernetes.io/hostname", "NotIn", "h1"), "pinned to no node"),

@@ -47,11 +47,11 @@ impl Outcome {
         let is = |wanted: fn(&Verdict) -> bool| self.results.iter().filter(move |r| wanted(&r.verdict));
         let failed = is(|v| matches!(v, Verdict::Fail { .. })).count();
         let warned = is(|v| matches!(v, Verdict::Warn { .. })).count();
-        let proves = |v: &Verdict| match v {
-            Verdict::Warn { why, .. } => why != backup::NOTHING,
-            other => matches!(other, Verdict::Pass { .. }),
+        let proves = |r: &&CheckResult| match r.verdict {
+            Verdict::Warn { .. } => !r.without_subject,
+            _ => matches!(r.verdict, Verdict::Pass { .. }),
         };
-        let passed = is(proves).count();
+        let passed = self.results.iter().filter(proves).count();
         let asked = is(|v| matches!(v, Verdict::Skip { .. })).find(|r| only.contains(&r.id));
         let checks = |n: usize| if n == 1 { "1 check".to_owned() } else { format!("{n} checks") };
         let what = match () {
@@ -253,6 +253,7 @@ async fn judge(
         seconds: started.elapsed().as_secs_f64(),
         verdict,
         labels: labels.to_vec(),
+        without_subject: check.id == backup::CHECK.id && run.ctx.intent.backup.is_none(),
     };
     subject.events.send(What::Checked { check: result.clone() });
     Ok(result)
@@ -286,8 +287,18 @@ mod tests {
 
     fn result(id: &str, subject: &str, verdict: Verdict) -> CheckResult {
         let (title, labels) = (String::new(), Vec::new());
-        let subject = subject.to_owned().into();
-        CheckResult { id: id.into(), title, subject, seconds: 0.0, verdict, labels }
+        let (id, subject) = (id.into(), subject.to_owned().into());
+        CheckResult { id, title, subject, seconds: 0.0, verdict, labels, without_subject: false }
+    }
+
+    #[test]
+    fn a_warning_that_there_is_nothing_to_judge_proves_nothing_whatever_it_says() {
+        let passed = |without_subject: bool| {
+            let warned = result("backup", "cluster", Verdict::warn("x", "y"));
+            let results = vec![CheckResult { without_subject, ..warned }];
+            Outcome { results, errors: Vec::new(), simulated: false }.passed(&[], false).is_ok()
+        };
+        assert!(passed(false) && !passed(true));
     }
 
     #[test]

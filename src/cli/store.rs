@@ -4,9 +4,9 @@ use jiff::Timestamp;
 use secrecy::ExposeSecret;
 
 use super::Global;
-use crate::cluster::store::{StoreAddress, advice};
 use crate::dial;
 use crate::intent::{Backup, Intent};
+use crate::judge::store::{StoreAddress, advice};
 use crate::plan::Skipped;
 use crate::s3::{self, Answer, Depth, Key, Store};
 use crate::stack::{CLOUD_KEY, StackSecret};

@@ -10,7 +10,8 @@ use kube::core::Status;
 use super::MANAGER;
 use crate::config_doc;
 use crate::dial::TlsFault;
-use crate::error::{Error, Kind, chain};
+use crate::error::{Code, Error, Kind, chain};
+use crate::model::said::{self, By};
 
 /// Maps an error of the Kubernetes API; `what` is the object or the cluster it happened to.
 pub fn from_kube(what: &str, error: kube::Error) -> Error {
@@ -40,11 +41,12 @@ pub fn from_kube(what: &str, error: kube::Error) -> Error {
 
 /// What `/readyz` answers before the API server is ready says of every part of it whether that is, a line each: those that
 /// are not are named.
-pub(super) fn not_ready(error: Error, what: &str) -> Error {
-    let open = error.what.lines().filter_map(|line| line.trim().strip_prefix("[-]")?.split(' ').next());
+pub(super) fn not_ready(what: &str, error: kube::Error) -> Error {
+    let kube::Error::Api(status) = &error else { return from_kube(what, error) };
+    let open = status.message.lines().filter_map(|line| line.trim().strip_prefix("[-]")?.split(' ').next());
     let open: Vec<&str> = open.collect();
     match open.is_empty() {
-        true => error,
+        true => from_kube(what, error),
         false => Error::unavailable(format!("{what}: not ready yet: {}", open.join(", "))),
     }
 }
@@ -106,8 +108,9 @@ fn from_tls(what: &str, error: &rustls::Error) -> Error {
 
 fn from_transport(what: &str, text: &str) -> Error {
     let text = text.strip_prefix("ServiceError: ").unwrap_or(text);
-    if text.contains("certificate") {
+    if let Some(code) = said::code(By::Tls, text) {
         return Error::invalid(format!("{what}: {text}"))
+            .code(code)
             .hint("this kubeconfig is not of this cluster, or its certificates were renewed: get a new one");
     }
     Error::unavailable(format!("{what}: can't reach the API server: {text}"))
@@ -124,11 +127,15 @@ fn from_status(what: &str, status: &Status) -> Error {
         .hint("the client certificate or token has expired, or is of another cluster: get a new kubeconfig");
     }
     if status.is_forbidden() {
-        return match forbidden_action(message) {
-            Some(action) => Error::invalid(format!("{what}: not allowed to {action}"))
-                .hint(format!("the API server says: {message}")),
-            None => Error::failed(format!("{what}: refused by admission: {message}")),
+        let code = said::code(By::Kubernetes, &status.message);
+        let error = match forbidden_action(message) {
+            Some(action) if code == Some(Code::LacksRights) => {
+                Error::invalid(format!("{what}: not allowed to {action}"))
+                    .hint(format!("the API server says: {message}"))
+            }
+            _ => Error::failed(format!("{what}: refused by admission: {message}")),
         };
+        return Error { code, ..error };
     }
     if let Some(conflict) = Conflict::of(status) {
         return Error::refused(format!("{what}: {conflict}")).hint(
@@ -146,8 +153,7 @@ fn from_status(what: &str, status: &Status) -> Error {
     }
 }
 
-/// `patch deployments.apps in namespace velero`, read from the text that RBAC writes; None for a refusal
-/// by admission. Source: k8s.io/apiserver's forbiddenMessage.
+/// `patch deployments.apps in namespace velero`, read from the text that RBAC writes.
 fn forbidden_action(message: &str) -> Option<String> {
     let (_, rest) = message.split_once("\" cannot ")?;
     let (verb, rest) = rest.split_once(" resource \"")?;
@@ -220,10 +226,11 @@ mod tests {
     fn what_keeps_an_api_server_from_being_ready_is_named() {
         let text = "[+]ping ok\n[+]log ok\n[-]etcd-readiness failed: reason withheld\n[+]informer-sync ok\n\
                     [-]poststarthook/rbac/bootstrap-roles failed: reason withheld\nreadyz check failed\n";
-        let error = not_ready(Error::failed(format!("lab: {text}")), "lab");
+        let told = |text: &str| kube::Error::Api(Box::new(status(500, "", text)));
+        let error = not_ready("lab", told(text));
         assert_eq!(error.what, "lab: not ready yet: etcd-readiness, poststarthook/rbac/bootstrap-roles");
         assert_eq!(error.kind, Kind::Unavailable);
-        assert_eq!(not_ready(Error::failed("lab: no such host"), "lab").what, "lab: no such host");
+        assert_eq!(not_ready("lab", told("no such host")).what, "lab: no such host");
     }
 
     #[test]

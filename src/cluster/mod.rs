@@ -10,7 +10,6 @@ mod proxy;
 mod ready;
 mod reason;
 mod steady;
-pub mod store;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -29,11 +28,10 @@ pub use object::{Applied, Outcome};
 pub use ready::Standing;
 pub use steady::Steady;
 
+pub use crate::model::object::MANAGER;
+
 use crate::dial::Dial;
 use crate::error::{Error, Result};
-
-/// The field manager of everything nodeprep applies.
-pub const MANAGER: &str = "nodeprep";
 
 /// How long the first answer of the API server may take.
 const FIRST_ANSWER: Duration = Duration::from_secs(10);
@@ -82,7 +80,7 @@ impl Cluster {
         let request = http::Request::get("/readyz").body(Vec::new());
         let request = request.map_err(|error| Error::failed(format!("/readyz: {error}")))?;
         let asked = self.client.request_text(request).await;
-        asked.map(drop).map_err(|error| error::not_ready(from_kube(&self.name, error), &self.name))
+        asked.map(drop).map_err(|error| error::not_ready(&self.name, error))
     }
 
     /// The time on the API server's clock, which is the one that Velero's times are to be held against.

@@ -11,9 +11,11 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::steady::{self, Clocks, Steady};
-use super::{Cluster, from_kube, reason, store};
+use super::{Cluster, from_kube, reason};
 use crate::error::{Error, Kind, Result, chain};
 use crate::event::Events;
+use crate::judge::velero::Location;
+use crate::judge::workload;
 use crate::model::object::Ready;
 
 /// How often the reasons (pods, events) are read again while waiting.
@@ -78,7 +80,7 @@ impl Cluster {
                     return Err(away.unwrap_or_else(|| too_late(ready, seen.as_ref(), within, &last)));
                 }
             };
-            if let Some((hint, true)) = help(ready, seen.as_ref(), &why) {
+            if let Some((hint, true)) = help(ready, seen.as_ref(), &why).filter(|_| away.is_none()) {
                 return Err(Error::failed(format!("{title}: {why}")).hint(hint));
             }
             if why != last {
@@ -152,7 +154,7 @@ impl Cluster {
                 None => self.unserved(object).await?,
             },
             Ready::Workload { kind, namespace, .. } => {
-                let lacks = reason::workload_lacks(kind, object);
+                let lacks = workload::workload_lacks(kind, object);
                 // Looked at in either case: a container that is started again between two looks is remembered.
                 let doubt = self.doubt(namespace, object, steady).await;
                 match lacks {
@@ -160,7 +162,7 @@ impl Cluster {
                     None => doubt?,
                 }
             }
-            Ready::Node { .. } => reason::node_lacks(object),
+            Ready::Node { .. } => workload::node_lacks(object),
             Ready::BackupLocation { .. } => reason::location_lacks(object),
             Ready::Schedule { .. } => reason::schedule_lacks(object),
         })
@@ -223,10 +225,12 @@ fn return_if_hopeless(title: &str, error: watcher::Error) -> Result<Option<Error
 fn help(ready: &Ready, object: Option<&Value>, why: &str) -> Option<(String, bool)> {
     match ready {
         Ready::BackupLocation { .. } => {
-            let advice = store::advice(why, &store::StoreAddress::of(object.unwrap_or(&Value::Null)))?;
+            let advice = Location::of(object?).advice(object?)?;
             Some((advice.hint, advice.lasting))
         }
-        Ready::Schedule { namespace, name } => reason::schedule_hint(namespace, name, why),
+        Ready::Schedule { namespace, name } => {
+            reason::schedule_hint(namespace, name, object?).map(|hint| (hint, true))
+        }
         _ => reason::hint(why).map(|hint| (hint.to_owned(), false)),
     }
 }

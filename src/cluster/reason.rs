@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
-use super::store::steady;
 use crate::config_doc;
+use crate::judge::store::steady;
+use crate::judge::velero::{Location, Phase, Schedule};
 
 /// Longer texts of the cluster are cut.
 const LONGEST: usize = 500;
@@ -64,122 +65,44 @@ pub(super) fn crd_lacks(crd: &Value) -> Option<String> {
     None
 }
 
-/// The controller has not yet seen the newest form of the object.
-fn unobserved(object: &Value) -> Option<String> {
-    let behind = count(&object["status"], "observedGeneration") < count(&object["metadata"], "generation");
-    behind.then(|| "its controller has not seen the change yet".into())
-}
-
-/// What the counts of a Deployment or DaemonSet lack.
-pub(super) fn workload_lacks(kind: &str, object: &Value) -> Option<String> {
-    if kind == "DaemonSet" { daemon_set_lacks(object) } else { deployment_lacks(object) }
-}
-
-fn deployment_lacks(object: &Value) -> Option<String> {
-    if let Some(lack) = unobserved(object) {
-        return Some(lack);
-    }
-    let wanted = object["spec"]["replicas"].as_i64().unwrap_or(1);
-    if wanted == 0 {
-        return Some("it is to run no pods: its replicas are 0".into());
-    }
-    let status = &object["status"];
-    let updated = count(status, "updatedReplicas");
-    if updated < wanted {
-        return Some(format!("{updated} of {wanted} pods made in the newest form"));
-    }
-    if count(status, "replicas") > updated {
-        return Some(format!("{} old pods still there", count(status, "replicas") - updated));
-    }
-    of_ready(wanted, count(status, "readyReplicas"), count(status, "availableReplicas"))
-}
-
-/// Available is what was ready for as long as `minReadySeconds` asks.
-fn of_ready(wanted: i64, ready: i64, available: i64) -> Option<String> {
-    if available < wanted && ready >= wanted {
-        return Some(format!("{available} of {wanted} pods ready for long enough"));
-    }
-    (available < wanted || ready < wanted).then(|| format!("{} of {wanted} pods ready", ready.min(available)))
-}
-
-fn daemon_set_lacks(object: &Value) -> Option<String> {
-    if let Some(lack) = unobserved(object) {
-        return Some(lack);
-    }
-    let status = &object["status"];
-    let wanted = count(status, "desiredNumberScheduled");
-    if wanted == 0 {
-        return Some("no node matches its node selector and tolerations".into());
-    }
-    let updated = count(status, "updatedNumberScheduled");
-    if updated < wanted {
-        return Some(format!("{updated} of {wanted} pods made in the newest form"));
-    }
-    of_ready(wanted, count(status, "numberReady"), count(status, "numberAvailable"))
-}
-
-/// A node is ready when its kubelet says so.
-pub(super) fn node_lacks(node: &Value) -> Option<String> {
-    let conditions = items(&node["status"], "conditions");
-    match conditions.iter().find(|condition| condition["type"] == "Ready") {
-        Some(ready) if ready["status"] == "True" => None,
-        Some(ready) => Some(text(ready, "message").to_owned()),
-        None => Some("its kubelet has not said anything yet".into()),
-    }
-}
-
-/// When nodeprep changed an object last.
-fn changed(object: &Value) -> &str {
-    let ours =
-        items(&object["metadata"], "managedFields").iter().filter(|field| field["manager"] == super::MANAGER);
-    ours.map(|field| text(field, "time")).max().unwrap_or_default()
-}
-
-/// Available says nothing when it is older than the last change: Velero looks again only once a minute.
+/// What a backup location lacks.
 pub(super) fn location_lacks(object: &Value) -> Option<String> {
-    let status = &object["status"];
-    let phase = text(status, "phase");
-    if phase.is_empty() {
-        return Some("Velero has not looked at it yet".into());
+    match Location::of(object) {
+        Location::New => Some("Velero has not looked at it yet".into()),
+        Location::Outdated { phase } => {
+            Some(format!("{phase} before its last change; Velero has not looked again yet"))
+        }
+        Location::Available { validated: None } => Some("Available, but it does not say since when".into()),
+        Location::Available { validated: Some(_) } => None,
+        Location::Other { phase, message } => Some(short(&format!("{phase}: {}", steady(message)))),
     }
-    if text(status, "lastValidationTime") < changed(object) {
-        return Some(format!("{phase} before its last change; Velero has not looked again yet"));
-    }
-    (phase != "Available").then(|| short(&format!("{phase}: {}", steady(text(status, "message")))))
 }
-
-const REFUSED: &str = "FailedValidation: ";
-const PAUSED: &str = "it is paused";
 
 /// Velero takes a schedule or says what is wrong with it, but does not look at one that is paused.
 pub(super) fn schedule_lacks(object: &Value) -> Option<String> {
-    let status = &object["status"];
-    let of_status = items(&object["metadata"], "managedFields")
-        .iter()
-        .filter(|field| !field["fieldsV1"]["f:status"].is_null());
-    let looked = of_status.map(|field| text(field, "time")).max().unwrap_or_default();
-    match text(status, "phase") {
-        "Enabled" => None,
-        _ if object["spec"]["paused"] == true => Some(format!("{PAUSED}, so Velero does not look at it")),
-        "FailedValidation" if looked < changed(object) => {
+    let Schedule { paused, phase } = Schedule::of(object);
+    match phase {
+        Phase::Enabled => None,
+        _ if paused => Some("it is paused, so Velero does not look at it".into()),
+        Phase::New => Some("Velero has not looked at it yet".into()),
+        Phase::Refused { outdated: true, .. } => {
             Some("refused before its last change; Velero has not looked again yet".into())
         }
-        "FailedValidation" => {
-            let errors: Vec<&str> =
-                items(status, "validationErrors").iter().filter_map(Value::as_str).collect();
-            Some(short(&format!("{REFUSED}{}", errors.join("; "))))
-        }
-        _ => Some("Velero has not looked at it yet".into()),
+        Phase::Refused { errors, .. } => Some(short(&format!("FailedValidation: {}", errors.join("; ")))),
     }
 }
 
-/// What helps against what a schedule lacks, and whether it stays.
-pub(super) fn schedule_hint(namespace: &str, name: &str, why: &str) -> Option<(String, bool)> {
-    if why.starts_with(REFUSED) {
-        return Some(("Velero makes no backups of it: correct the schedule in the file".into(), true));
+/// What helps against what a schedule lacks; it stays.
+pub(super) fn schedule_hint(namespace: &str, name: &str, object: &Value) -> Option<String> {
+    let Schedule { paused, phase } = Schedule::of(object);
+    match phase {
+        Phase::Enabled => None,
+        _ if paused => Some(format!("`velero -n {namespace} schedule unpause {name}`, and run again")),
+        Phase::Refused { outdated: false, .. } => {
+            Some("Velero makes no backups of it: correct the schedule in the file".into())
+        }
+        Phase::New | Phase::Refused { .. } => None,
     }
-    let unpause = format!("`velero -n {namespace} schedule unpause {name}`, and run again");
-    why.starts_with(PAUSED).then_some((unpause, true))
 }
 
 /// The reason that most likely keeps a workload from being ready: a pod's trouble, else why there is no pod.
@@ -369,60 +292,6 @@ mod tests {
     fn warning(kind: &str, name: &str, at: &str, reason: &str, message: &str) -> Value {
         json!({"type": "Warning", "lastTimestamp": at, "reason": reason, "message": message,
                "involvedObject": {"kind": kind, "name": name}})
-    }
-
-    #[test]
-    fn a_workload_is_ready_only_when_all_pods_of_the_newest_form_were_ready_for_long_enough() {
-        let status = |pairs: &[(&str, i64)]| -> Value {
-            pairs
-                .iter()
-                .map(|(key, value)| ((*key).to_owned(), json!(value)))
-                .collect::<serde_json::Map<_, _>>()
-                .into()
-        };
-        let deployment = |seen: i64, all: i64, updated: i64, ready: i64, available: i64| {
-            status(&[
-                ("observedGeneration", seen),
-                ("replicas", all),
-                ("updatedReplicas", updated),
-                ("readyReplicas", ready),
-                ("availableReplicas", available),
-            ])
-        };
-        let set = |seen: i64, wanted: i64, updated: i64, ready: i64, available: i64| {
-            status(&[
-                ("observedGeneration", seen),
-                ("desiredNumberScheduled", wanted),
-                ("updatedNumberScheduled", updated),
-                ("numberReady", ready),
-                ("numberAvailable", available),
-            ])
-        };
-        for (kind, replicas, status, lack) in [
-            ("Deployment", json!(2), deployment(2, 2, 2, 2, 2), None),
-            ("Deployment", json!(2), deployment(1, 2, 2, 2, 2), Some("controller")),
-            ("Deployment", Value::Null, deployment(2, 0, 0, 0, 0), Some("0 of 1 pods made")),
-            ("Deployment", json!(0), deployment(2, 0, 0, 0, 0), Some("no pods")),
-            ("Deployment", json!(1), deployment(2, 2, 1, 2, 1), Some("1 old pods")),
-            ("Deployment", json!(1), deployment(2, 1, 1, 0, 0), Some("0 of 1 pods ready")),
-            ("Deployment", json!(1), deployment(2, 1, 1, 1, 0), Some("0 of 1 pods ready for long enough")),
-            ("Deployment", json!(1), Value::Null, Some("controller")),
-            ("DaemonSet", Value::Null, set(2, 3, 3, 3, 3), None),
-            ("DaemonSet", Value::Null, set(2, 3, 3, 2, 2), Some("2 of 3 pods ready")),
-            ("DaemonSet", Value::Null, set(2, 3, 3, 3, 2), Some("2 of 3 pods ready for long enough")),
-            ("DaemonSet", Value::Null, set(2, 3, 1, 3, 3), Some("1 of 3 pods made")),
-            ("DaemonSet", Value::Null, set(2, 0, 0, 0, 0), Some("no node matches")),
-            ("DaemonSet", Value::Null, Value::Null, Some("controller")),
-        ] {
-            let object =
-                json!({"metadata": {"generation": 2}, "spec": {"replicas": replicas}, "status": status});
-            let found = workload_lacks(kind, &object);
-            assert_eq!(found.is_some(), lack.is_some(), "{object}: {found:?}");
-            assert!(
-                found.as_deref().unwrap_or_default().contains(lack.unwrap_or_default()),
-                "{object}: {found:?}"
-            );
-        }
     }
 
     #[test]

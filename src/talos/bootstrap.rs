@@ -8,7 +8,8 @@ use tonic::{Code, Response, Status};
 use zeroize::Zeroizing;
 
 use super::client::{Node, status_is_theirs};
-use crate::error::{Error, Result};
+use crate::error::{self, Error, Result};
+use crate::model::said::{self, By};
 use crate::talos::proto::common::Data;
 use crate::talos::proto::machine;
 
@@ -54,7 +55,7 @@ impl Node {
     pub async fn has_etcd_data(&self) -> Result<bool> {
         self.reading(|| async {
             let request = self.request(machine::ListRequest { root: ETCD_DATA.into(), ..Default::default() });
-            let missing = |text: &str| text.contains("no such file or directory");
+            let missing = |text: &str| said::code(By::Talos, text) == Some(error::Code::NoSuchFile);
             let mut entries = match self.machine().list(request).await {
                 Ok(entries) => entries.into_inner(),
                 Err(status) if missing(status.message()) => return Ok(Response::new(false)),

@@ -10,6 +10,7 @@ use super::insecure::AnotherKey;
 use crate::config_doc;
 use crate::dial::TlsFault;
 use crate::error::{self, Error, Kind, chain};
+use crate::model::said::{self, By};
 
 const WRONG_CA: &str = "this talosconfig is not of this cluster: name another with --talosconfig or --talos-context. A \
                         machine that has no configuration yet (maintenance mode) also shows a certificate of its own";
@@ -17,10 +18,6 @@ const NOT_OURS: &str =
     "the talosconfig belongs to another cluster, or the cluster's CA was replaced since it was made";
 const ROLE: &str = "the talosconfig's role may not do this (changes and machine configs need os:admin); a Talos too old \
                     to know what was asked answers the same";
-
-/// How an endpoint that passes calls on says that the machine behind it shows a certificate of another authority than its
-/// own (Go, crypto/x509, `UnknownAuthorityError`).
-const STRANGER_BEHIND: &str = "certificate signed by unknown authority";
 
 /// What the other side said, without the secrets that it repeats.
 pub(super) fn said(text: &str) -> String {
@@ -67,39 +64,31 @@ pub(super) fn too_late(place: &str, seconds: f64) -> Error {
 
 /// What the machine, or the endpoint before it, answered.
 fn answered(status: &Status) -> Error {
-    let text = said(status.message());
-    coded(meant(status.code(), &text), &text)
+    meant(status.code(), &said(status.message()), said::code(By::Talos, status.message()))
 }
 
 /// What the envelope of an answer says instead of one.
 pub(super) fn enclosed(text: &str) -> Error {
-    let text = said(text);
-    coded(Error::failed(text.as_str()), &text)
+    Error { code: said::code(By::Talos, text), ..Error::failed(said(text)) }
 }
 
-/// The error of an answer, with the code of what its text says of the machine behind the endpoint.
-fn coded(error: Error, text: &str) -> Error {
-    if text.contains(STRANGER_BEHIND) { error.code(error::Code::StrangerBehind) } else { error }
-}
-
-/// The error that an answer of this code and text is.
-fn meant(code: Code, text: &str) -> Error {
-    match code {
+/// The error that an answer of this code and text is, and what its text means.
+fn meant(code: Code, text: &str, means: Option<error::Code>) -> Error {
+    let error = match code {
         Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => unreachable(text),
-        Code::PermissionDenied if text.contains("no request forwarding") => {
+        Code::PermissionDenied if means == Some(error::Code::NoForwarding) => {
             Error::invalid(text).hint("a worker passes no calls on: use the control-plane nodes as endpoints")
         }
         Code::PermissionDenied => Error::invalid(format!("not permitted: {text}")).hint(ROLE),
         Code::Unauthenticated => Error::invalid(format!("not authenticated: {text}")).hint(NOT_OURS),
         Code::InvalidArgument => Error::invalid(format!("the node refuses: {text}")),
-        Code::FailedPrecondition if text.contains("another apply configuration is already in progress") => {
-            Error::unavailable(text)
-                .hint("someone else is applying a configuration; try again when it is done")
-        }
+        Code::FailedPrecondition if means == Some(error::Code::AnotherApply) => Error::unavailable(text)
+            .hint("someone else is applying a configuration; try again when it is done"),
         Code::Unimplemented => Error::failed(format!("not implemented there: {text}"))
             .hint("the node's Talos is too old or too new for this call, or the node is in maintenance mode"),
         code => Error::failed(format!("{code:?}: {text}")),
-    }
+    };
+    Error { code: means, ..error }
 }
 
 fn unreachable(text: impl Into<String>) -> Error {

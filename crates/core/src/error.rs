@@ -39,7 +39,8 @@ impl Kind {
     }
 }
 
-/// What code decides by where the kind of an error is not enough: its text is for a person alone.
+/// What code decides by where the kind of an error is not enough: its text is for a person alone. It is set where the answer of
+/// another program is read, by what its API tells or, where that is words alone, by the table of them (`model::said`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Code {
@@ -47,6 +48,29 @@ pub enum Code {
     WrongCa,
     /// An endpoint that passes calls on says so of the machine behind it.
     StrangerBehind,
+    /// A worker passes no calls on.
+    NoForwarding,
+    /// Somebody else is applying a machine config at this moment.
+    AnotherApply,
+    /// The config would need a reboot; only Talos before 1.14 says so.
+    NeedsReboot,
+    /// The kernel does not let go of a device, which something looks at for a moment after it was wiped.
+    DeviceBusy,
+    /// The table of a disk does not know the partition any more.
+    OutOfTable,
+    NoSuchFile,
+    /// Pod Security refuses a pod.
+    PodSecurity,
+    /// The caller has no right to do it; else what is forbidden was refused by admission.
+    LacksRights,
+    /// A backup repository was made with another password.
+    WrongPassword,
+    ReadOnly,
+    /// The disk or the quota is full.
+    NoSpace,
+    NotPermitted,
+    /// Something is wrong with a certificate.
+    Certificate,
 }
 
 /// An error as a person reads it: `what` says what happened and where, `hint` what to do next.
@@ -124,7 +148,8 @@ pub fn all<T>(results: impl IntoIterator<Item = Result<T>>) -> Result<Vec<T>> {
     together(errors).map_or(Ok(good), Err)
 }
 
-/// One error of several, each with its own hint; a refusal among them makes it one. None of none.
+/// One error of several, each with its own hint; a refusal among them makes it one. Its code is the first that an error of its
+/// kind has. None of none.
 pub fn together(mut errors: Vec<Error>) -> Option<Error> {
     let mut seen = std::collections::BTreeSet::new();
     errors.retain(|error| seen.insert((error.what.clone(), error.hint.clone())));
@@ -138,7 +163,8 @@ pub fn together(mut errors: Vec<Error>) -> Option<Error> {
         None => format!("\n- {}", error.what),
     };
     let lines: String = errors.iter().map(line).collect();
-    Some(Error::new(kind, format!("{} things stand in the way:{lines}", errors.len())))
+    let code = errors.iter().filter(|error| error.kind == kind).find_map(|error| error.code);
+    Some(Error { code, ..Error::new(kind, format!("{} things stand in the way:{lines}", errors.len())) })
 }
 
 /// Both, or what stands in the way of either.
@@ -170,4 +196,30 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 fn plain(error: &dyn std::error::Error) -> String {
     let text = error.to_string();
     text.split_once(": https://docs.rs/").map_or_else(|| text.clone(), |(words, _)| words.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_outlives_what_is_said_around_it() {
+        let busy = || Error::failed("busy").code(Code::DeviceBusy);
+        let plain = || Error::failed("device or resource busy");
+        for (error, code) in [
+            (Some(busy().at("node a").hint("wait")), Some(Code::DeviceBusy)),
+            (together(vec![busy()]), Some(Code::DeviceBusy)),
+            (
+                together(vec![plain(), busy().at("b"), Error::failed("c").code(Code::NoSpace)]),
+                Some(Code::DeviceBusy),
+            ),
+            (both(Err::<(), _>(plain()), Err::<(), _>(busy())).err(), Some(Code::DeviceBusy)),
+            (all([Err::<(), _>(busy()), Ok(())]).err(), Some(Code::DeviceBusy)),
+            // What a refusal decides is not what is said beside it.
+            (together(vec![busy(), Error::refused("no")]), None),
+            (together(vec![plain(), plain().at("b")]), None),
+        ] {
+            assert_eq!(error.as_ref().and_then(|error| error.code), code, "{error:?}");
+        }
+    }
 }

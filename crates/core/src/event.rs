@@ -121,6 +121,9 @@ pub struct CheckResult {
     /// Why the verdict does not speak of the real product, such as `stand-in` for the test provisioner.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub labels: Vec<String>,
+    /// The file asks for nothing that could be judged, so a warning of it proves nothing.
+    #[serde(skip)]
+    pub without_subject: bool,
 }
 
 /// What a check judges: the cluster, a storage class, or a class on a node. In JSON it is as it is shown.

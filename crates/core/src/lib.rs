@@ -6,6 +6,7 @@ pub mod config_doc;
 pub mod error;
 pub mod event;
 pub mod intent;
+pub mod judge;
 pub mod model;
 pub mod plan;
 pub mod stack;

@@ -5,38 +5,39 @@ use serde_json::Value;
 
 use super::super::wait::Look;
 use super::{Found, Stop};
-use crate::cluster::store::{StoreAddress, advice};
+use crate::error::Code;
+use crate::judge::store::{StoreAddress, advice};
+use crate::judge::velero::Location;
+use crate::model::said::{self, By};
 
 /// Velero validates a location every minute (its default); older than this, it has stopped.
 const FRESH: SignedDuration = SignedDuration::from_mins(5);
 
 /// What the location's status says.
 pub(super) fn judge(location: &Value, now: Timestamp) -> Result<Look<String>, Stop> {
-    let status = &location["status"];
     let name = location["metadata"]["name"].as_str().unwrap_or_default();
-    let text = |key: &str| status[key].as_str().unwrap_or_default();
-    match text("phase") {
-        "Available" => {
-            let validated: Option<Timestamp> = text("lastValidationTime").parse().ok();
-            match validated.map(|at| now.duration_since(at)) {
-                Some(age) if age <= FRESH => Ok(Look::Done(format!("location {name} is Available"))),
-                Some(age) => Ok(Look::not_yet(format!("location {name} was last validated {age:#} ago"))),
-                None => Ok(Look::not_yet(format!("location {name} says Available, but not since when"))),
-            }
+    let stands = Location::of(location);
+    Ok(match stands {
+        Location::Available { validated: Some(at) } => match now.duration_since(at) {
+            age if age <= FRESH => Look::Done(format!("location {name} is Available")),
+            age => Look::not_yet(format!("location {name} was last validated {age:#} ago")),
+        },
+        Location::Available { validated: None } => {
+            Look::not_yet(format!("location {name} says Available, but not since when"))
         }
-        "Unavailable" => {
-            let message = text("message");
-            let known = advice(message, &StoreAddress::of(location));
-            let hint = known.map_or_else(
+        Location::Other { phase: "Unavailable", message } => {
+            let hint = stands.advice(location).map_or_else(
                 || "check the bucket, the URL and the Secret cloud-credentials (or as `backup.credentialsSecret` names it)".to_owned(),
                 |advice| advice.hint,
             );
-            Err(Stop::fail(format!("location {name} is Unavailable: {message}"), hint))
+            return Err(Stop::fail(format!("location {name} is Unavailable: {message}"), hint));
         }
-        phase => {
-            Ok(Look::not_yet(format!("location {name} is {}", if phase.is_empty() { "new" } else { phase })))
-        }
-    }
+        Location::Outdated { phase } => Look::not_yet(format!(
+            "location {name} was {phase} before its last change; Velero has not looked again yet"
+        )),
+        Location::Other { phase, .. } => Look::not_yet(format!("location {name} is {phase}")),
+        Location::New => Look::not_yet(format!("location {name} is new")),
+    })
 }
 
 /// What is wrong with the repository of a namespace's volumes.
@@ -48,7 +49,7 @@ pub(super) fn repository(repository: &Value, store: &StoreAddress) -> Option<Fou
     }
     let namespace = text(&repository["spec"]["volumeNamespace"]);
     let message = text(&status["message"]);
-    let hint = if message.contains("invalid repository password") {
+    let hint = if said::code(By::Velero, &message) == Some(Code::WrongPassword) {
         "put the password that the repository was made with back into the Secret velero-repo-credentials; without it, \
          its backups can't be read"
             .to_owned()

@@ -13,10 +13,10 @@ use serde_json::Value;
 use super::provisioner::{Workload, standing, workloads_of};
 use super::wait::{Look, until};
 use super::{Check, Per, Run, Stop, Subject, broken};
-use crate::cluster::store::StoreAddress;
 use crate::cluster::{Standing, Steady};
 use crate::event::Verdict;
 use crate::intent::Backup;
+use crate::judge::store::StoreAddress;
 use crate::{plan, stack};
 
 pub(super) const CHECK: Check = Check {
@@ -27,8 +27,6 @@ pub(super) const CHECK: Check = Check {
     judge: |run, subject| Box::pin(judge(run, subject)),
 };
 
-/// Why it warns when the file has no backup; that proves nothing.
-pub(super) const NOTHING: &str = "nothing is backed up: the file has no `backup`";
 /// The name that Velero's server looks for on its nodes.
 const NODE_AGENT: &str = "node-agent";
 const INSTALL: &str = "install Velero with `nodeprep apply`, or correct `backup.namespace`";
@@ -55,7 +53,7 @@ impl Found {
 async fn judge(run: &Run<'_>, subject: &Subject<'_>) -> Result<Verdict, Stop> {
     let Some(backup) = &run.ctx.intent.backup else {
         return Ok(Verdict::warn(
-            NOTHING,
+            "nothing is backed up: the file has no `backup`",
             "add `backup` with a bucket and a schedule; what is on one node's disk is lost with it",
         ));
     };

@@ -4,8 +4,9 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::Found;
-use crate::cluster::store::{StoreAddress, advice};
 use crate::intent::{Cron, Duration};
+use crate::judge::store::{StoreAddress, advice};
+use crate::judge::velero::{Phase, Schedule};
 
 /// By this label the backups of a schedule are found.
 const LABEL: &str = "velero.io/schedule-name";
@@ -75,16 +76,14 @@ fn schedule(
             "make it with `nodeprep apply`",
         );
     };
-    if live["spec"]["paused"] == true {
+    let Schedule { paused, phase } = Schedule::of(live);
+    if paused {
         return Found::fault(
             format!("schedule {name} is paused: it makes no backups"),
             format!("`velero schedule unpause {name}`, or take it out of the file"),
         );
     }
-    let status = &live["status"];
-    if status["phase"] == "FailedValidation" {
-        let errors = status["validationErrors"].as_array().into_iter().flatten().filter_map(Value::as_str);
-        let errors: Vec<_> = errors.collect();
+    if let Phase::Refused { errors, .. } = &phase {
         return Found::fault(
             format!("schedule {name} is refused by Velero, and makes no backups: {}", errors.join("; ")),
             "correct it in the file, and `nodeprep apply`",
@@ -96,9 +95,9 @@ fn schedule(
             "`nodeprep apply` puts back what the file says; what somebody else added has to be taken out by hand",
         );
     }
-    match status["phase"].as_str() {
-        Some("Enabled") => made(live, backups, store, now),
-        _ => Found::fault(
+    match phase {
+        Phase::Enabled => made(live, backups, store, now),
+        Phase::New | Phase::Refused { .. } => Found::fault(
             format!("Velero has not looked at schedule {name} yet"),
             "read Velero's log, and validate again",
         ),

@@ -20,6 +20,7 @@ use super::{EXPIRES, MANAGED_BY, MANAGER, RUN, journal};
 use crate::cluster::Cluster;
 use crate::error::{Error, Result};
 use crate::event::{Events, What};
+use crate::model::affinity;
 
 const CLEANUP_LIMIT: Duration = Duration::from_secs(180);
 /// What is held by a finalizer that nobody takes away is waited for this long.
@@ -123,10 +124,10 @@ pub(super) async fn namespace(
     removed
 }
 
-fn still_there(mut left: Vec<String>) -> Error {
+fn still_there(mut left: Vec<Left>) -> Error {
     left.dedup();
-    let error = Error::failed(format!("left in the cluster: {}", left.join(", ")));
-    match left.iter().any(|one| one.contains(HELD_BY)) {
+    let error = Error::failed(format!("left in the cluster: {}", listed(&left)));
+    match left.iter().any(Left::is_held) {
         true => error.hint(
             "whoever set that finalizer has to take it away: is its controller running? Then `nodeprep cleanup` again",
         ),
@@ -145,7 +146,7 @@ struct Removal<'a> {
 
 impl Removal<'_> {
     /// Removes what it can, and tells what is left.
-    async fn all(&self) -> Result<Vec<String>, Stop> {
+    async fn all(&self) -> Result<Vec<Left>, Stop> {
         let background = DeleteParams::background();
         self.delete_all::<Job>("jobs", &background).await?;
         let now = DeleteParams { grace_period_seconds: Some(1), ..DeleteParams::default() };
@@ -173,7 +174,8 @@ impl Removal<'_> {
             let claims = claims.list(&all).await.map_err(broken("can't list claims"))?;
             let events = events.list(&all).await.map_err(broken("can't list events"))?;
             let pending = claims.iter().filter(|claim| phase(claim) == "Pending").map(ResourceExt::name_any);
-            Ok(pending.filter(|claim| being_provisioned(claim, &events.items)).collect())
+            let made = pending.filter(|claim| being_provisioned(claim, &events.items));
+            Ok(made.map(|name| Left { name, ..Left::default() }).collect())
         });
         for claim in late.await? {
             self.events.warn(format!("claim {claim} is removed while its volume is being made"));
@@ -182,7 +184,7 @@ impl Removal<'_> {
     }
 
     /// Deletes all objects of a kind and waits until they are gone; the names of those that stay.
-    async fn delete_all<K>(&self, what: &str, params: &DeleteParams) -> Result<Vec<String>, Stop>
+    async fn delete_all<K>(&self, what: &str, params: &DeleteParams) -> Result<Vec<Left>, Stop>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
         K: Clone + std::fmt::Debug + DeserializeOwned,
@@ -194,7 +196,7 @@ impl Removal<'_> {
             for object in found.iter().filter(|o| o.meta().deletion_timestamp.is_none()) {
                 gone_is_fine(api.delete(&object.name_any(), params).await).map_err(failed())?;
             }
-            Ok(found.iter().map(|o| left(&format!("{}/", self.namespace), o)).collect())
+            Ok(found.iter().map(|o| Left::of(&format!("{}/", self.namespace), o)).collect())
         })
         .await
     }
@@ -225,47 +227,47 @@ impl Removal<'_> {
             self.events.warn(format!(
                 "the class keeps its volumes (Retain): the directory {} of volume {name} stays on its node{}",
                 path.unwrap_or("(unknown)"),
-                super::super::pvc::nodes_of(&volume).map(|n| format!(" {n}")).unwrap_or_default(),
+                affinity::pinned_to(&volume).map(|n| format!(" {n}")).unwrap_or_default(),
             ));
         }
         Ok(())
     }
 
-    async fn volumes_gone(&self) -> Result<Vec<String>, Stop> {
+    async fn volumes_gone(&self) -> Result<Vec<Left>, Stop> {
         self.wait("volumes to be reclaimed", || async {
             let left = self.volumes().await?;
-            Ok(left.iter().map(|volume| self::left("", volume)).collect())
+            Ok(left.iter().map(|volume| Left::of("", volume)).collect())
         })
         .await
     }
 
-    async fn delete_namespace(&self) -> Result<Vec<String>, Stop> {
+    async fn delete_namespace(&self) -> Result<Vec<Left>, Stop> {
         let api = Api::<Namespace>::all(self.cluster.client());
         let failed = || broken(format!("can't delete namespace {}", self.namespace));
         gone_is_fine(api.delete(self.namespace, &DeleteParams::default()).await).map_err(failed())?;
         self.wait("the namespace to go", || async {
             let found = api.get_opt(self.namespace).await.map_err(failed())?;
-            Ok(found.iter().map(left_namespace).collect())
+            Ok(found.iter().map(Left::of_namespace).collect())
         })
         .await
     }
 
     /// Waits until `look` finds nothing, or tells what it still found at the limit.
-    async fn wait<F, Fut>(&self, what: &str, look: F) -> Result<Vec<String>, Stop>
+    async fn wait<F, Fut>(&self, what: &str, look: F) -> Result<Vec<Left>, Stop>
     where
         F: Fn() -> Fut,
-        Fut: Future<Output = Result<Vec<String>, Stop>>,
+        Fut: Future<Output = Result<Vec<Left>, Stop>>,
     {
         let still = std::sync::Mutex::new(Vec::new());
         let began = Instant::now();
         let limit = self.deadline.saturating_duration_since(began).max(LEAST);
         let done = until(self.events, what, limit, || async {
             let left = look().await?;
-            let held = !left.is_empty() && left.iter().all(|one| one.contains(HELD_BY));
+            let held = !left.is_empty() && left.iter().all(Left::is_held);
             if left.is_empty() || held && began.elapsed() >= HELD {
                 return Ok(Look::Done(left));
             }
-            let reason = left.join(", ");
+            let reason = listed(&left);
             if let Ok(mut still) = still.lock() {
                 *still = left;
             }
@@ -278,30 +280,51 @@ impl Removal<'_> {
     }
 }
 
-const HELD_BY: &str = ", held by the finalizer ";
+/// An object that is still there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Left {
+    name: String,
+    /// Finalizers of others that keep it from going.
+    held_by: Vec<String>,
+    /// What a namespace says itself that is still in it.
+    within: Vec<String>,
+}
 
-/// An object that is still there, and the finalizer of somebody else that keeps it from going.
-fn left<K: Resource<DynamicType = ()>>(place: &str, object: &K) -> String {
-    let named = format!("{} {place}{}", K::kind(&()), object.name_any());
-    let foreign =
-        |name: &&String| !name.starts_with("kubernetes.io/") && !name.starts_with("batch.kubernetes.io/");
-    let orphan = |name: &&String| !["foregroundDeletion", "orphan"].contains(&name.as_str());
-    let held: Vec<&str> =
-        object.finalizers().iter().filter(foreign).filter(orphan).map(String::as_str).collect();
-    match (held.is_empty(), object.meta().deletion_timestamp.is_some()) {
-        (false, true) => format!("{named}{HELD_BY}{}", held.join(", ")),
-        _ => named,
+impl Left {
+    fn of<K: Resource<DynamicType = ()>>(place: &str, object: &K) -> Self {
+        let foreign =
+            |name: &&String| !name.starts_with("kubernetes.io/") && !name.starts_with("batch.kubernetes.io/");
+        let orphan = |name: &&String| !["foregroundDeletion", "orphan"].contains(&name.as_str());
+        let going = object.meta().deletion_timestamp.is_some();
+        let held_by = object.finalizers().iter().filter(|_| going).filter(foreign).filter(orphan).cloned();
+        let name = format!("{} {place}{}", K::kind(&()), object.name_any());
+        Self { name, held_by: held_by.collect(), within: Vec::new() }
+    }
+
+    fn of_namespace(namespace: &Namespace) -> Self {
+        let conditions = namespace.status.iter().filter_map(|status| status.conditions.as_ref()).flatten();
+        let said =
+            conditions.filter(|c| c.status == "True" && c.type_.starts_with("NamespaceFinalizersRemaining"));
+        Self { within: said.filter_map(|c| c.message.clone()).collect(), ..Self::of("", namespace) }
+    }
+
+    const fn is_held(&self) -> bool {
+        !self.held_by.is_empty()
     }
 }
 
-/// A namespace says itself what is still in it.
-fn left_namespace(namespace: &Namespace) -> String {
-    let conditions = namespace.status.iter().filter_map(|status| status.conditions.as_ref()).flatten();
-    let said =
-        conditions.filter(|c| c.status == "True" && c.type_.starts_with("NamespaceFinalizersRemaining"));
-    let said: Vec<&str> = said.filter_map(|c| c.message.as_deref()).collect();
-    let named = left("", namespace);
-    if said.is_empty() { named } else { format!("{named} ({})", said.join("; ")) }
+impl std::fmt::Display for Left {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.name)?;
+        if self.is_held() {
+            write!(f, ", held by the finalizer {}", self.held_by.join(", "))?;
+        }
+        if self.within.is_empty() { Ok(()) } else { write!(f, " ({})", self.within.join("; ")) }
+    }
+}
+
+fn listed(left: &[Left]) -> String {
+    left.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// Whether the newest that the provisioner said of the claim is that it began.
@@ -349,10 +372,17 @@ mod tests {
                 "PersistentVolumeClaim n/c, held by the finalizer example.com/keep",
             ),
         ] {
-            assert_eq!(left("n/", &claim(finalizers, deleted)), said);
+            assert_eq!(Left::of("n/", &claim(finalizers, deleted)).to_string(), said);
         }
-        let held = still_there(vec![left("n/", &claim(&["example.com/keep"], true))]);
-        assert!(held.hint.unwrap().contains("controller"));
+        let hint = |left: Left| still_there(vec![left]).hint.unwrap();
+        assert!(hint(Left::of("n/", &claim(&["example.com/keep"], true))).contains("controller"));
+        let quotes: Namespace = serde_json::from_value(json!({
+            "metadata": {"name": "n"},
+            "status": {"conditions": [{"type": "NamespaceFinalizersRemaining", "status": "True",
+                "message": "x, held by the finalizer example.com/keep"}]},
+        }))
+        .unwrap();
+        assert!(!hint(Left::of_namespace(&quotes)).contains("controller"), "its words hold nothing");
     }
 
     #[test]

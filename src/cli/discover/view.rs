@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};
 use crate::model::disks::{Disk, USER_VOLUME, is_volume};
+use crate::model::mounts::mount_of;
 use crate::model::node::Node;
 use crate::observe::about::{About, Clock};
 use crate::plan::disks::human;
@@ -164,7 +165,7 @@ fn volumes(node: &Node) -> String {
         let error = &volume.spec.error_message;
         let error = if error.is_empty() { String::new() } else { format!(": {error}") };
         let place = volume.id.strip_prefix(USER_VOLUME).map_or_else(String::new, |name| {
-            let path = format!("/var/mnt/{name}");
+            let path = mount_of(name);
             let mounted = mounts.iter().any(|mount| mount.target == path);
             format!(", {} {path}", if mounted { "mounted at" } else { "not mounted at" })
         });

@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Class, Ephemeral, Intent, Volume, VolumeOverride};
-
-/// Where Talos mounts volumes.
-const MOUNTS: &str = "/var/mnt/";
+use crate::model::mounts::volume_at;
 
 /// What is asked of one node.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,7 +48,7 @@ impl Intent {
 
     /// The volume that a path is on.
     pub fn volume_of(&self, path: &str) -> Option<&Volume> {
-        let name = path.strip_prefix(MOUNTS)?.split('/').next()?;
+        let name = volume_at(path)?;
         self.volumes.iter().find(|volume| volume.name == name)
     }
 }

@@ -10,9 +10,6 @@ use crate::yaml::{Node, Stream, line_column};
 /// No file has more faults than a person wants to read.
 const MOST: usize = 20;
 
-/// How serde says that a map lacks a key; the place is then that of the first key that the map has.
-const MISSING: &str = "missing field";
-
 /// Reads the text as what it is typed as.
 ///
 /// # Errors
@@ -36,9 +33,10 @@ fn faults(text: &str, mut error: serde_yaml::Error) -> Vec<Fault> {
     for _ in 0..MOST {
         let place =
             error.location().and_then(|at| Some((at.line().try_into().ok()?, at.column().try_into().ok()?)));
+        // Where a map lacks a key, the place is that of the first key that the map has.
+        let missing = matches!(error.without_snippet(), serde_yaml::Error::SerdeMissingField { .. });
         let message = error.without_snippet().to_string();
-        let hidden =
-            root.zip(place).and_then(|(root, place)| copy.hide(root, place, message.starts_with(MISSING)));
+        let hidden = root.zip(place).and_then(|(root, place)| copy.hide(root, place, missing));
         if faults.is_empty() || hidden == Some(Hidden::Fault) {
             faults.push((place, message));
         }

@@ -2,7 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use k8s_openapi::api::core::v1::NodeSelectorTerm;
+use serde::Deserialize;
 use serde_json::Value;
+
+use super::affinity::{Fit, fit};
 
 /// All of the cluster, whatever its phase: the data of a released volume and of a pod that has ended are still there.
 #[derive(Debug, Clone, Default)]
@@ -34,8 +38,8 @@ pub struct Claimed {
     /// Of type `local` or `hostPath`; or what a CSI driver noted of it.
     pub paths: Vec<String>,
     pub driver: Option<String>,
-    /// The terms of its node affinity; null when it has none.
-    pub terms: Value,
+    /// The terms of its node affinity.
+    pub terms: Vec<NodeSelectorTerm>,
 }
 
 /// A pod with folders or devices of its node.
@@ -115,30 +119,8 @@ impl KubeNode {
     }
 
     /// Whether terms of a node affinity allow it; what is not understood allows all.
-    fn fits(&self, terms: &Value) -> bool {
-        let terms = terms.as_array().map(Vec::as_slice).unwrap_or_default();
-        let term = |term: &Value| {
-            let rules = |key: &str| term[key].as_array().into_iter().flatten();
-            let labels = rules("matchExpressions")
-                .all(|rule| meets(rule, self.labels.get(&text(&rule["key"])).map(String::as_str)));
-            let fields = rules("matchFields")
-                .all(|rule| rule["key"] != "metadata.name" || meets(rule, Some(&self.name)));
-            labels && fields
-        };
-        terms.is_empty() || terms.iter().any(term)
-    }
-}
-
-/// Whether a value is as one rule of an affinity wants it.
-fn meets(rule: &Value, found: Option<&str>) -> bool {
-    let mut values = rule["values"].as_array().into_iter().flatten();
-    let listed = found.is_some_and(|found| values.any(|value| value == found));
-    match rule["operator"].as_str() {
-        Some("In") => listed,
-        Some("NotIn") => !listed,
-        Some("Exists") => found.is_some(),
-        Some("DoesNotExist") => found.is_none(),
-        _ => true,
+    fn fits(&self, terms: &[NodeSelectorTerm]) -> bool {
+        fit(terms, &self.name, &self.labels) != Fit::No
     }
 }
 
@@ -153,7 +135,9 @@ impl Claimed {
         let driver = csi["driver"].as_str().map(str::to_owned);
         let claim = &spec["claimRef"];
         let claim = claim["name"].as_str().map(|name| format!("{}/{name}", text(&claim["namespace"])));
-        let terms = spec["nodeAffinity"]["required"]["nodeSelectorTerms"].clone();
+        // Of terms that can't be read nothing is certain, as of none.
+        let terms = &spec["nodeAffinity"]["required"]["nodeSelectorTerms"];
+        let terms = Vec::deserialize(terms).unwrap_or_default();
         (driver.is_some() || !paths.is_empty()).then(|| Self {
             name: name(object),
             claim,

@@ -2,6 +2,9 @@
 
 use serde_json::Value;
 
+/// The field manager of everything nodeprep applies.
+pub const MANAGER: &str = "nodeprep";
+
 /// A Kubernetes object as it will be sent.
 #[derive(Clone)]
 pub struct Object {

@@ -8,11 +8,9 @@ use super::volumes::{EXISTING, USER};
 use crate::config_doc::ConfigDoc;
 use crate::error::Error;
 use crate::intent::{Intent, Provisioner, VolumeType};
+use crate::model::mounts::{mount_of, volume_at};
 use crate::model::node::Node;
 use crate::yaml;
-
-/// Where Talos mounts volumes.
-const MOUNTS: &str = "/var/mnt/";
 
 /// What a folder of a node lies on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +48,10 @@ pub fn base_paths(intent: &Intent, nodes: &[Node]) -> (Vec<String>, Vec<Error>) 
             let example = example.map_or("<volume>", |volume| &volume.name);
             faults.push(
                 Error::refused(format!("{what}, and the kubelet does not see it on {}", without.join(", ")))
-                    .hint(format!("write basePath: {MOUNTS}{example}, or list the volume below `volumes`")),
+                    .hint(format!(
+                        "write basePath: {}, or list the volume below `volumes`",
+                        mount_of(example)
+                    )),
             );
         }
     }
@@ -59,7 +60,7 @@ pub fn base_paths(intent: &Intent, nodes: &[Node]) -> (Vec<String>, Vec<Error>) 
 
 /// Nothing where the node can't tell.
 fn on(intent: &Intent, path: &str, node: &Node) -> Option<On> {
-    let name = path.strip_prefix(MOUNTS).and_then(|rest| rest.split('/').next());
+    let name = volume_at(path);
     let asked = intent.on(&node.address).volumes;
     if asked.iter().any(|volume| Some(volume.name.as_str()) == name && volume.kind != VolumeType::Raw) {
         return Some(On::Volume);

@@ -12,6 +12,7 @@ use crate::config_doc::ConfigDoc;
 use crate::error::{Error, Result, together};
 use crate::intent::{Intent, Mount, OnNode, Volume, VolumeType};
 use crate::model::disks::{Disk, deep};
+use crate::model::mounts::mount_of;
 use crate::model::node::{MachineConfig, Node, Version};
 
 /// The steps for one node; a part that could not be read and is needed is an error.
@@ -271,7 +272,7 @@ fn add_volume(
     volume: &Volume,
     all: &[Volume],
 ) -> Result<()> {
-    let mount = (volume.kind != VolumeType::Raw).then(|| format!("/var/mnt/{}", volume.name));
+    let mount = (volume.kind != VolumeType::Raw).then(|| mount_of(&volume.name));
     let wait = AwaitVolume { id: id(volume), mount };
     let there = volumes::there(doc, volume)?;
     if there.is_none() {

@@ -11,6 +11,7 @@ use crate::config_doc::ConfigDoc;
 use crate::error::{Error, Result, together};
 use crate::model::claims::Users;
 use crate::model::disks::{Disk, EXISTING_VOLUME, Holder, RAW_VOLUME, USER_VOLUME, volume_named};
+use crate::model::mounts::mount_of;
 use crate::model::node::Node;
 
 /// What asks for volumes, and what their ids begin with.
@@ -52,7 +53,7 @@ pub fn find(node: &Node, asked: RemoveRequest<'_>, users: Option<&Users>) -> Res
     let before = ConfigDoc::parse(config.text.expose_secret()).map_err(|e| e.at(address))?;
     let mut doc = before.clone();
     let (kind, id) = identity(node, &doc, volume)?;
-    let mount = (!id.starts_with(RAW_VOLUME)).then(|| format!("/var/mnt/{volume}"));
+    let mount = (!id.starts_with(RAW_VOLUME)).then(|| mount_of(volume));
     if let Some(users) = users {
         users::refuse(node, &doc, (&id, mount.as_deref()), users, asked.unused_by)?;
     }

@@ -6,11 +6,10 @@ use crate::intent::same_address;
 use crate::model::HOSTNAME;
 use crate::model::claims::{KubeNode, Users};
 use crate::model::disks::{Disk, Partition, RAW_VOLUME};
+use crate::model::mounts::MOUNTS;
 use crate::model::node::Node;
 use crate::yaml;
 
-/// Where Talos mounts volumes; what mounts this folder sees each of them.
-const VOLUMES: &str = "/var/mnt";
 /// CSI drivers that keep nothing on the disks of nodes, by the names that they register.
 const REMOTE: [&str; 22] = [
     "blob.csi.azure.com",
@@ -326,7 +325,7 @@ impl<'a> Place<'a> {
         match self.at(path) {
             At::Here => true,
             // What mounts all of the node does so to look at it.
-            At::Above => clean(path) == VOLUMES,
+            At::Above => clean(path) == clean(MOUNTS),
             At::Elsewhere | At::Unknown => false,
         }
     }

@@ -8,6 +8,7 @@ use crate::error::{Error, Result, all};
 use crate::model::disks::{
     Disk, DiskId, Holder, Partition, RAW_VOLUME, USER_VOLUME, is_volume, volume_named,
 };
+use crate::model::mounts::mount_of;
 use crate::model::node::Node;
 
 /// The machine API takes a wiped partition out of the table from this version on.
@@ -282,7 +283,7 @@ pub(super) fn refuse_used(node: &Node, disk: &Disk, released: Option<&str>) -> R
 /// What uses a disk, besides one volume.
 fn use_of(disk: &Disk, released: Option<&str>) -> Option<String> {
     let uses = &disk.uses;
-    let path = released.and_then(|id| id.strip_prefix(USER_VOLUME)).map(|name| format!("/var/mnt/{name}"));
+    let path = released.and_then(|id| id.strip_prefix(USER_VOLUME)).map(mount_of);
     if let Some((id, _)) = uses.volumes.iter().find(|(id, _)| Some(id.as_str()) != released) {
         return Some(format!("volume {id} lies on it"));
     }

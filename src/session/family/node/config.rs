@@ -13,7 +13,7 @@ use super::super::RunContext;
 use super::seen::{await_labels, await_volumes};
 use super::{quorum, reboot};
 use crate::config_doc::ConfigDoc;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Code, Error, Kind, Result};
 use crate::event::Events;
 use crate::observe::nodes;
 use crate::plan::{Action, ApplyConfig, NodeAction, Plan, disks};
@@ -22,8 +22,6 @@ use crate::talos::resources::{Item, MachineConfig, id};
 use crate::talos::{Client, Node};
 use crate::wait::{Look, Wait};
 
-/// How Talos before 1.14 says that a config would need a reboot.
-const NEEDS_REBOOT: &str = "can't be applied in immediate mode";
 /// So many looks at a node that answers settle that a config did not come to it.
 const LOOKS: usize = 5;
 
@@ -324,7 +322,7 @@ enum Judged {
 async fn judged(node: &Node, work: &ApplyConfig) -> Result<Judged> {
     match node.apply(bytes(work), Mode::Try, true, None).await {
         Ok(dry) => Ok(Judged::Taken(dry.warnings)),
-        Err(error) if error.what.contains(NEEDS_REBOOT) => Ok(Judged::NeedsReboot(error)),
+        Err(error) if error.code == Some(Code::NeedsReboot) => Ok(Judged::NeedsReboot(error)),
         Err(error) => Err(error),
     }
 }

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::super::RunContext;
 use super::seen::await_open;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Code, Error, Kind, Result};
 use crate::event::Events;
 use crate::observe::nodes;
 use crate::plan::wipe::{Now, Wipe, ghost, look};
@@ -15,17 +15,12 @@ use crate::talos::resources::DiscoveredVolume;
 use crate::talos::{Client, Node};
 use crate::wait::{Late, Look, Wait};
 
-/// How Talos says that the kernel would not let go of a partition, which something looks at for a moment after it was
-/// wiped. Seen on v1.11.5; by then the table may be written, or not.
-const BUSY: &str = "device or resource busy";
 /// So often a partition is looked for before its disk is written to.
 const PATIENCE: usize = 3;
 /// For so long it is looked for where its disk may not be written to.
 const LINGERS: Duration = Duration::from_secs(30);
 /// So many looks, one after the other, settle that a call whose reply was lost was not made: the first may be of before it.
 const LOOKS: usize = 5;
-/// How it says that the table does not know the partition any more, while discovery still shows it.
-const OUT_OF_TABLE: &str = "failed to delete partition: partition";
 const UNSEEN: &str = "whether every byte was overwritten can't be seen: run it again";
 
 /// True when something was wiped; false when nothing was left to wipe.
@@ -48,9 +43,14 @@ pub(in crate::session) async fn wipe(
 /// Kernel names in the order in which they are wiped, and whether each is taken out of its table then.
 type Devices = Vec<(String, bool)>;
 
-/// Whether a refusal is only for the moment: after a first one, the partition may be out of its table already.
+/// Whether a refusal is only for the moment: after a first one, the partition may be out of its table already, while discovery
+/// still shows it.
 fn passes(error: &Error, begun: bool) -> bool {
-    error.what.contains(BUSY) || begun && error.what.contains(OUT_OF_TABLE)
+    match error.code {
+        Some(Code::DeviceBusy) => true,
+        Some(Code::OutOfTable) => begun,
+        _ => false,
+    }
 }
 
 /// One disk that is being wiped.
@@ -203,6 +203,25 @@ impl Wiping<'_> {
                 0 => "a part of the disk was wiped, or all of it; it is not seen yet: run it again",
                 _ => "the disk is as it was before the call; nothing was wiped: run it again",
             })),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whether_a_refusal_passes_is_in_its_code_and_not_in_its_words() {
+        let busy =
+            || Error::failed("device or resource busy: failed to delete partition: partition 3 out of range");
+        for (error, before, begun) in [
+            (busy(), false, false),
+            (Error::failed("another wording").code(Code::DeviceBusy).at("node a"), true, true),
+            (Error::failed("another wording").code(Code::OutOfTable).hint("x"), false, true),
+            (busy().code(Code::NeedsReboot), false, false),
+        ] {
+            assert_eq!((passes(&error, false), passes(&error, true)), (before, begun), "{error:?}");
         }
     }
 }

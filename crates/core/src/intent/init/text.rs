@@ -3,6 +3,7 @@
 use super::{Answers, Backup, LABEL, Node, Volume, passphrase_key};
 use crate::intent::import::Key;
 use crate::intent::{API_VERSION, KIND, Location, MaxSize, Mount, Size, VolumeType};
+use crate::model::mounts::mount_of;
 use crate::yaml;
 
 const HEAD: &str = "\
@@ -65,7 +66,7 @@ pub fn text(answers: &Answers) -> String {
         if i > 0 {
             class = format!("openebs-{}", volume.name.to_ascii_lowercase().trim_matches('-'));
         }
-        let path = yaml::string(&format!("/var/mnt/{}", volume.name));
+        let path = yaml::string(&mount_of(&volume.name));
         text.push_str(&format!("  - name: {}\n    basePath: {path}\n", yaml::string(&class)));
         if i == 0 && answers.default_class {
             text.push_str("    default: true\n");

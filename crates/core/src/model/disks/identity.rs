@@ -99,6 +99,7 @@ mod tests {
     use crate::model::resources::Item;
 
     type Said = (&'static str, &'static str);
+    type Line = (&'static str, Said, &'static [Said], Result<&'static str, &'static str>);
 
     fn spec((serial, wwid): Said) -> DiskSpec {
         DiskSpec { serial: serial.into(), wwid: wwid.into(), ..DiskSpec::default() }
@@ -118,7 +119,7 @@ mod tests {
     #[test]
     fn a_disk_is_found_by_all_that_it_says_or_not_at_all() {
         let gone = "is not there any more: no disk has ";
-        let table: [(&str, Said, &[Said], Result<&str, &str>); 14] = [
+        let table: [Line; 14] = [
             ("whatever its name", ("A", "w"), &[("B", "x"), ("A", "w")], Ok("sd1")),
             ("by its WWID alone", ("", "w"), &[("", "w"), ("A", "x")], Ok("sd0")),
             ("by its serial alone", ("A", ""), &[("A", ""), ("B", "")], Ok("sd0")),
