@@ -12,7 +12,7 @@ use nodeprep::yaml::{Stream, Value};
 const VOLUME: &str = "apiVersion: v1alpha1\nkind: UserVolumeConfig\nname: openebs\nprovisioning:\n    diskSelector:\n        match: disk.wwid == \"eui.01\"\n    minSize: 100GiB\n";
 
 /// What a plan shows of a change.
-fn diff(before: &str, after: &str) -> String {
+pub(crate) fn diff(before: &str, after: &str) -> String {
     let parsed = |text| ConfigDoc::parse(text).unwrap_or_else(|error| panic!("{error}: {text}"));
     parsed(after).diff_from(&parsed(before))
 }
