@@ -119,6 +119,25 @@ fn only_the_command_line_knows_the_sandbox() {
         .map(|(_, path, _)| path)
         .collect();
     assert!(knows.is_empty(), "{knows:#?}");
+    let library = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs"));
+    assert!(!library.expect("a text").contains("nodeprep_sandbox"), "it hands the sandbox on");
+}
+
+/// What the sandbox is called itself, and what it is made of.
+const OF_SANDBOX: [&str; 4] =
+    ["nodeprep_core", "nodeprep_wire", "nodeprep-sandbox-", "sandbox.nodeprep.dev/"];
+
+#[test]
+fn the_sandbox_knows_no_name_and_no_text_of_the_program() {
+    let sandbox = modules().into_iter().filter(|(module, ..)| module == "sandbox");
+    let wrong: Vec<String> = sandbox
+        .flat_map(|(_, path, text)| {
+            let known = OF_SANDBOX.iter().fold(text, |text, own| text.replace(own, ""));
+            let named = known.lines().filter(|line| line.contains("nodeprep")).map(str::to_owned);
+            named.map(|line| format!("{}: {line}", path.display())).collect::<Vec<_>>()
+        })
+        .collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[test]

@@ -77,6 +77,9 @@ pub struct File {
     pub size: u64,
     /// Of its content, in hex.
     pub sha256: String,
+    /// Its content, where that is a text that a program wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
 }
 
 /// Where a path of the host lies.

@@ -373,7 +373,7 @@ mod tests {
     use crate::world::World;
 
     #[test]
-    fn extensions_and_clock_are_told_in_every_mode_as_nodeprep_reads_them() {
+    fn extensions_and_clock_are_told_in_every_mode_as_they_are_read() {
         for (machine, named, disabled) in [
             ("{}", "", false),
             ("{extensions: [{name: zfs, version: v2}, {name: a, version: v1}]}", "zfs v2, a v1", false),

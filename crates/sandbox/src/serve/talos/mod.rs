@@ -1,4 +1,4 @@
-//! The simulated machine API: the gRPC services that nodeprep and talosctl use, for all machines of the fleet at one
+//! The simulated machine API: the gRPC services that its clients use, for all machines of the fleet at one
 //! endpoint, which finds the machine by the metadata of each call as a control-plane node does.
 
 mod each;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::objects::{holds, list, path, set_status};
+use super::programs::Program;
 use super::programs::crash::{self, Crash};
 use super::{Stage, ending, names, programs, text, velero};
 use crate::kube::store::Place;
@@ -200,7 +201,10 @@ fn run(stage: &mut Stage<'_>, pod: &Value) {
     if !stage.done(&format!("pod/{uid}/run"), program.takes()) {
         return;
     }
-    let mounts = volumes::mounts(stage, pod).unwrap_or_default();
+    let mut mounts = volumes::mounts(stage, pod).unwrap_or_default();
+    if matches!(program, Program::Shell(_)) {
+        mounts.extend(volumes::root(pod));
+    }
     let Some(host) = stage.hosts.get_mut(text(pod, "/spec/nodeName")) else { return };
     let ended = program.run(host, &mounts, uid);
     let (namespace, name) = names(pod);

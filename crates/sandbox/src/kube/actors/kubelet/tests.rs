@@ -11,7 +11,7 @@ use crate::kube::actors::scene::{BASE, Scene};
 const WRITE: &str = "head -c 1048576 /dev/urandom >/tmp/noise\ndd if=/tmp/noise of=/data/probe bs=65536 conv=fsync\n\
                      wrote=$(sha256sum </tmp/noise)\necho \"wrote ${wrote%% *}\"\necho mounts\ncat /proc/self/mountinfo\n";
 
-/// A pod as nodeprep's checks make it, on the volume `pv`.
+/// A pod that works on the volume `pv`, and has no other rights.
 fn probe(name: &str, work: &str) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
@@ -124,7 +124,8 @@ fn a_probe_ends_with_a_framed_log_of_what_it_did() {
 #[test]
 fn fio_takes_its_time_and_reports_the_disks_speed() {
     let mut scene = stage_with_volume(|_| {});
-    let work = "fio --name=nodeprep --filename=/data/fio --rw=randwrite --time_based --runtime=30 --size=536870912\n";
+    let work =
+        "fio --name=all --filename=/data/fio --rw=randwrite --time_based --runtime=30 --size=536870912\n";
     scene.apply(probe("fio", work));
     scene.run(29);
     assert_eq!(phase(&scene, "fio"), "Running");

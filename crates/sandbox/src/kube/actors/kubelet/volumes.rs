@@ -30,6 +30,13 @@ pub(super) fn mounts(stage: &Stage<'_>, pod: &Value) -> Result<Vec<Mount>, Strin
     Ok(mounts)
 }
 
+/// The root of the first container's image, where it can be written to: that is gone with the pod.
+pub(super) fn root(pod: &Value) -> Option<Mount> {
+    let locked = pod["spec"]["containers"][0]["securityContext"]["readOnlyRootFilesystem"] == true;
+    let place = Place { mount: "/var".into(), root: "/lib/containerd".into(), read_only: false };
+    (!locked).then(|| Mount { point: String::new(), place, scratch: true })
+}
+
 /// Whether a container wants the volume: the kubelet leaves the others alone.
 fn mounted(pod: &Value, volume: &Value) -> bool {
     let all = ["/spec/containers", "/spec/initContainers"].into_iter().flat_map(|path| list(pod, path));

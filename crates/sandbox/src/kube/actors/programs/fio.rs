@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::shell::{Fault, Shell};
-use crate::host::{File, Speed};
+use super::shell::{Data, Fault, Said, Shell};
+use crate::host::Speed;
 use crate::kube::actors::objects::{digest, hash};
 
 /// Bytes of one write.
@@ -31,18 +31,18 @@ const PERCENTILES: [(&str, f64); 17] = [
 const NINETY_NINTH: f64 = 2.326;
 
 /// Runs it and returns its status.
-pub(super) fn run(shell: &mut Shell<'_>, options: &[&str]) -> i32 {
+pub(super) fn run(shell: &mut Shell<'_>, options: &[&str], said: &mut Said) -> i32 {
     let options: Map<String, Value> = options
         .iter()
         .filter_map(|option| option.strip_prefix("--"))
         .map(|option| option.split_once('=').unwrap_or((option, "1")))
         .map(|(name, value)| (name.to_owned(), json!(value)))
         .collect();
-    let said = |name: &str| options.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let (path, size) = (said("filename"), said("size").parse().unwrap_or(0));
-    let seconds: u32 = said("runtime").parse().unwrap_or(0);
-    let file = File { size, sha256: digest(&format!("fio of {}", shell.uid)) };
-    let (error, words) = match shell.write(&path, file) {
+    let option = |name: &str| options.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let (path, size) = (option("filename"), option("size").parse().unwrap_or(0));
+    let seconds: u32 = option("runtime").parse().unwrap_or(0);
+    let data = Data::Other { size, sha256: digest(&format!("fio of {}", shell.uid)) };
+    let (error, words) = match shell.write(&path, data) {
         Ok(()) => (0, String::new()),
         Err(Fault::NoSpace(written)) => (
             28,
@@ -61,12 +61,12 @@ pub(super) fn run(shell: &mut Shell<'_>, options: &[&str]) -> i32 {
         ),
     };
     if error != 0 {
-        shell.say(&words, error);
+        said.wrong(&words, error);
     }
     let speed = shell.system(&path).map(|system| system.speed).filter(|_| error == 0);
     let written = speed.map_or_else(|| idle(0), |speed| written(wobbled(speed, shell.uid), seconds));
     let report = report(&options, error, seconds, &written);
-    shell.say(&serde_json::to_string_pretty(&report).unwrap_or_default(), i32::from(error != 0))
+    said.line(&serde_json::to_string_pretty(&report).unwrap_or_default(), i32::from(error != 0))
 }
 
 /// No two disks are quite the same: up to three percent more or less, always the same for the same pod.
@@ -134,8 +134,8 @@ mod tests {
     use crate::kube::actors::programs::Mount;
 
     const WORK: &str = "free=$(df -Pk /data | tail -n 1 | tr -s ' ' | cut -d' ' -f4)\n\
-        if [ \"$free\" -lt 1048576 ]; then echo \"nodeprep-too-full $free\"; exit 0; fi\n\
-        fio --name=nodeprep --filename=/data/fio --rw=randwrite --ioengine=libaio --iodepth=32 --bs=4k --direct=1 \
+        if [ \"$free\" -lt 1048576 ]; then echo \"too-full $free\"; exit 0; fi\n\
+        fio --name=all --filename=/data/fio --rw=randwrite --ioengine=libaio --iodepth=32 --bs=4k --direct=1 \
         --time_based --runtime=30 --size=536870912 --end_fsync=1 --randrepeat=0 --refill_buffers --output-format=json\n";
 
     /// What is said with so many bytes free, and the status.
@@ -184,7 +184,7 @@ mod tests {
     fn it_fails_as_fio_fails() {
         let fio = WORK.lines().last().unwrap_or_default();
         for (case, work, free, read_only, status, error, words) in [
-            ("too full to try", WORK, 1000 << 20, false, 0, json!(null), "nodeprep-too-full 1024000\n"),
+            ("too full to try", WORK, 1000 << 20, false, 0, json!(null), "too-full 1024000\n"),
             ("full", fio, 1 << 20, false, 1, json!(28), "No space left on device: write offset=1048576"),
             ("read-only", fio, 4 << 30, true, 1, json!(30), "err=30/file:filesetup.c"),
         ] {

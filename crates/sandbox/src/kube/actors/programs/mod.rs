@@ -1,22 +1,24 @@
-//! The programs in pods that come to an end: nodeprep's probes, and what a provisioner's helper pods do. Anything else
-//! runs for ever.
+//! The programs in pods that come to an end: shell scripts whose commands are all known, and what a provisioner's helper pods
+//! do. Anything else runs for ever.
 
+mod commands;
 pub(super) mod crash;
 mod fio;
+mod script;
 mod shell;
 
 use std::time::Duration;
 
 use serde_json::Value;
 
-use super::objects::{digest, list};
+use super::objects::list;
 use super::text;
 use crate::host::{Host, Place, below};
 
 /// A directory of the machine that a container sees.
 #[derive(Debug, Clone)]
 pub(super) struct Mount {
-    /// Where the container sees it.
+    /// Where the container sees it; nothing for the root of its image.
     pub point: String,
     pub place: Place,
     /// The pod's own space, which goes with it.
@@ -34,8 +36,7 @@ pub(super) struct Ended {
 /// A program that is known to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Program<'a> {
-    /// Shell commands whose output is framed.
-    Probe(&'a str),
+    Shell(&'a str),
     /// Makes a volume's directory.
     Make(&'a str),
     /// Removes it.
@@ -50,35 +51,30 @@ pub(super) fn of(pod: &Value) -> Option<Program<'_>> {
     let mut words = words.map(|word| word.as_str().unwrap_or_default());
     let words = [(); 6].map(|()| words.next());
     match words {
-        [Some("/bin/sh" | "sh"), Some("-c"), Some(script), None, ..] => match work(script) {
-            Some(work) => Some(Program::Probe(work)),
-            None => text(pod, "/metadata/name").starts_with("quota-").then(|| {
-                Program::Limit(
-                    list(pod, "/spec/containers/0/volumeMounts")
-                        .first()
-                        .map_or("", |m| text(m, "/mountPath")),
-                )
-            }),
-        },
+        [Some("/bin/sh" | "sh"), Some("-c"), Some(script), None, ..] => {
+            let known = script::read(script).is_some_and(|script| script::only(&script, &commands::KNOWN));
+            let quota = text(pod, "/metadata/name").starts_with("quota-").then(|| {
+                let mounts = list(pod, "/spec/containers/0/volumeMounts");
+                Program::Limit(mounts.first().map_or("", |mount| text(mount, "/mountPath")))
+            });
+            if known && ends(pod) { Some(Program::Shell(script)) } else { quota }
+        }
         [Some("mkdir"), Some("-m"), Some("0777"), Some("-p"), Some(path), None] => Some(Program::Make(path)),
         [Some("rm"), Some("-rf"), Some(path), None, ..] => Some(Program::Remove(path)),
         _ => None,
     }
 }
 
-/// What a framed script does within its frame.
-fn work(script: &str) -> Option<&str> {
-    let (work, frame) = script.strip_prefix("(\nset -e\n")?.split_once("\n) >/tmp/result 2>&1\n")?;
-    frame.contains(MARK).then_some(work)
+/// Whether what ends is not started again.
+fn ends(pod: &Value) -> bool {
+    matches!(text(pod, "/spec/restartPolicy"), "Never" | "OnFailure")
 }
-
-const MARK: &str = "nodeprep-result ";
 
 impl Program<'_> {
     /// How long it runs.
     pub(super) fn takes(&self) -> Duration {
         match self {
-            Self::Probe(work) => Duration::from_millis(300) + shell::takes(work),
+            Self::Shell(script) => Duration::from_millis(300) + shell::takes(script),
             _ => Duration::from_millis(200),
         }
     }
@@ -86,11 +82,9 @@ impl Program<'_> {
     /// Does on the machine what the program does.
     pub(super) fn run(&self, host: &mut Host, mounts: &[Mount], uid: &str) -> Ended {
         match self {
-            Self::Probe(work) => {
-                let (output, status) = shell::run(work, host, mounts, uid);
-                let (length, sum) = (output.len(), digest(&output));
-                // The frame itself always works.
-                Ended { log: format!("{output}{MARK}{length} {sum} {status}\n"), status: 0 }
+            Self::Shell(script) => {
+                let (log, status) = shell::run(script, host, mounts, uid);
+                Ended { log, status }
             }
             Self::Make(path) => make(host, mounts, path),
             Self::Remove(path) => remove(host, mounts, path),
@@ -158,11 +152,15 @@ fn failed(why: &str) -> Ended {
 pub(super) mod tests {
     use serde_json::json;
 
+    use super::super::objects::digest;
     use super::super::scene::BASE;
     use super::*;
     use crate::host::FileSystem;
 
-    /// A script in the frame of nodeprep's probes.
+    /// Before the last line of a frame.
+    const MARK: &str = "the end: ";
+
+    /// A script whose last line says how long its output is, and its checksum and its status.
     pub(in super::super) fn framed(work: &str) -> String {
         format!(
             "(\nset -e\n{work}\n) >/tmp/result 2>&1\nstatus=$?\ncat /tmp/result\nprintf '{MARK}%s %s %s\\n' \
@@ -175,12 +173,12 @@ pub(super) mod tests {
         let at = log.rfind(MARK).unwrap_or_else(|| panic!("no frame: {log}"));
         let (text, line) = log.split_at(at);
         let words: Vec<&str> = line.split_whitespace().collect();
-        assert_eq!(words[1..3], [text.len().to_string().as_str(), digest(text).as_str()], "{log}");
-        (text.to_owned(), words[3].parse().unwrap_or(-1))
+        assert_eq!(words[2..4], [text.len().to_string().as_str(), digest(text).as_str()], "{log}");
+        (text.to_owned(), words[4].parse().unwrap_or(-1))
     }
 
     fn pod(name: &str, command: &Value) -> Value {
-        json!({"metadata": {"name": name}, "spec": {"containers": [{
+        json!({"metadata": {"name": name}, "spec": {"restartPolicy": "Never", "containers": [{
             "command": command, "volumeMounts": [{"name": "data", "mountPath": "/data"}],
         }]}})
     }
@@ -189,7 +187,14 @@ pub(super) mod tests {
     fn only_known_programs_end() {
         let script = framed("true");
         for (name, command, program) in [
-            ("p", json!(["/bin/sh", "-c", script]), Some(Program::Probe("true"))),
+            ("p", json!(["/bin/sh", "-c", script]), Some(Program::Shell(&script))),
+            (
+                "p",
+                json!(["sh", "-c", "sleep 1 && echo $(wc -c </x)"]),
+                Some(Program::Shell("sleep 1 && echo $(wc -c </x)")),
+            ),
+            ("p", json!(["sh", "-c", "while true; do sleep 1; done"]), None),
+            ("p", json!(["sh", "-c", "echo $(python3 -c x)"]), None),
             ("p", json!(["mkdir", "-m", "0777", "-p", "/data/pvc-1"]), Some(Program::Make("/data/pvc-1"))),
             ("p", json!(["rm", "-rf", "/data/pvc-1"]), Some(Program::Remove("/data/pvc-1"))),
             ("quota-pvc-1", json!(["sh", "-c", "xfs_quota"]), Some(Program::Limit("/data"))),
@@ -201,6 +206,9 @@ pub(super) mod tests {
             assert_eq!(of(&pod(name, &command)), program, "{command}");
         }
         assert_eq!(of(&json!({})), None);
+        let mut again = pod("p", &json!(["sh", "-c", "true"]));
+        again["spec"]["restartPolicy"] = json!("Always");
+        assert_eq!(of(&again), None);
     }
 
     #[test]

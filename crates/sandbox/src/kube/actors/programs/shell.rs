@@ -1,11 +1,11 @@
-//! The few shell commands that nodeprep's probes are made of, each as busybox does it. Files have a size and a made-up
-//! checksum, no content.
+//! The shell of pods' programs, as busybox has it: what a script does with files, variables, pipes and failures. Its
+//! commands are in `commands`.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::{Mount, fio, place, read_only};
+use super::script::{Command, Does, Part, Redirect, Script, Step, What, When, Word};
+use super::{Mount, commands, place, read_only, script};
 use crate::host::{File, FileSystem, Host, Place};
 use crate::kube::actors::objects::digest;
 
@@ -18,24 +18,118 @@ pub(super) fn takes(work: &str) -> Duration {
     Duration::from_secs(seconds.fold(0, u64::saturating_add))
 }
 
-/// Runs the lines until the first that fails: what they print, and the status.
+/// Runs a script: what it prints, and its status.
 pub(super) fn run(work: &str, host: &mut Host, mounts: &[Mount], uid: &str) -> (String, i32) {
-    let (variables, scratch) = (BTreeMap::new(), BTreeMap::new());
-    let mut shell = Shell { host, mounts, uid, variables, scratch, output: String::new() };
-    let lines: Vec<&str> = work.lines().collect();
-    let status = shell.lines(&lines).err().unwrap_or(0);
-    (shell.output, status)
+    let Some(script) = script::read(work) else { return ("sh: syntax error\n".to_owned(), 2) };
+    let mut shell = Shell {
+        host,
+        mounts,
+        uid,
+        scratch: BTreeMap::new(),
+        variables: BTreeMap::new(),
+        strict: false,
+        last: 0,
+        substituted: 0,
+    };
+    let mut said = Said::default();
+    let status = match shell.script(&script, None, &mut said, false) {
+        Ok(status) | Err(status) => status,
+    };
+    (said.0.iter().map(|(_, data)| data.text()).collect(), status)
 }
 
-/// The commands of a pod at work.
+/// What a file holds, or a program prints: a text, or something of which only size and checksum are known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Data {
+    Text(String),
+    Other { size: u64, sha256: String },
+}
+
+impl Data {
+    pub(super) fn text(&self) -> &str {
+        match self {
+            Self::Text(text) => text,
+            Self::Other { .. } => "",
+        }
+    }
+
+    pub(super) fn size(&self) -> u64 {
+        match self {
+            Self::Text(text) => text.len() as u64,
+            Self::Other { size, .. } => *size,
+        }
+    }
+
+    pub(super) fn sha256(&self) -> String {
+        match self {
+            Self::Text(text) => digest(text),
+            Self::Other { sha256, .. } => sha256.clone(),
+        }
+    }
+
+    /// One after the other.
+    fn joined(parts: Vec<Self>) -> Self {
+        if let [one] = parts.as_slice() {
+            return one.clone();
+        }
+        if parts.iter().all(|part| matches!(part, Self::Text(_))) {
+            return Self::Text(parts.iter().map(Self::text).collect());
+        }
+        let sums: String = parts.iter().map(Self::sha256).collect();
+        Self::Other { size: parts.iter().map(Self::size).sum(), sha256: digest(&sums) }
+    }
+
+    fn of(file: &File) -> Self {
+        match &file.text {
+            Some(text) => Self::Text(text.clone()),
+            None => Self::Other { size: file.size, sha256: file.sha256.clone() },
+        }
+    }
+}
+
+/// What was printed, in its order: on which descriptor, and what.
+#[derive(Debug, Default)]
+pub(super) struct Said(Vec<(usize, Data)>);
+
+impl Said {
+    pub(super) fn print(&mut self, data: Data) {
+        self.0.push((1, data));
+    }
+
+    /// Prints a line, and returns the status.
+    pub(super) fn line(&mut self, line: &str, status: i32) -> i32 {
+        self.print(Data::Text(format!("{line}\n")));
+        status
+    }
+
+    /// Says on the second descriptor what went wrong, and returns the status.
+    pub(super) fn wrong(&mut self, line: &str, status: i32) -> i32 {
+        self.0.push((2, Data::Text(format!("{line}\n"))));
+        status
+    }
+
+    /// Takes what was printed on the first descriptor; the rest is said there.
+    fn split(self, there: &mut Self) -> Data {
+        let (printed, wrong) = self.0.into_iter().partition(|(fd, _)| *fd == 1);
+        let printed: Vec<(usize, Data)> = printed;
+        there.0.extend::<Vec<_>>(wrong);
+        Data::joined(printed.into_iter().map(|(_, data)| data).collect())
+    }
+}
+
+/// A shell at work.
 pub(super) struct Shell<'a> {
     pub(super) host: &'a mut Host,
-    mounts: &'a [Mount],
+    pub(super) mounts: &'a [Mount],
     pub(super) uid: &'a str,
-    pub(super) output: String,
-    variables: BTreeMap<String, String>,
     /// The files of the pod's own space.
-    scratch: BTreeMap<String, File>,
+    scratch: BTreeMap<String, Data>,
+    variables: BTreeMap<String, String>,
+    /// The first failure ends it (`set -e`).
+    pub(super) strict: bool,
+    /// The status of the last step, and of what was last put in place.
+    last: i32,
+    substituted: i32,
 }
 
 /// Why a file can't be written.
@@ -47,241 +141,208 @@ pub(super) enum Fault {
     NoSpace(u64),
 }
 
-/// Done, or the status that ends the script.
-type Flow = Result<(), i32>;
+/// A status; the error ends the shell.
+pub(super) type Flow = Result<i32, i32>;
+
+/// Where a descriptor goes: to another, or into a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Target {
+    Fd(usize),
+    File(String),
+}
 
 impl Shell<'_> {
-    fn lines(&mut self, lines: &[&str]) -> Flow {
-        let mut lines = lines.iter().map(|line| line.trim());
-        while let Some(line) = lines.next() {
-            if let Some(tried) = line.strip_prefix("if ! ").and_then(|line| line.strip_suffix("; then")) {
-                let body: Vec<&str> = lines.by_ref().take_while(|line| *line != "fi").collect();
-                if self.command(tried)? != 0 {
-                    self.lines(&body)?;
+    /// A failure ends nothing where it is `looked_at`.
+    fn script(&mut self, script: &Script, input: Option<&Data>, said: &mut Said, looked_at: bool) -> Flow {
+        let mut status = 0;
+        for (place, step) in script.iter().enumerate() {
+            let due = match step.when {
+                When::Always => true,
+                When::Success => status == 0,
+                When::Failure => status != 0,
+            };
+            if due {
+                let goes_on = script.get(place + 1).is_some_and(|next| next.when != When::Always);
+                status = self.step(step, input, said, looked_at || step.not || goes_on)?;
+            }
+        }
+        Ok(status)
+    }
+
+    fn step(&mut self, step: &Step, input: Option<&Data>, said: &mut Said, looked_at: bool) -> Flow {
+        let status = self.pipe(&step.pipe, input, said, looked_at)?;
+        self.last = if step.not { i32::from(status == 0) } else { status };
+        if self.last != 0 && self.strict && !looked_at { Err(self.last) } else { Ok(self.last) }
+    }
+
+    fn pipe(&mut self, pipe: &[Command], input: Option<&Data>, said: &mut Said, looked_at: bool) -> Flow {
+        let Some((last, before)) = pipe.split_last() else { return Ok(0) };
+        if before.is_empty() {
+            return self.command(last, input, said, looked_at);
+        }
+        let mut input = input.cloned();
+        for command in before {
+            let mut own = Said::default();
+            self.apart(|shell| shell.command(command, input.as_ref(), &mut own, looked_at));
+            input = Some(own.split(said));
+        }
+        Ok(self.apart(|shell| shell.command(last, input.as_ref(), said, looked_at)))
+    }
+
+    /// In a shell of its own, whose end is not that of this one.
+    fn apart(&mut self, run: impl FnOnce(&mut Self) -> Flow) -> i32 {
+        let kept = (self.variables.clone(), self.strict);
+        let status = match run(self) {
+            Ok(status) | Err(status) => status,
+        };
+        (self.variables, self.strict) = kept;
+        status
+    }
+
+    fn command(&mut self, command: &Command, input: Option<&Data>, said: &mut Said, looked_at: bool) -> Flow {
+        if command.redirects.is_empty() {
+            return self.does(&command.does, input, said, looked_at);
+        }
+        let mut targets = [Target::Fd(1), Target::Fd(2)];
+        let mut input = input.cloned();
+        for redirect in &command.redirects {
+            match redirect {
+                Redirect::From(path) => {
+                    let path = self.one(path, said)?;
+                    let Some(data) = self.read(&path) else {
+                        return Ok(said.wrong(&format!("sh: can't open {path}: no such file"), 1));
+                    };
+                    input = Some(data);
                 }
+                Redirect::To { fd, path, append } => {
+                    let path = self.one(path, said)?;
+                    let begun = self.read(&path).filter(|_| *append).unwrap_or(Data::Text(String::new()));
+                    if let Err(fault) = self.write(&path, begun) {
+                        return Ok(said.wrong(&format!("sh: can't create {path}: {}", why(fault)), 1));
+                    }
+                    targets[fd - 1] = Target::File(path);
+                }
+                Redirect::Like { fd, other } => targets[fd - 1] = targets[other - 1].clone(),
+            }
+        }
+        let mut own = Said::default();
+        let ended = self.does(&command.does, input.as_ref(), &mut own, looked_at);
+        let mut files: BTreeMap<String, Vec<Data>> = BTreeMap::new();
+        for (fd, data) in own.0 {
+            match &targets[fd - 1] {
+                Target::Fd(to) => said.0.push((*to, data)),
+                Target::File(path) => files.entry(path.clone()).or_default().push(data),
+            }
+        }
+        for (path, mut parts) in files {
+            parts.splice(0..0, self.read(&path).filter(|begun| begun.size() > 0));
+            if self.write(&path, Data::joined(parts)).is_err() {
+                return Ok(said.wrong("sh: write error: No space left on device", 1));
+            }
+        }
+        ended
+    }
+
+    fn does(&mut self, does: &Does, input: Option<&Data>, said: &mut Said, looked_at: bool) -> Flow {
+        match does {
+            Does::Group(script) => Ok(self.apart(|shell| shell.script(script, input, said, looked_at))),
+            Does::If { condition, then, otherwise } => {
+                let holds = self.script(condition, input, said, true)? == 0;
+                self.script(if holds { then } else { otherwise }, input, said, looked_at)
+            }
+            Does::Simple { sets, words } => {
+                self.substituted = 0;
+                for (name, value) in sets {
+                    let value = self.one(value, said)?;
+                    self.variables.insert(name.clone(), value);
+                }
+                let mut expanded = Vec::new();
+                for word in words {
+                    self.expand(word, &mut expanded, said)?;
+                }
+                let words: Vec<&str> = expanded.iter().map(String::as_str).collect();
+                if words.is_empty() { Ok(self.substituted) } else { commands::run(self, &words, input, said) }
+            }
+        }
+    }
+
+    /// The words that a word becomes: what is not quoted is split at blanks.
+    fn expand(&mut self, word: &Word, words: &mut Vec<String>, said: &mut Said) -> Result<(), i32> {
+        let mut open = false;
+        let add = |text: &str, words: &mut Vec<String>, open: &mut bool| match words.last_mut() {
+            Some(last) if *open => last.push_str(text),
+            _ => {
+                words.push(text.to_owned());
+                *open = true;
+            }
+        };
+        for part in word {
+            let text = self.value(part, said)?;
+            if part.quoted || matches!(part.what, What::Text(_)) {
+                add(&text, words, &mut open);
                 continue;
             }
-            let choice = line.strip_prefix("if ").and_then(|line| line.strip_suffix("; fi"));
-            if let Some((condition, body)) = choice.and_then(|line| line.split_once("; then ")) {
-                if self.command(condition)? == 0 {
-                    let body: Vec<&str> = body.split("; ").collect();
-                    self.lines(&body)?;
-                }
-                continue;
+            open &= !text.starts_with(char::is_whitespace);
+            for (place, piece) in text.split_whitespace().enumerate() {
+                open &= place == 0;
+                add(piece, words, &mut open);
             }
-            let status = if line.is_empty() { 0 } else { self.command(line)? };
-            if status != 0 {
-                return Err(status);
-            }
+            open &= !text.ends_with(char::is_whitespace);
         }
         Ok(())
     }
 
-    /// One command's status; the error ends the script.
-    fn command(&mut self, line: &str) -> Result<i32, i32> {
-        if let Some((name, command)) = line.split_once("=$(").filter(|(name, _)| !name.contains(' ')) {
-            return Ok(self.assign(name, command.trim_end_matches(')')));
-        }
-        let line = self.expand(line);
-        let words = words(&line);
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        Ok(match words.as_slice() {
-            ["true"] | ["sleep", _] => 0,
-            ["exit", status] => return Err(status.parse().unwrap_or(2)),
-            ["[", a, "-lt", b, "]"] => match (a.parse::<u64>(), b.parse::<u64>()) {
-                (Ok(a), Ok(b)) => i32::from(a >= b),
-                _ => self.say(&format!("sh: {a}: bad number"), 2),
-            },
-            ["echo", said @ ..] => self.say(&said.join(" "), 0),
-            ["head", "-c", size, "/dev/urandom", to] => self.noise(size, to),
-            ["dd", pairs @ ..] => self.dd(pairs),
-            ["cat", "/proc/self/mountinfo"] => {
-                let info = self.mountinfo();
-                self.output.push_str(&info);
-                0
+    /// A word that stays one.
+    fn one(&mut self, word: &Word, said: &mut Said) -> Result<String, i32> {
+        word.iter().map(|part| self.value(part, said)).collect()
+    }
+
+    fn value(&mut self, part: &Part, said: &mut Said) -> Result<String, i32> {
+        Ok(match &part.what {
+            What::Text(text) => text.clone(),
+            What::Variable { name, .. } if name == "?" => self.last.to_string(),
+            What::Variable { name, cut } => {
+                let value = self.variables.get(name).map_or("", String::as_str);
+                let short = cut.as_ref().and_then(|cut| match cut.strip_suffix('*') {
+                    Some(begin) => value.split_once(begin).map(|(short, _)| short),
+                    None => value.strip_suffix(cut.as_str()),
+                });
+                short.unwrap_or(value).to_owned()
             }
-            ["cat", from] => self.cat(from, None),
-            ["cat", from, to] => self.cat(from, Some(to)),
-            ["ls", "-la", path] => self.ls(path),
-            ["fio", options @ ..] => fio::run(self, options),
-            [word, ..] => self.say(&format!("sh: {word}: not found (simulated)"), 127),
-            [] => 0,
+            What::Output(script) => {
+                let mut own = Said::default();
+                self.substituted = self.apart(|shell| shell.script(script, None, &mut own, false));
+                own.split(said).text().trim_end_matches('\n').to_owned()
+            }
+            What::Number(word) => match self.one(word, said)?.trim().parse::<i64>() {
+                Ok(number) => number.to_string(),
+                Err(_) => return Err(said.wrong("sh: arithmetic syntax error", 2)),
+            },
         })
     }
 
-    /// Prints a line, and returns the status.
-    pub(super) fn say(&mut self, line: &str, status: i32) -> i32 {
-        self.output.push_str(line);
-        self.output.push('\n');
-        status
-    }
-
-    /// `name=$(command)`.
-    fn assign(&mut self, name: &str, command: &str) -> i32 {
-        let value = if let Some(path) = command.strip_prefix("sha256sum <") {
-            match self.read(path) {
-                Some(file) => format!("{}  -", file.sha256),
-                None => return self.say(&format!("sh: can't open {path}: no such file"), 1),
-            }
-        } else if let Some(path) = command.strip_prefix("df -Pk ").and_then(|rest| rest.strip_suffix(FOURTH))
-        {
-            let found = place(self.mounts, path).and_then(|(place, _)| self.host.mounts.get(&place.mount));
-            match found {
-                Some(system) => (system.available() / 1024).to_string(),
-                None => return self.say(&format!("df: {path}: can't find mount point"), 1),
-            }
-        } else {
-            let word = command.split(' ').next().unwrap_or_default();
-            return self.say(&format!("sh: {word}: not found (simulated)"), 127);
-        };
-        self.variables.insert(name.to_owned(), value);
-        0
-    }
-
-    /// `$name`, `${name}` and `${name%% *}` as their values.
-    fn expand(&self, line: &str) -> String {
-        let mut line = line.to_owned();
-        for (name, value) in self.variables.iter().rev() {
-            let first = value.split(' ').next().unwrap_or_default();
-            line = line
-                .replace(&format!("${{{name}%% *}}"), first)
-                .replace(&format!("${{{name}}}"), value)
-                .replace(&format!("${name}"), value);
+    pub(super) fn read(&self, path: &str) -> Option<Data> {
+        match path {
+            "/dev/null" => return Some(Data::Text(String::new())),
+            "/proc/self/mountinfo" => return Some(Data::Text(commands::mountinfo(self))),
+            _ => {}
         }
-        line
-    }
-
-    fn noise(&mut self, size: &str, to: &str) -> i32 {
-        let Ok(size) = size.parse() else { return self.say(&format!("head: invalid number '{size}'"), 1) };
-        let file = File { size, sha256: digest(&format!("noise of {}", self.uid)) };
-        self.redirect(to, file)
-    }
-
-    fn cat(&mut self, from: &str, to: Option<&str>) -> i32 {
-        let Some(file) = self.read(from).cloned() else {
-            return self.say(&format!("cat: can't open '{from}': No such file or directory"), 1);
-        };
-        to.map_or(0, |to| self.redirect(to, file))
-    }
-
-    /// Writes to where `>/path` says.
-    fn redirect(&mut self, to: &str, file: File) -> i32 {
-        let path = to.trim_start_matches('>');
-        match self.write(path, file) {
-            Ok(()) => 0,
-            Err(Fault::NoDirectory) => {
-                self.say(&format!("sh: can't create {path}: nonexistent directory"), 1)
-            }
-            Err(Fault::ReadOnly) => self.say(&format!("sh: can't create {path}: Read-only file system"), 1),
-            Err(Fault::NoSpace(_)) => self.say("cat: write error: No space left on device", 1),
-        }
-    }
-
-    fn dd(&mut self, pairs: &[&str]) -> i32 {
-        let pairs: BTreeMap<&str, &str> = pairs.iter().filter_map(|pair| pair.split_once('=')).collect();
-        let get = |key: &str| pairs.get(key).copied().unwrap_or_default();
-        let (from, to, block) = (get("if"), get("of"), get("bs").parse().unwrap_or(512).max(1));
-        let Some(file) = self.read(from).cloned() else {
-            return self.say(&format!("dd: can't open '{from}': No such file or directory"), 1);
-        };
-        if get("iflag") == "direct" && self.in_memory(from) {
-            return self.say(&format!("dd: can't open '{from}': Invalid argument"), 1);
-        }
-        let size = file.size;
-        match self.write(to, file) {
-            Ok(()) => {
-                let records = format!("{}+{}", size / block, u8::from(size % block > 0));
-                let speed = format!(
-                    "{size} bytes ({}) copied, 0.004000 seconds, {}/s",
-                    short(size),
-                    short(size.saturating_mul(250))
-                );
-                self.say(&format!("{records} records in\n{records} records out\n{speed}"), 0)
-            }
-            Err(Fault::NoSpace(written)) => {
-                let done = written / block;
-                let records = format!("{}+0 records in\n{done}+0 records out", done + 1);
-                self.say(&format!("dd: error writing '{to}': No space left on device\n{records}"), 1)
-            }
-            Err(Fault::ReadOnly) => self.say(&format!("dd: can't open '{to}': Read-only file system"), 1),
-            Err(Fault::NoDirectory) => {
-                self.say(&format!("dd: can't open '{to}': No such file or directory"), 1)
-            }
-        }
-    }
-
-    fn in_memory(&self, path: &str) -> bool {
-        let system = place(self.mounts, path).and_then(|(place, _)| self.host.mounts.get(&place.mount));
-        system.is_some_and(|system| matches!(system.kind.as_str(), "tmpfs" | "ramfs"))
-    }
-
-    fn ls(&mut self, path: &str) -> i32 {
-        let directory = place(self.mounts, path).and_then(|(place, _)| self.host.directory(&place));
-        let Some(directory) = directory else {
-            return self.say(&format!("ls: {path}: No such file or directory"), 1);
-        };
-        let row = |mode: &str, links: u8, size: u64, name: &str| {
-            format!("{mode}    {links} 65534    65534    {size:>9} Jan  1 00:00 {name}\n")
-        };
-        let blocks: u64 = directory.files.values().map(|file| file.size.div_ceil(4096) * 4).sum();
-        let mut said = format!("total {blocks}\n");
-        said += &(row("drwxrwsrwx", 2, 19, ".") + &row("drwxr-xr-x", 1, 4096, ".."));
-        for (name, file) in &directory.files {
-            said += &row("-rw-r--r--", 1, file.size, name);
-        }
-        self.output.push_str(&said);
-        0
-    }
-
-    /// The container's mounts, as the kernel tells them.
-    fn mountinfo(&self) -> String {
-        let mut text = String::from(
-            "1201 1130 0:231 / / ro,relatime - overlay overlay rw,lowerdir=/var/lib/containerd\n\
-             1202 1201 0:233 / /proc rw,nosuid,nodev,noexec,relatime - proc proc rw\n\
-             1203 1201 0:234 / /dev rw,nosuid - tmpfs tmpfs rw,size=65536k,mode=755\n",
-        );
-        for (mount, id) in self.mounts.iter().zip(1210..) {
-            let Some(system) = self.host.mounts.get(&mount.place.mount) else { continue };
-            let gone =
-                !mount.scratch && mount.place.root != "/" && self.host.directory(&mount.place).is_none();
-            let within = match mount.place.root.as_str() {
-                "/" if !system.root.is_empty() => "",
-                root => root,
-            };
-            let root =
-                format!("{}{}{}", escape(&system.root), escape(within), if gone { "//deleted" } else { "" });
-            let options =
-                if system.options.is_empty() { "rw,relatime".to_owned() } else { system.options.join(",") };
-            let options = match options.strip_prefix("rw") {
-                Some(rest) if mount.place.read_only => format!("ro{rest}"),
-                _ => options,
-            };
-            let device = self.host.mounts.keys().position(|point| *point == mount.place.mount).unwrap_or(0);
-            let (point, kind, source) = (escape(&mount.point), &system.kind, escape(&system.source));
-            let write = if system.options.iter().any(|option| option == "ro") { "ro" } else { "rw" };
-            let more = if kind == "xfs" { ",attr2,inode64,logbufs=8,logbsize=32k,noquota" } else { "" };
-            let _ = writeln!(
-                text,
-                "{id} 1201 259:{device} {root} {point} {options} - {kind} {source} {write}{more}"
-            );
-        }
-        text
-    }
-
-    pub(super) fn read(&self, path: &str) -> Option<&File> {
         let (place, scratch) = place(self.mounts, path)?;
         if scratch {
-            return self.scratch.get(path);
+            return self.scratch.get(path).cloned();
         }
         let (directory, name) = parent(&place)?;
-        self.host.directory(&directory)?.files.get(name)
+        self.host.directory(&directory)?.files.get(name).map(Data::of)
     }
 
     /// Writes a file over the one that was there.
-    pub(super) fn write(&mut self, path: &str, file: File) -> Result<(), Fault> {
+    pub(super) fn write(&mut self, path: &str, data: Data) -> Result<(), Fault> {
+        if path == "/dev/null" {
+            return Ok(());
+        }
         let (place, scratch) = place(self.mounts, path).ok_or(Fault::ReadOnly)?;
         if scratch {
-            self.scratch.insert(path.to_owned(), file);
+            self.scratch.insert(path.to_owned(), data);
             return Ok(());
         }
         if read_only(self.host, &place) {
@@ -289,11 +350,15 @@ impl Shell<'_> {
         }
         let (directory, name) = parent(&place).ok_or(Fault::NoDirectory)?;
         self.host.directory_mut(&directory).ok_or(Fault::NoDirectory)?.files.remove(name);
-        let room = self.host.mounts.get(&place.mount).map_or(0, |system| system.available());
-        let written = File { size: file.size.min(room), ..file };
-        let (full, size) = (room < file.size, written.size);
+        let room = self.system(path).map_or(0, FileSystem::available);
+        let (size, sha256) = (data.size().min(room), data.sha256());
+        let full = room < data.size();
+        let text = match data {
+            Data::Text(text) if !full => Some(text),
+            _ => None,
+        };
         if let Some(directory) = self.host.directory_mut(&directory) {
-            directory.files.insert(name.to_owned(), written);
+            directory.files.insert(name.to_owned(), File { size, sha256, text });
         }
         if full { Err(Fault::NoSpace(size)) } else { Ok(()) }
     }
@@ -305,50 +370,19 @@ impl Shell<'_> {
     }
 }
 
-/// The fourth field of the last line.
-const FOURTH: &str = " | tail -n 1 | tr -s ' ' | cut -d' ' -f4";
+const fn why(fault: Fault) -> &'static str {
+    match fault {
+        Fault::NoDirectory => "nonexistent directory",
+        Fault::ReadOnly => "Read-only file system",
+        Fault::NoSpace(_) => "No space left on device",
+    }
+}
 
 /// The directory that a file lies in, and its name there.
 fn parent(place: &Place) -> Option<(Place, &str)> {
     let (root, name) = place.root.rsplit_once('/')?;
     let root = if root.is_empty() { "/" } else { root };
     Some((Place { root: root.to_owned(), ..place.clone() }, name))
-}
-
-/// A number of bytes as busybox shortens it.
-fn short(bytes: u64) -> String {
-    let tenths = bytes.saturating_mul(10) >> 20;
-    format!("{}.{}MB", tenths / 10, tenths % 10)
-}
-
-/// As the kernel writes blanks in mountinfo.
-fn escape(text: &str) -> String {
-    text.replace('\\', "\\134").replace(' ', "\\040")
-}
-
-/// The words of a line, without their quotes.
-fn words(line: &str) -> Vec<String> {
-    let (mut words, mut word, mut quote, mut begun) = (Vec::new(), String::new(), None, false);
-    for letter in line.chars() {
-        match (quote, letter) {
-            (Some(open), _) if open == letter => quote = None,
-            (None, '"' | '\'') => (quote, begun) = (Some(letter), true),
-            (None, ' ') => {
-                if begun {
-                    words.push(std::mem::take(&mut word));
-                }
-                begun = false;
-            }
-            _ => {
-                word.push(letter);
-                begun = true;
-            }
-        }
-    }
-    if begun {
-        words.push(word);
-    }
-    words
 }
 
 #[cfg(test)]

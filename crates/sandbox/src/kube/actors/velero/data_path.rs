@@ -320,7 +320,7 @@ impl Move<'_> {
         }
         let directory = host.directory_mut(&place).ok_or("no such file or directory")?;
         directory.files.extend(found.files);
-        let done = File { size: 0, sha256: digest("") };
+        let done = File { size: 0, sha256: digest(""), text: None };
         let of = list(self.item, "/metadata/ownerReferences").first();
         directory.files.insert(helper::mark(of.map_or("", |of| text(of, "/uid"))), done);
         Ok(())

@@ -38,6 +38,11 @@ fn mounts(read_only: bool) -> [Mount; 2] {
     [mount("/data", DISK, "/pvc-1", false), mount("/tmp", "/var", "/lib/kubelet/tmp", true)]
 }
 
+/// Runs it to its first failure.
+fn run(work: &str, host: &mut Host, mounts: &[Mount], uid: &str) -> (String, i32) {
+    super::run(&format!("set -e\n{work}"), host, mounts, uid)
+}
+
 fn sh(host: &mut Host, work: &str) -> (String, i32) {
     run(work, host, &mounts(false), "u1")
 }
@@ -118,6 +123,52 @@ fn the_mounts_are_told_as_the_kernel_tells_them() {
 }
 
 #[test]
+fn scripts_do_what_they_do_in_a_real_shell() {
+    for script in [
+        "echo a; echo b && echo c || echo d",
+        "false || echo x; false && echo y; echo $?",
+        "(set -e; false; echo no); echo $?",
+        "set -e; if ! false; then echo yes; else echo no; fi; false; echo no",
+        "x='a  b c'; echo $x; echo \"$x\" \"${x%% *}\" ${x}$x",
+        "echo 'a  b   c' | tr -s ' ' | cut -d' ' -f2",
+        "printf '%s-%d\\n' a 7; echo $((3)) \"$(echo in; exit 4)\"",
+        "x=$(exit 3); echo $?; x=$(echo 'a b'); echo $x",
+        "(echo out; cat /nowhere 2>/dev/null; echo more >/dev/null) 2>&1 | wc -c",
+        "printf abc | sha256sum | cut -d' ' -f1",
+        "[ 3 -lt 4 ] && echo less; [ a = b ] || echo other; test -z '' && echo empty",
+        "echo a; exit 7; echo no",
+        "# note\necho \"a#b\" \\\n  c # end",
+        "printf 'one\\ntwo\\nthree\\n' | tail -n 1",
+        "if false; then echo a; else echo b; fi >/dev/null; echo c",
+        "echo a\\ b \"c\\\"d\" 'e\"f' a${nothing}b ''",
+        "set -e; x=$(false); echo no",
+        "set -e; false | true; echo yes; (exit 3) || echo three; ! true; echo still",
+        "printf '%s' \"$(($(printf 12345 | wc -c)))\"",
+    ] {
+        let real = std::process::Command::new("sh").args(["-c", script]).output().unwrap();
+        let real = (String::from_utf8(real.stdout).unwrap(), real.status.code().unwrap());
+        assert_eq!(super::run(script, &mut Host::default(), &[], "u"), real, "{script}");
+    }
+}
+
+#[test]
+fn what_is_printed_goes_where_it_is_sent() {
+    for (script, said) in [
+        (
+            "(echo out; ls -la /none) >/tmp/a 2>&1; echo $?; cat /tmp/a",
+            "1\nout\nls: /none: No such file or directory\n",
+        ),
+        ("echo one >/data/a; echo two >>/data/a; cat /data/a; wc -c /data/a", "one\ntwo\n8 /data/a\n"),
+        ("echo one >/data/a; echo two >/data/a; cat </data/a", "two\n"),
+        ("cat </data/none; echo $?", "sh: can't open /data/none: no such file\n1\n"),
+        ("echo x >/nowhere/a; echo $?", "sh: can't create /nowhere/a: Read-only file system\n1\n"),
+        ("dd if=/dev/zero of=/data/a bs=1024 count=4 2>/dev/null; wc -c </data/a", "4096\n"),
+    ] {
+        assert_eq!(super::run(script, &mut host(), &mounts(false), "u").0, said, "{script}");
+    }
+}
+
+#[test]
 fn what_takes_long_is_known_beforehand() {
     for (work, seconds) in [("sleep 3\nsleep 4", 7), ("fio --name=a --runtime=30 --size=1", 30), ("true", 0)]
     {
@@ -127,7 +178,7 @@ fn what_takes_long_is_known_beforehand() {
 
 proptest! {
     #[test]
-    fn no_script_makes_it_panic(work in "(head|dd|cat|if|x=|\\$\\(|[ -~]|\n){0,40}") {
+    fn no_script_makes_it_panic(work in "(head|dd|cat|if|then|fi|x=|\\$\\(|\\(|\\$\\(\\(|\\)|%%|[ -~]|é|\n){0,40}") {
         let _ = (takes(&work), sh(&mut host(), &work));
     }
 }
