@@ -17,3 +17,7 @@ deny:
 # Size of the stripped binary, and its start-up beside kubectl's.
 size:
     e2e/size
+
+# What two commits are compared by: lines, build, size, start-up, planning, tests; `first-run` is from clone to proof.
+figures *ARGS:
+    e2e/figures {{ARGS}}
