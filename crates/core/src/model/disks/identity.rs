@@ -99,7 +99,8 @@ mod tests {
     use crate::model::resources::Item;
 
     type Said = (&'static str, &'static str);
-    type Line = (&'static str, Said, &'static [Said], Result<&'static str, &'static str>);
+    /// A name, the id, the disks, and the name of the one that is found or words of the error.
+    type Case<'a> = (&'a str, Said, &'a [Said], Result<&'a str, &'a str>);
 
     fn spec((serial, wwid): Said) -> DiskSpec {
         DiskSpec { serial: serial.into(), wwid: wwid.into(), ..DiskSpec::default() }
@@ -119,7 +120,7 @@ mod tests {
     #[test]
     fn a_disk_is_found_by_all_that_it_says_or_not_at_all() {
         let gone = "is not there any more: no disk has ";
-        let table: [Line; 14] = [
+        let table: [Case<'_>; 14] = [
             ("whatever its name", ("A", "w"), &[("B", "x"), ("A", "w")], Ok("sd1")),
             ("by its WWID alone", ("", "w"), &[("", "w"), ("A", "x")], Ok("sd0")),
             ("by its serial alone", ("A", ""), &[("A", ""), ("B", "")], Ok("sd0")),
