@@ -1,10 +1,11 @@
 //! Laws of patches over generated configs and patches.
 
-use nodeprep::config_doc::{ConfigDoc, diff, redact};
+use nodeprep::config_doc::{ConfigDoc, redact};
 use nodeprep::yaml::quote;
 use proptest::prelude::*;
 
 use super::cases;
+use crate::common::diff;
 
 /// A value of a field, as it may be written: the same one in several spellings.
 fn text() -> impl Strategy<Value = String> {
