@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use nodeprep::config_doc::ConfigDoc;
 use nodeprep::error::Result;
 use nodeprep::intent::import::Around;
 use nodeprep::stack::StackSecret;
@@ -60,4 +61,10 @@ impl Around for Alone {
     fn variable(&self, _: &str) -> Option<String> {
         None
     }
+}
+
+/// What a plan shows of a change.
+pub(crate) fn diff(before: &str, after: &str) -> String {
+    let parsed = |text| ConfigDoc::parse(text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    parsed(after).diff_from(&parsed(before))
 }

@@ -9,13 +9,9 @@ use nodeprep::config_doc::{ConfigDoc, REDACTED, redact};
 use nodeprep::error::{Error, Result};
 use nodeprep::yaml::{Stream, Value};
 
-const VOLUME: &str = "apiVersion: v1alpha1\nkind: UserVolumeConfig\nname: openebs\nprovisioning:\n    diskSelector:\n        match: disk.wwid == \"eui.01\"\n    minSize: 100GiB\n";
+use crate::common::diff;
 
-/// What a plan shows of a change.
-pub(crate) fn diff(before: &str, after: &str) -> String {
-    let parsed = |text| ConfigDoc::parse(text).unwrap_or_else(|error| panic!("{error}: {text}"));
-    parsed(after).diff_from(&parsed(before))
-}
+const VOLUME: &str = "apiVersion: v1alpha1\nkind: UserVolumeConfig\nname: openebs\nprovisioning:\n    diskSelector:\n        match: disk.wwid == \"eui.01\"\n    minSize: 100GiB\n";
 
 fn labelled(config: &str, key: &str, value: &str) -> Result<String> {
     let mut doc = ConfigDoc::parse(config)?;

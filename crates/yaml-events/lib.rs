@@ -1,5 +1,5 @@
-//! The events of a YAML text. A package of its own, because the parser's generic code is compiled where it is used: here it is
-//! optimised in tests too.
+//! The events of a YAML text. A package of its own, because the parser's generic code is compiled where it is used: here for
+//! speed, while the program is compiled for size.
 
 pub use granit_parser::{Event, ScalarStyle, Span, StructureStyle, Tag};
 use granit_parser::{Parser, options};

@@ -4,7 +4,7 @@ use nodeprep::config_doc::{ConfigDoc, redact};
 use nodeprep::yaml::quote;
 use proptest::prelude::*;
 
-use super::diff;
+use crate::common::diff;
 
 /// How one generated config is written.
 #[derive(Debug, Clone)]

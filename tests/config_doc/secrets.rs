@@ -2,7 +2,7 @@
 
 use nodeprep::config_doc::{ConfigDoc, redact};
 
-use super::diff;
+use crate::common::diff;
 
 /// Documents in which `S3CRET` stands for the secret and `shown` for what must stay readable.
 const DOCUMENTS: [(&str, &str); 34] = [

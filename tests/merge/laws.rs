@@ -5,7 +5,7 @@ use nodeprep::yaml::quote;
 use proptest::prelude::*;
 
 use super::cases;
-use crate::config_doc::diff;
+use crate::common::diff;
 
 /// A value of a field, as it may be written: the same one in several spellings.
 fn text() -> impl Strategy<Value = String> {
