@@ -4,9 +4,10 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::changes::{Changes, Seen};
 use super::faults::Fault;
 use super::machine::{Machine, Mode};
 use super::scenario::fingerprint;
@@ -18,7 +19,7 @@ use super::world::World;
 pub struct Fleet {
     world: Mutex<World>,
     /// Counts up when something was changed.
-    changed: watch::Sender<u64>,
+    changed: Changes,
     /// Something is due sooner than it was.
     sooner: Arc<Notify>,
     started: (Timestamp, Instant),
@@ -112,7 +113,7 @@ impl Fleet {
     pub fn new(world: World, now: Timestamp, network: Network) -> Arc<Self> {
         let fleet = Arc::new(Self {
             world: Mutex::new(world),
-            changed: watch::Sender::new(0),
+            changed: Changes::default(),
             sooner: Arc::default(),
             started: (now, Instant::now()),
             network,
@@ -121,7 +122,7 @@ impl Fleet {
             gate: Mutex::default(),
         });
         let held = Arc::downgrade(&fleet);
-        let (mut changed, sooner) = (fleet.changed.subscribe(), Arc::clone(&fleet.sooner));
+        let (mut changed, sooner) = (fleet.changed.seen(), Arc::clone(&fleet.sooner));
         tokio::spawn(async move {
             loop {
                 let Some(fleet) = held.upgrade() else { return };
@@ -132,7 +133,7 @@ impl Fleet {
                 });
                 tokio::select! {
                     biased;
-                    changed = changed.changed() => if changed.is_err() { return },
+                    changed = changed.changed() => if changed.is_none() { return },
                     () = sooner.notified() => {}
                     () = tokio::time::sleep(wait) => {}
                 }
@@ -172,7 +173,7 @@ impl Fleet {
         let done = what(&mut world, now);
         world.settle(now);
         if world.revision() != before {
-            self.changed.send_modify(|count| *count += 1);
+            self.changed.tell();
         } else if world.next().is_some_and(|next| due.is_none_or(|due| next < due)) {
             self.sooner.notify_one();
         }
@@ -184,8 +185,8 @@ impl Fleet {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn changes(&self) -> watch::Receiver<u64> {
-        self.changed.subscribe()
+    pub fn changes(&self) -> Seen {
+        self.changed.seen()
     }
 
     /// Lets a call in: keeps it, and says what is staged to go wrong with it. Never returns for one that is held.

@@ -1,6 +1,7 @@
 //! A simulated fleet, served over the real sockets: machines with disks that speak the machine API, and the cluster that
 //! they make up. What it shows says that it is simulated. It answers as the real ones do, whoever asks.
 
+mod changes;
 pub mod configs;
 pub mod faults;
 pub mod fleet;

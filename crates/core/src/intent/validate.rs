@@ -175,6 +175,7 @@ impl Rules<'_> {
                     &format!("class {name} has a basePath, and a CSI driver"),
                     "keep one of them",
                 );
+                return;
             }
         }
         let count = intent.provisioners().count();

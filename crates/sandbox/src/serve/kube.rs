@@ -163,7 +163,7 @@ fn stream_of(fleet: Arc<Fleet>, watch: Watch, limit: Duration) -> Response<Body>
             }
             tokio::select! {
                 biased;
-                changed = seen.changed() => changed.ok()?,
+                changed = seen.changed() => changed?,
                 () = tokio::time::sleep_until(end) => return None,
                 () = tokio::time::sleep(BOOKMARK_EVERY), if watch.bookmarks => {
                     let frame = Ok(Frame::data(Bytes::from(format!("{}\n", watch.bookmark()))));

@@ -36,6 +36,14 @@ pub(super) fn act(stage: &mut Stage<'_>) {
         let goes = volume["spec"]["persistentVolumeReclaimPolicy"] == "Delete";
         if drivers.contains(&by) && released && goes && !ending(&volume) {
             delete(stage, by, &path(&volume));
+            let place = directory(by, names(&volume).1);
+            for host in stage.hosts.values_mut() {
+                if let Some(place) = host.place(&place)
+                    && let Some(system) = host.mounts.get_mut(&place.mount)
+                {
+                    system.directories.remove(&place.root);
+                }
+            }
         }
     }
 }
@@ -56,6 +64,11 @@ fn register(stage: &mut Stage<'_>, node: &str, drivers: &[&str]) {
         "apiVersion": "storage.k8s.io/v1", "kind": "CSINode", "metadata": {"name": node}, "spec": {"drivers": wanted},
     });
     let _ = stage.ask(&format!("kubelet-{node}"), method, &place, &object);
+}
+
+/// Where the kubelet mounts a volume of a driver.
+pub(super) fn directory(driver: &str, volume: &str) -> String {
+    format!("/var/lib/kubelet/plugins/kubernetes.io/csi/{driver}/{volume}/globalmount")
 }
 
 fn provision(stage: &mut Stage<'_>, claim: &Value, driver: &str) {
@@ -88,5 +101,11 @@ fn provision(stage: &mut Stage<'_>, claim: &Value, driver: &str) {
             "volumeMode": "Filesystem",
         },
     });
-    let _ = stage.ask(driver, "POST", "/api/v1/persistentvolumes", &volume);
+    if stage.ask(driver, "POST", "/api/v1/persistentvolumes", &volume).is_ok()
+        && let Some(host) = stage.hosts.get_mut(&node)
+        && let Some(place) = host.place(&directory(driver, &name))
+        && let Some(system) = host.mounts.get_mut(&place.mount)
+    {
+        system.directories.entry(place.root).or_default();
+    }
 }

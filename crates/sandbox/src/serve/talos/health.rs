@@ -11,11 +11,11 @@ use std::time::Duration;
 use futures::stream;
 use jiff::Timestamp;
 use serde_json::Value;
-use tokio::sync::watch;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use super::{Api, Replies, etcd, reached};
+use crate::changes::Seen;
 use crate::kube::object::{holds, text};
 use crate::machine::Machine;
 use crate::talos::proto::cluster::cluster_service_server::ClusterService;
@@ -238,7 +238,7 @@ struct Health {
     end: Instant,
     /// What was said last.
     said: String,
-    changes: watch::Receiver<u64>,
+    changes: Seen,
 }
 
 type Reply = Result<HealthCheckProgress, Status>;

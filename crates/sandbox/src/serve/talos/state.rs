@@ -248,7 +248,7 @@ impl Api {
                 if !event.is_empty() {
                     return Some((Ok(wire::WatchResponse { event }), Some((api, watch, changes))));
                 }
-                changes.changed().await.ok()?;
+                changes.changed().await?;
             }
         });
         Box::pin(begin.chain(rest))

@@ -6,7 +6,7 @@ use crate::host::{Host, Place, below};
 use crate::kube::actors::objects::{digest, list};
 use crate::kube::actors::programs::Mount;
 use crate::kube::actors::scheduler::matches;
-use crate::kube::actors::{Stage, names, text};
+use crate::kube::actors::{Stage, csi, names, text};
 
 /// Parts of a machine that are there although no disk holds them.
 const SYSTEM: [&str; 6] = ["/dev", "/etc", "/proc", "/run", "/sys", "/usr"];
@@ -118,10 +118,7 @@ fn claimed(
         return Ok(host.place(path));
     }
     if let Some(driver) = found["spec"]["csi"]["driver"].as_str() {
-        let handle = text(found, "/spec/csi/volumeHandle");
-        return Ok(
-            host.place(&format!("/var/lib/kubelet/plugins/kubernetes.io/csi/{driver}/{handle}/globalmount"))
-        );
+        return Ok(host.place(&csi::directory(driver, text(found, "/spec/csi/volumeHandle"))));
     }
     let path = text(found, "/spec/local/path");
     let place = host.place_for_kubelet(path);
