@@ -1,4 +1,5 @@
-//! The machine API of Talos (siderolabs/talos): its messages, compiled from `proto/`, and its limits.
+//! The machine API of Talos (siderolabs/talos): its messages, which `generated/` holds as they are compiled from `proto/`, and its
+//! limits.
 
 /// The port of the machine API (siderolabs/talos, pkg/machinery/constants).
 pub const PORT: u16 = 50000;
@@ -10,28 +11,28 @@ pub const MAX_MESSAGE: usize = 32 << 20;
 #[allow(clippy::all, clippy::use_self, clippy::unwrap_used, missing_debug_implementations)]
 pub mod proto {
     pub mod cluster {
-        tonic::include_proto!("cluster");
+        include!("../generated/cluster.rs");
     }
     pub mod common {
-        tonic::include_proto!("common");
+        include!("../generated/common.rs");
     }
     pub mod machine {
-        tonic::include_proto!("machine");
+        include!("../generated/machine.rs");
     }
     pub mod storage {
-        tonic::include_proto!("storage");
+        include!("../generated/storage.rs");
     }
     pub mod time {
-        tonic::include_proto!("time");
+        include!("../generated/time.rs");
     }
     pub mod config {
-        tonic::include_proto!("talos.resource.definitions.config");
+        include!("../generated/talos.resource.definitions.config.rs");
     }
     pub mod cosi {
         pub mod resource {
-            tonic::include_proto!("cosi.resource");
+            include!("../generated/cosi.resource.rs");
             pub mod meta {
-                tonic::include_proto!("cosi.resource.meta");
+                include!("../generated/cosi.resource.meta.rs");
             }
         }
     }
