@@ -10,9 +10,12 @@ use nodeprep::check;
 use nodeprep::cluster::Cluster;
 use nodeprep::dial;
 use nodeprep::error::Kind;
-use nodeprep::event::{Event, What};
+use nodeprep::event::{Event, EventKind};
+use nodeprep::model::node::Node;
 use nodeprep::plan::{Plan, Saved};
-use nodeprep::session::{self, LeaseHolder, Manner, Planned, Reached, RunRecord, cut_offs};
+use nodeprep::session::{
+    self, LeaseHolder, Manner, ObservedNodes, Planned, Reached, RunOutcome, RunRecord, cut_offs,
+};
 use nodeprep::talos::client::Mode;
 use nodeprep_sandbox::fleet::{Gate, Moment};
 use nodeprep_sandbox::machine::Etcd;
@@ -156,6 +159,35 @@ fn what_another_verb_cut_off_is_neither_forgotten_nor_called_done() {
 }
 
 #[test]
+fn a_run_keeps_its_plan_its_events_and_the_machines_as_they_were_found() {
+    paused(async {
+        let session = fleet("{role: controlplane}, {role: worker}").await;
+        session.apply().await.unwrap();
+        let last = session.state().dir().join("last");
+        let read = |name: &str| std::fs::read_to_string(last.join(name)).unwrap();
+        let observed: ObservedNodes = serde_json::from_str(&read("observed.json")).unwrap();
+        assert_eq!(serde_json::to_string(&observed).unwrap(), read("observed.json"));
+        let disks = |node: &Node| node.disks.as_ref().unwrap().len();
+        assert!(observed.nodes.len() == 2 && observed.nodes.iter().all(|node| disks(node) > 1));
+        let events: Vec<Event> =
+            read("events.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let kinds: Vec<&EventKind> = events.iter().map(|event| &event.what).collect();
+        let [EventKind::RunStarted { .. }, .., EventKind::RunFinished { ok: true, .. }] = kinds[..] else {
+            panic!("{kinds:?}")
+        };
+        let outcome: RunOutcome = serde_json::from_str(&read("outcome.json")).unwrap();
+        assert!(outcome.ok && outcome.id == "000001-apply", "{outcome:?}");
+        assert_eq!(Saved::parse("plan.json", &read("plan.json")).unwrap().cluster, "sandbox");
+        let all = ["plan.json", "journal.jsonl", "events.jsonl", "observed.json", "outcome.json"]
+            .map(read)
+            .concat();
+        for secret in ["PRIVATE KEY", "aws_secret_access_key", "aescbc"] {
+            assert!(!all.contains(secret), "{secret}");
+        }
+    });
+}
+
+#[test]
 fn test_objects_of_a_run_elsewhere_are_removed_once_they_have_expired() {
     paused(async {
         let session = fleet("{role: controlplane}").await;
@@ -266,12 +298,14 @@ fn json_lines_hold_the_plan_and_all_that_is_told_by_the_way() {
     let events: Vec<Event> = said.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
     assert!(events.iter().map(|event| event.seq).eq(1..=events.len() as u64), "one stream: {said}");
     let plan = events.iter().find_map(|event| match &event.what {
-        What::Planned { plan, .. } => Some(plan),
+        EventKind::Planned { plan, .. } => Some(plan),
         _ => None,
     });
     assert!(plan.unwrap()["steps"].as_array().unwrap().len() > 20, "{said}");
     let told = |words: &str| {
-        events.iter().any(|event| matches!(&event.what, What::Message { message } if message.contains(words)))
+        events
+            .iter()
+            .any(|event| matches!(&event.what, EventKind::Message { message } if message.contains(words)))
     };
     assert!(told("simulated: the nodes"), "{said}");
 }

@@ -41,7 +41,7 @@ pub use run::{Outcome, Unrun, run};
 pub use scratch::{Cleaned, cleanup, left};
 
 /// Every check, in the order they run.
-pub const CHECKS: [Check; 8] = [
+pub const CHECKS: &[Check] = &[
     provisioner::CHECK,
     storage_class::CHECK,
     binding_mode::CHECK,

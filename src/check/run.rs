@@ -15,7 +15,7 @@ use super::nodes::{Nodes, StorageNode, tolerations};
 use super::scratch::Scratch;
 use super::{CHECKS, Check, Context, Per, Run, Stop, Subject, broken, nodes, placement};
 use crate::error::{Error, Kind, Result};
-use crate::event::{CheckResult, Events, SubjectId, Verdict, What};
+use crate::event::{CheckResult, EventKind, Events, SubjectId, Verdict};
 use crate::intent::Class;
 
 /// The image of the test provisioner that stands in for OpenEBS where its own image can't be had.
@@ -112,14 +112,13 @@ async fn cancelled(mut cancel: watch::Receiver<bool>) {
 
 fn chosen(only: &[String], skip: &[String]) -> Result<Vec<Check>> {
     if let Some(unknown) = only.iter().chain(skip).find(|id| !CHECKS.iter().any(|c| c.id == *id)) {
-        let known = CHECKS.map(|c| c.id).join(", ");
-        return Err(
-            Error::invalid(format!("there is no check `{unknown}`")).hint(format!("the checks are {known}"))
-        );
+        let known: Vec<&str> = CHECKS.iter().map(|check| check.id).collect();
+        return Err(Error::invalid(format!("there is no check `{unknown}`"))
+            .hint(format!("the checks are {}", known.join(", "))));
     }
     let wanted =
         |c: &Check| (only.is_empty() || only.iter().any(|o| o == c.id)) && !skip.iter().any(|s| s == c.id);
-    Ok(CHECKS.into_iter().filter(wanted).collect())
+    Ok(CHECKS.iter().copied().filter(wanted).collect())
 }
 
 async fn all(run: &Run<'_>, checks: &[Check]) -> Result<Outcome> {
@@ -234,7 +233,7 @@ async fn judge(
     labels: &[String],
 ) -> Result<CheckResult, Unrun> {
     let started = Instant::now();
-    subject.events.send(What::StepStarted { title: check.title.to_owned() });
+    subject.events.send(EventKind::StepStarted { title: check.title.to_owned() });
     let verdict = match skipped(check, subject, before) {
         Some(why) => Verdict::skip(why),
         None => match (check.judge)(run, subject).await {
@@ -255,12 +254,12 @@ async fn judge(
         labels: labels.to_vec(),
         without_subject: check.id == backup::CHECK.id && run.ctx.intent.backup.is_none(),
     };
-    subject.events.send(What::Checked { check: result.clone() });
+    subject.events.send(EventKind::Checked { check: result.clone() });
     Ok(result)
 }
 
 fn report_error(events: &Events, error: &Error) {
-    events.send(What::StepFailed { error: error.what.clone(), hint: error.hint.clone() });
+    events.send(EventKind::StepFailed { error: error.what.clone(), hint: error.hint.clone() });
 }
 
 /// Why a check makes no sense: one that it needs did not pass on the same subject.
@@ -303,7 +302,7 @@ mod tests {
 
     #[test]
     fn a_check_is_skipped_when_one_it_needs_did_not_pass_on_its_subject() {
-        let fio = CHECKS.into_iter().find(|c| c.id == "fio").unwrap();
+        let fio = CHECKS.iter().find(|c| c.id == "fio").unwrap();
         let failed = |subject| Outcome {
             results: vec![result("pvc", subject, Verdict::fail("x", "y"))],
             errors: Vec::new(),
@@ -320,12 +319,12 @@ mod tests {
             ("a", "cluster", true),
         ] {
             let id = subject.to_owned().into();
-            assert_eq!(blocked(&fio, &id, &failed(of)).is_some(), skipped, "{of}: {subject}");
+            assert_eq!(blocked(fio, &id, &failed(of)).is_some(), skipped, "{of}: {subject}");
         }
         let skip = vec![result("pvc", "a", Verdict::skip("x"))];
         assert!(
             blocked(
-                &fio,
+                fio,
                 &SubjectId::Class("a".into()),
                 &Outcome { results: skip, errors: Vec::new(), simulated: false }
             )
@@ -334,7 +333,7 @@ mod tests {
         let warned = vec![result("pvc", "a", Verdict::warn("x", "y"))];
         assert!(
             blocked(
-                &fio,
+                fio,
                 &SubjectId::Class("a".into()),
                 &Outcome { results: warned, errors: Vec::new(), simulated: false }
             )
@@ -344,7 +343,7 @@ mod tests {
             Unrun { id: "pvc".into(), subject: SubjectId::Class("a".into()), error: Error::failed("x") };
         assert!(
             blocked(
-                &fio,
+                fio,
                 &SubjectId::Class("a".into()),
                 &Outcome { results: Vec::new(), errors: vec![error], simulated: false }
             )
@@ -353,7 +352,7 @@ mod tests {
         let other = vec![result("backup", "cluster", Verdict::fail("x", "y"))];
         assert!(
             blocked(
-                &fio,
+                fio,
                 &SubjectId::Class("a".into()),
                 &Outcome { results: other, errors: Vec::new(), simulated: false }
             )

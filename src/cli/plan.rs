@@ -7,7 +7,7 @@ use super::Global;
 use super::global::Output;
 use super::store::{self, StoreFinding};
 use crate::error::{Error, Kind, Result, both};
-use crate::event::What;
+use crate::event::EventKind;
 use crate::intent::Intent;
 use crate::plan::{Action, Key, NodeAction, Passphrases, Plan, Saved, shared_key};
 use crate::report::{self, Progress};
@@ -112,7 +112,7 @@ pub(super) fn confirm(global: &Global, cluster: &str, plan: &Plan, yes: bool) ->
     if !yes && global.progress == Progress::None {
         report::stderr(&text);
     }
-    global.events().send(What::Planned { text, plan: report::plan_json(cluster, plan) });
+    global.events().send(EventKind::Planned { text, plan: report::plan_json(cluster, plan) });
     if yes || plan.is_empty() {
         return Ok(());
     }

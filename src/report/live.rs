@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::{Reader, plain};
-use crate::event::{Event, What};
+use crate::event::{Event, EventKind};
 
 /// Spinners are redrawn this often; fast enough to look alive, slow enough for a serial console.
 const TICK: Duration = Duration::from_millis(120);
@@ -123,13 +123,13 @@ impl Reader for Live {
         let key = plain::key(event);
         let title = self.titles.of(event);
         match &event.what {
-            What::RunStarted { steps, .. } => self.count.steps = *steps,
-            What::StepStarted { .. } => {
+            EventKind::RunStarted { steps, .. } => self.count.steps = *steps,
+            EventKind::StepStarted { .. } => {
                 let (text, began) = (title.unwrap_or_default(), Instant::now());
                 self.running.push(Running { key, text, began, row: None });
                 return self.arrange();
             }
-            What::Waiting { what, last } => {
+            EventKind::Waiting { what, last } => {
                 // The newest reason is what there is to read; with more before it, it would be cut off.
                 let reason = if last.is_empty() { format!("waiting for {what}") } else { last.clone() };
                 if let Some(running) = self.running.iter_mut().find(|running| running.key == key) {
@@ -141,8 +141,8 @@ impl Reader for Live {
                 return;
             }
             what if plain::ends(what) => {
-                self.end(&key, matches!(what, What::StepFailed { .. }));
-                let well = matches!(what, What::StepDone { .. });
+                self.end(&key, matches!(what, EventKind::StepFailed { .. }));
+                let well = matches!(what, EventKind::StepDone { .. });
                 if well && self.count.steps > CROWD && !self.verbose {
                     return;
                 }
@@ -203,21 +203,28 @@ mod tests {
     }
 
     fn start(events: &Events, node: usize) {
-        events.of(format!("n{node}"), "config").send(What::StepStarted { title: "volume openebs".into() });
+        events
+            .of(format!("n{node}"), "config")
+            .send(EventKind::StepStarted { title: "volume openebs".into() });
     }
 
     #[test]
     fn of_a_thousand_nodes_those_that_take_longest_have_a_line_and_the_others_are_counted() {
         let (term, events) = terminal();
-        events.send(What::RunStarted { protocol: 1, verb: "apply".into(), steps: 1000, simulated: false });
+        events.send(EventKind::RunStarted {
+            protocol: 1,
+            verb: "apply".into(),
+            steps: 1000,
+            simulated: false,
+        });
         (0..50).for_each(|node| start(&events, node));
         for node in 1..40 {
-            events.of(format!("n{node}"), "config").send(What::StepDone { changed: true });
+            events.of(format!("n{node}"), "config").send(EventKind::StepDone { changed: true });
             start(&events, node + 50);
         }
-        let waiting = What::Waiting { what: "the volume".into(), last: "phase waiting".into() };
+        let waiting = EventKind::Waiting { what: "the volume".into(), last: "phase waiting".into() };
         events.of("n0", "config").send(waiting);
-        let failed = What::StepFailed { error: "gave up".into(), hint: None };
+        let failed = EventKind::StepFailed { error: "gave up".into(), hint: None };
         events.of("n40", "config").send(failed);
         let mut expected = vec!["✘ n40: volume openebs: gave up".to_owned(), "n0: phase waiting".to_owned()];
         expected.extend((41..48).map(|node| format!("n{node}: volume openebs")));
@@ -228,11 +235,11 @@ mod tests {
     #[test]
     fn in_a_small_run_every_step_has_its_line_and_leaves_one() {
         let (term, events) = terminal();
-        events.send(What::RunStarted { protocol: 1, verb: "apply".into(), steps: 2, simulated: false });
+        events.send(EventKind::RunStarted { protocol: 1, verb: "apply".into(), steps: 2, simulated: false });
         (0..2).for_each(|node| start(&events, node));
-        events.of("n1", "config").send(What::StepDone { changed: true });
+        events.of("n1", "config").send(EventKind::StepDone { changed: true });
         shows(&term, &["✔ n1: volume openebs", "n0: volume openebs"].map(str::to_owned));
-        events.of("n0", "config").send(What::StepDone { changed: true });
+        events.of("n0", "config").send(EventKind::StepDone { changed: true });
         shows(&term, &["✔ n1: volume openebs", "✔ n0: volume openebs"].map(str::to_owned));
     }
 }

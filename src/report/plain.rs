@@ -5,7 +5,7 @@ use std::io::Write;
 
 use super::Reader;
 use super::verdicts::{describe, mark};
-use crate::event::{Event, What};
+use crate::event::{Event, EventKind};
 
 pub(super) struct Plain<W> {
     out: W,
@@ -33,7 +33,7 @@ impl<W: Write + Send> Reader for Plain<W> {
     fn read(&mut self, event: &Event) {
         let title = self.titles.of(event);
         let Some(text) = line(event, title.as_deref(), self.colour, self.verbose) else { return };
-        if let What::Waiting { .. } = event.what
+        if let EventKind::Waiting { .. } = event.what
             && let Some(title) = title.filter(|_| self.titles.unsaid(event))
         {
             self.print(format!("  … {title}"));
@@ -50,8 +50,8 @@ pub(super) fn key(event: &Event) -> Key {
 }
 
 /// Whether the step is over.
-pub(super) fn ends(what: &What) -> bool {
-    use What::{Checked, StepDone, StepFailed, StepSkipped};
+pub(super) fn ends(what: &EventKind) -> bool {
+    use EventKind::{Checked, StepDone, StepFailed, StepSkipped};
     matches!(what, StepDone { .. } | StepFailed { .. } | StepSkipped { .. } | Checked { .. })
 }
 
@@ -67,7 +67,7 @@ impl Titles {
     pub(super) fn of(&mut self, event: &Event) -> Option<String> {
         let key = key(event);
         match &event.what {
-            What::StepStarted { title } => {
+            EventKind::StepStarted { title } => {
                 let title = format!("{}{title}", place(event));
                 self.running.insert(key, (title.clone(), false));
                 Some(title)
@@ -92,24 +92,24 @@ pub(super) fn line(event: &Event, title: Option<&str>, colour: bool, verbose: bo
     let place = place(event);
     let title = title.unwrap_or(&place);
     Some(match &event.what {
-        What::RunStarted { simulated: true, .. } => "(simulated)".to_owned(),
+        EventKind::RunStarted { simulated: true, .. } => "(simulated)".to_owned(),
         // Most steps are done at once; one that is not says its title when it waits.
-        What::RunStarted { .. } | What::StepStarted { .. } => return None,
-        What::Waiting { what, last } if last.is_empty() => format!("    {place}waiting for {what}"),
-        What::Waiting { what, last } => format!("    {place}waiting for {what}: {last}"),
-        What::Message { message } => format!("{place}{message}"),
-        What::Planned { text, .. } => text.trim_end_matches('\n').to_owned(),
-        What::Note { message } if verbose => format!("    {place}{message}"),
-        What::Note { .. } => return None,
-        What::Warning { message } => format!("  ! {place}{message}"),
-        What::StepDone { .. } => format!("  {} {title}", mark("pass", colour)),
-        What::StepSkipped { why } => format!("  - {title}: skipped, {why}"),
-        What::StepFailed { error, hint } => {
+        EventKind::RunStarted { .. } | EventKind::StepStarted { .. } => return None,
+        EventKind::Waiting { what, last } if last.is_empty() => format!("    {place}waiting for {what}"),
+        EventKind::Waiting { what, last } => format!("    {place}waiting for {what}: {last}"),
+        EventKind::Message { message } => format!("{place}{message}"),
+        EventKind::Planned { text, .. } => text.trim_end_matches('\n').to_owned(),
+        EventKind::Note { message } if verbose => format!("    {place}{message}"),
+        EventKind::Note { .. } => return None,
+        EventKind::Warning { message } => format!("  ! {place}{message}"),
+        EventKind::StepDone { .. } => format!("  {} {title}", mark("pass", colour)),
+        EventKind::StepSkipped { why } => format!("  - {title}: skipped, {why}"),
+        EventKind::StepFailed { error, hint } => {
             let hint = hint.iter().map(|hint| format!("\n    hint: {hint}")).collect::<String>();
             format!("  {} {title}: {error}{hint}", mark("fail", colour))
         }
-        What::Checked { check } => format!("  {}", describe(check, colour)),
-        What::RunFinished { summary, .. } => summary.clone(),
+        EventKind::Checked { check } => format!("  {}", describe(check, colour)),
+        EventKind::RunFinished { summary, .. } => summary.clone(),
     })
 }
 
@@ -130,17 +130,17 @@ mod tests {
 
     #[test]
     fn a_step_is_one_line_and_more_only_while_it_waits() {
-        let waiting = |last: &str| What::Waiting { what: "the volume".into(), last: last.into() };
+        let waiting = |last: &str| EventKind::Waiting { what: "the volume".into(), last: last.into() };
         let said = lines(|events| {
             let quick = events.of("cluster", "one");
             let slow = events.of("10.5.0.2", "two");
-            quick.send(What::StepStarted { title: "create Namespace velero".into() });
-            slow.send(What::StepStarted { title: "volume openebs".into() });
+            quick.send(EventKind::StepStarted { title: "create Namespace velero".into() });
+            slow.send(EventKind::StepStarted { title: "volume openebs".into() });
             slow.send(waiting("phase waiting"));
             slow.send(waiting("phase waiting"));
-            quick.send(What::StepDone { changed: true });
+            quick.send(EventKind::StepDone { changed: true });
             slow.send(waiting("phase failed"));
-            slow.send(What::StepFailed { error: "gave up".into(), hint: Some("look".into()) });
+            slow.send(EventKind::StepFailed { error: "gave up".into(), hint: Some("look".into()) });
         });
         assert_eq!(
             said,

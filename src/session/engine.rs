@@ -14,7 +14,7 @@ use super::journal::Journal;
 use super::runs::RunRecord;
 use super::waves::{Lane, Wave, waves};
 use crate::error::{Error, Kind, Result};
-use crate::event::{Events, PROTOCOL, What};
+use crate::event::{EventKind, Events, PROTOCOL};
 use crate::plan::{Plan, Step, When};
 
 /// Carries out every step, in waves of nodes and at last for the cluster. The first that fails ends the run when the steps
@@ -28,7 +28,7 @@ pub(super) async fn run(
     interrupted: watch::Receiver<bool>,
 ) -> Result<()> {
     let steps = plan.steps.len();
-    events.send(What::RunStarted {
+    events.send(EventKind::RunStarted {
         protocol: PROTOCOL,
         verb: verb.to_owned(),
         steps,
@@ -45,13 +45,13 @@ pub(super) async fn run(
     let Some((index, id, error)) = failed.into_iter().next() else {
         let summary = format!("{verb}: done, {changed} {}", if changed == 1 { "change" } else { "changes" });
         record.end(true, &summary)?;
-        events.send(What::RunFinished { ok: true, summary });
+        events.send(EventKind::RunFinished { ok: true, summary });
         return Ok(());
     };
     let more = if others == 0 { String::new() } else { format!(", and {others} more failed") };
     let summary = format!("{verb}: stopped at step {} of {steps}{more}", index + 1);
     record.end(false, &format!("{summary} ({id}): {}", error.what))?;
-    events.send(What::RunFinished { ok: false, summary });
+    events.send(EventKind::RunFinished { ok: false, summary });
     Err(error)
 }
 
@@ -145,7 +145,7 @@ impl Run<'_> {
         self.ended().begun.insert(step.id.clone());
         let events = self.events.of(step.target.to_string(), &step.id);
         self.journal(|journal| journal.started(&step.id))?;
-        events.send(What::StepStarted { title: step.title.clone() });
+        events.send(EventKind::StepStarted { title: step.title.clone() });
         let result = tokio::select! {
             biased;
             result = Box::pin(family::carry_out(&step.action, self.context, &events)) => result,
@@ -154,12 +154,12 @@ impl Run<'_> {
         match result {
             Ok(changed) => {
                 self.journal(|journal| journal.done(&step.id, changed))?;
-                events.send(What::StepDone { changed });
+                events.send(EventKind::StepDone { changed });
                 Ok(changed)
             }
             Err(error) => {
                 self.journal(|journal| journal.failed(&step.id, &error.what))?;
-                events.send(What::StepFailed { error: error.what.clone(), hint: error.hint.clone() });
+                events.send(EventKind::StepFailed { error: error.what.clone(), hint: error.hint.clone() });
                 Err(error)
             }
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use nodeprep::error::{Error, Kind};
-use nodeprep::event::{Event, Events, What};
+use nodeprep::event::{Event, EventKind, Events};
 use nodeprep::observe::nodes::observe_all;
 use nodeprep::plan::wipe::{WipeRequest, find, plan};
 use nodeprep::plan::{Action, AwaitVolume, NodeAction, Plan, Step, Target};
@@ -96,7 +96,7 @@ async fn carried_out(plan: Plan, machine: Machine) -> Ran {
 
 fn changed(ran: &Ran) -> Vec<bool> {
     let done = ran.events.iter().filter_map(|event| match event.what {
-        What::StepDone { changed } => Some(changed),
+        EventKind::StepDone { changed } => Some(changed),
         _ => None,
     });
     done.collect()

@@ -25,13 +25,13 @@ pub struct Event {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub step: Option<String>,
     #[serde(flatten)]
-    pub what: What,
+    pub what: EventKind,
 }
 
 /// What happened; `event` names it in JSON.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
-pub enum What {
+pub enum EventKind {
     RunStarted {
         protocol: u32,
         verb: String,
@@ -83,7 +83,7 @@ pub enum What {
     },
 }
 
-impl What {
+impl EventKind {
     /// Every text that may hold words of somebody else.
     pub fn texts(&mut self, change: &mut dyn FnMut(&mut String)) {
         match self {
@@ -302,7 +302,7 @@ impl Events {
         Self { target: Some(target.into()), step: Some(step.into()), ..self.clone() }
     }
 
-    pub fn send(&self, what: What) {
+    pub fn send(&self, what: EventKind) {
         let seq = self.seq.fetch_add(1, Ordering::Relaxed) + 1;
         let event =
             Event { seq, at: (self.clock)(), target: self.target.clone(), step: self.step.clone(), what };
@@ -310,18 +310,18 @@ impl Events {
     }
 
     pub fn say(&self, message: impl Into<String>) {
-        self.send(What::Message { message: message.into() });
+        self.send(EventKind::Message { message: message.into() });
     }
 
     pub fn note(&self, message: impl Into<String>) {
-        self.send(What::Note { message: message.into() });
+        self.send(EventKind::Note { message: message.into() });
     }
 
     pub fn warn(&self, message: impl Into<String>) {
-        self.send(What::Warning { message: message.into() });
+        self.send(EventKind::Warning { message: message.into() });
     }
 
     pub fn waiting(&self, what: impl Into<String>, last: impl Into<String>) {
-        self.send(What::Waiting { what: what.into(), last: last.into() });
+        self.send(EventKind::Waiting { what: what.into(), last: last.into() });
     }
 }

@@ -1,5 +1,7 @@
 //! What is compiled of `proto/` lies in `generated/`, so that nobody who builds nodeprep has to compile a compiler first.
 
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 use std::fs;
 use std::path::Path;
 
@@ -9,7 +11,8 @@ fn what_lies_there_is_what_the_protocol_files_say() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     let named = |entry: fs::DirEntry| entry.file_name().into_string().unwrap();
     let sorted = |folder: &Path| -> Vec<String> {
-        let mut names: Vec<String> = fs::read_dir(folder).unwrap().map(|entry| named(entry.unwrap())).collect();
+        let mut names: Vec<String> =
+            fs::read_dir(folder).unwrap().map(|entry| named(entry.unwrap())).collect();
         names.sort();
         names
     };

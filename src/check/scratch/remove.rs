@@ -19,7 +19,7 @@ use super::super::{Stop, broken};
 use super::{EXPIRES, MANAGED_BY, MANAGER, RUN, journal};
 use crate::cluster::Cluster;
 use crate::error::{Error, Result};
-use crate::event::{Events, What};
+use crate::event::{EventKind, Events};
 use crate::model::affinity;
 
 const CLEANUP_LIMIT: Duration = Duration::from_secs(180);
@@ -105,7 +105,7 @@ pub(super) async fn namespace(
     limit: Duration,
 ) -> Result<()> {
     let events = &events.of("cluster", "cleanup");
-    events.send(What::StepStarted { title: format!("remove the test objects in {namespace}") });
+    events.send(EventKind::StepStarted { title: format!("remove the test objects in {namespace}") });
     let removal = Removal { cluster, events, namespace, run_id, deadline: Instant::now() + limit };
     let removed = match removal.all().await {
         Ok(left) if left.is_empty() => Ok(()),
@@ -118,8 +118,8 @@ pub(super) async fn namespace(
         }
     };
     events.send(match &removed {
-        Ok(()) => What::StepDone { changed: true },
-        Err(e) => What::StepFailed { error: e.what.clone(), hint: e.hint.clone() },
+        Ok(()) => EventKind::StepDone { changed: true },
+        Err(e) => EventKind::StepFailed { error: e.what.clone(), hint: e.hint.clone() },
     });
     removed
 }

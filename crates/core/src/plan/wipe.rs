@@ -54,7 +54,7 @@ const UNKNOWN: &str = "unknown";
 
 /// What would be wiped, and what has nothing on it.
 #[derive(Debug, Default)]
-pub struct Found {
+pub struct WipeTargets {
     pub wipes: Vec<Wipe>,
     pub skipped: Vec<Skipped>,
 }
@@ -72,8 +72,8 @@ pub enum Now {
 }
 
 /// Finds what is asked for, and refuses what must not be wiped whatever token is given.
-pub fn find(nodes: &[Node], asked: WipeRequest<'_>) -> Result<Found> {
-    let mut found = Found::default();
+pub fn find(nodes: &[Node], asked: WipeRequest<'_>) -> Result<WipeTargets> {
+    let mut found = WipeTargets::default();
     if let Some(volume) = asked.volume {
         for node in nodes {
             find_volume(&mut found, node, volume, asked.zeroes)?;
@@ -98,7 +98,7 @@ pub fn find(nodes: &[Node], asked: WipeRequest<'_>) -> Result<Found> {
 }
 
 /// The steps; each disk needs its token.
-pub fn plan(found: Found, tokens: &[String]) -> Result<Plan> {
+pub fn plan(found: WipeTargets, tokens: &[String]) -> Result<Plan> {
     let mut steps = all(found.wipes.into_iter().map(|wipe| step(wipe, tokens)))?;
     chain(&mut steps);
     Ok(Plan { steps, skipped: found.skipped, ..Plan::default() })
@@ -219,7 +219,7 @@ fn by_token<'a>(nodes: &'a [Node], token: &str) -> Result<(&'a Node, &'a Disk)> 
 }
 
 /// The partitions of a volume that the machine does not have.
-fn find_volume(found: &mut Found, node: &Node, volume: &str, zeroes: bool) -> Result<()> {
+fn find_volume(found: &mut WipeTargets, node: &Node, volume: &str, zeroes: bool) -> Result<()> {
     let all = disks(node)?;
     let ids = [USER_VOLUME, RAW_VOLUME].map(|prefix| format!("{prefix}{volume}"));
     let on =

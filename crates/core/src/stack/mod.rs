@@ -51,7 +51,7 @@ pub struct Component {
 }
 
 /// Everything that can be installed, in the order in which it is.
-pub const COMPONENTS: [Component; 3] = [openebs::COMPONENT, csi::COMPONENT, velero::COMPONENT];
+pub const COMPONENTS: &[Component] = &[openebs::COMPONENT, csi::COMPONENT, velero::COMPONENT];
 
 impl Component {
     /// Whether the file asks for the component to be installed.
