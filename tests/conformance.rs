@@ -97,10 +97,14 @@ async fn once_asked(client: &Client, exchange: &Exchange) -> (u16, Value) {
     let code = response.status().as_u16();
     let bytes = response.into_body().collect_bytes().await.unwrap();
     let text = String::from_utf8(bytes.to_vec()).unwrap();
-    // A watch answers with a line per event.
+    // A watch answers with a line per event. A bookmark that says nothing but how far it is comes when the server pleases.
     let lines = || text.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>();
+    let told =
+        |event: &Value| event["type"] != "BOOKMARK" || !event["object"]["metadata"]["annotations"].is_null();
     let body = match serde_json::from_str(&text) {
-        _ if code == 200 && path.contains("watch=true") => Value::Array(lines().unwrap()),
+        _ if code == 200 && path.contains("watch=true") => {
+            Value::Array(lines().unwrap().into_iter().filter(told).collect())
+        }
         Ok(body) => body,
         Err(_) => Value::String(text.trim().to_owned()),
     };
