@@ -80,20 +80,15 @@ impl State {
             kubernetes: identity.kubernetes.clone().or_else(|| before.kubernetes.clone()),
         };
         if after != before {
-            let text = serde_json::to_vec(&after).map_err(|error| Error::failed(error.to_string()))?;
-            write_private(&found.dir.join(IDENTITY), &text)?;
+            write_json(&found.dir.join(IDENTITY), &after)?;
         }
         Ok(found)
     }
 
     /// `dir/<cluster>`, made with mode 0700.
     pub fn open(dir: &Path, cluster: &str) -> Result<Self> {
-        use std::os::unix::fs::DirBuilderExt;
         let dir = dir.join(cluster);
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(|e| {
-            Error::failed(format!("can't make the state folder {}: {e}", dir.display()))
-                .hint("set NODEPREP_STATE to a folder that can be written")
-        })?;
+        make_private_dir(&dir)?;
         Ok(Self { dir })
     }
 
@@ -126,6 +121,28 @@ impl State {
 /// The time, as events and journals write it: RFC 3339 in UTC, to the millisecond.
 pub fn now() -> String {
     jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
+}
+
+/// Makes a folder for its owner only (mode 0700), and those above it; one that is there stays as it is.
+///
+/// # Errors
+/// `Kind::Failed` with the path.
+pub fn make_private_dir(dir: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| {
+        Error::failed(format!("can't make the state folder {}: {error}", dir.display()))
+            .hint("set NODEPREP_STATE to a folder that can be written")
+    })
+}
+
+/// Writes a value as JSON, as [`write_private`] writes.
+///
+/// # Errors
+/// `Kind::Failed` with the path.
+pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    let bytes = serde_json::to_vec(value)
+        .map_err(|error| Error::failed(format!("can't write {}: {error}", path.display())))?;
+    write_private(path, &bytes)
 }
 
 /// Writes a file for its owner only (mode 0600), whole or not at all.

@@ -28,7 +28,7 @@ pub use lease::{Held, Lease, LeaseHolder, give_up};
 pub use lock::Lock;
 pub use planned::{ApplyRequest, Part, Planned, plan};
 pub use reach::{Reach, Reached};
-pub use runs::{KeptRun, ObservedNodes, RunOutcome, RunRecord, all, cut_offs, last_run};
+pub use runs::{ObservedNodes, RunOutcome, RunRecord, cut_offs, last_run};
 pub use waves::Parallel;
 
 use crate::cluster::Cluster;

@@ -10,11 +10,12 @@ use serde::{Deserialize, Serialize};
 
 use super::journal::{self, CutOff, Entry, Journal};
 use super::tape::Tape;
+use crate::config_doc::hide;
 use crate::error::{Error, Result};
 use crate::intent::API_VERSION;
 use crate::model::node::Node;
 use crate::plan::{Key, Saved};
-use crate::state::{State, now, write_private};
+use crate::state::{State, make_private_dir, now, remove, write_json};
 
 /// So many runs are kept; one that was cut off, and the last one of each verb, are kept beyond that.
 const KEPT: usize = 200;
@@ -49,10 +50,10 @@ pub struct ObservedNodes {
 
 /// A run that is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeptRun {
+struct KeptRun {
     /// Counts up; the journals of releases before that had no folders are 0.
     number: u64,
-    pub verb: String,
+    verb: String,
     journal: PathBuf,
 }
 
@@ -65,7 +66,7 @@ impl fmt::Display for KeptRun {
 impl KeptRun {
     /// # Errors
     /// The journal can't be read, or is of a newer release.
-    pub fn entries(&self) -> Result<Vec<Entry>> {
+    fn entries(&self) -> Result<Vec<Entry>> {
         journal::entries(&self.journal)
     }
 
@@ -92,9 +93,8 @@ impl RunRecord {
         let kept = all(state)?;
         let number = kept.last().map_or(0, |run| run.number) + 1;
         let dir = folder(state).join(format!("{number:06}-{verb}"));
-        make_private(&dir)?;
-        let plan = serde_json::to_vec_pretty(&saved).map_err(|error| Error::failed(error.to_string()))?;
-        write_private(&dir.join("plan.json"), &plan)?;
+        make_private_dir(&dir)?;
+        write_json(&dir.join("plan.json"), &saved)?;
         let (began, cluster) = (now(), saved.cluster.clone());
         let run = KeptRun { number, verb: verb.to_owned(), journal: dir.join(JOURNAL) };
         let begin = Entry::Begin {
@@ -120,8 +120,7 @@ impl RunRecord {
     /// Keeps how the machines were found.
     pub(super) fn observed(&self, nodes: Vec<Node>) -> Result<()> {
         let nodes = ObservedNodes { api_version: API_VERSION.into(), kind: "Observed".into(), nodes };
-        let text = serde_json::to_vec(&nodes).map_err(|error| Error::failed(error.to_string()))?;
-        write_private(&self.run.journal.with_file_name("observed.json"), &text)
+        write_json(&self.run.journal.with_file_name("observed.json"), &nodes)
     }
 
     /// The run has ended; checks may go on with its record, and end it again.
@@ -137,10 +136,9 @@ impl RunRecord {
             began: self.began.clone(),
             ended: now(),
             ok,
-            summary: crate::config_doc::hide(summary),
+            summary: hide(summary),
         };
-        let text = serde_json::to_vec_pretty(&outcome).map_err(|error| Error::failed(error.to_string()))?;
-        write_private(&self.run.journal.with_file_name("outcome.json"), &text)
+        write_json(&self.run.journal.with_file_name("outcome.json"), &outcome)
     }
 }
 
@@ -148,20 +146,11 @@ fn folder(state: &State) -> PathBuf {
     state.dir().join("runs")
 }
 
-fn make_private(dir: &Path) -> Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .map_err(|error| Error::failed(format!("can't make the run's folder {}: {error}", dir.display())))
-}
-
 /// `last` leads to the folder of the last run.
 fn last_is(state: &State, run: &KeptRun) -> Result<()> {
     let failed = |error: std::io::Error| Error::failed(format!("can't say which run is the last: {error}"));
     let (link, new) = (state.dir().join("last"), state.dir().join("last.new"));
-    crate::state::remove(&new)?;
+    remove(&new)?;
     std::os::unix::fs::symlink(Path::new("runs").join(run.to_string()), &new).map_err(failed)?;
     std::fs::rename(&new, &link).map_err(failed)
 }
@@ -184,7 +173,7 @@ fn forget(kept: &[KeptRun]) -> Result<()> {
 ///
 /// # Errors
 /// A journal can't be read.
-pub fn all(state: &State) -> Result<Vec<KeptRun>> {
+fn all(state: &State) -> Result<Vec<KeptRun>> {
     let mut runs = former(state)?;
     let folders = std::fs::read_dir(folder(state)).into_iter().flatten().flatten();
     let found = folders.filter_map(|entry| {

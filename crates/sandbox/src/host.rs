@@ -126,6 +126,20 @@ impl Host {
         self.mounts.get(&place.mount)?.directories.get(&place.root)
     }
 
+    /// Makes a directory, where its file system is mounted; one that is there stays as it is.
+    pub fn make_directory(&mut self, place: &Place) {
+        if let Some(system) = self.mounts.get_mut(&place.mount) {
+            system.directories.entry(place.root.clone()).or_default();
+        }
+    }
+
+    /// Removes a directory and all below it.
+    pub fn remove_directory(&mut self, place: &Place) {
+        if let Some(system) = self.mounts.get_mut(&place.mount) {
+            system.directories.retain(|root, _| below(root, &place.root).is_none());
+        }
+    }
+
     pub fn directory_mut(&mut self, place: &Place) -> Option<&mut Directory> {
         self.mounts.get_mut(&place.mount)?.directories.get_mut(&place.root)
     }

@@ -12,7 +12,7 @@ use super::node::quorum;
 use crate::error::{Error, Result};
 use crate::event::Events;
 use crate::plan::bootstrap::Bootstrap;
-use crate::state::{now, write_private};
+use crate::state::{now, write_json};
 use crate::talos::resources::Member;
 use crate::talos::{self, Client};
 use crate::wait::{Late, Look, Wait};
@@ -115,11 +115,6 @@ fn note(work: &Bootstrap) -> Result<()> {
     match begun_on(&work.record)? {
         Some(former) if former == work.address => Ok(()),
         Some(former) => Err(Error::refused(format!("a former run began etcd on {former}"))),
-        None => {
-            let record = Record { address: work.address.clone(), at: now() };
-            let bytes = serde_json::to_vec(&record)
-                .map_err(|error| Error::failed(format!("the record can't be written: {error}")))?;
-            write_private(&work.record, &bytes)
-        }
+        None => write_json(&work.record, &Record { address: work.address.clone(), at: now() }),
     }
 }

@@ -193,9 +193,13 @@ mod tests {
     use crate::intent::parse;
 
     fn file(provisioner: &str, class: &str) -> crate::error::Result<Intent> {
+        let provisioner = match provisioner {
+            "" => "provisioner:".to_owned(),
+            named => format!("provisioner: {{{named}}}"),
+        };
         let text = format!(
             "apiVersion: nodeprep.dev/v1alpha1\nkind: Cluster\nmetadata: {{name: lab}}\n\
-             provisioner: {{{provisioner}}}\nclasses:\n  - {{name: fast, {class}}}\n"
+             {provisioner}\nclasses:\n  - {{name: fast, {class}}}\n"
         );
         parse("f", text.as_bytes())
     }
@@ -230,6 +234,7 @@ mod tests {
             ("openebs: {}", "csi: {driver: d.io}, provisioner: openebs", "f:6:", "of no provisioner"),
             ("openebs: {}", "csi: {driver: 'EBS driver'}", "f:6:", "is not the name of a CSI driver"),
             ("", path, "f:5:", "classes need a provisioner"),
+            (" ", "csi: {driver: d.io}", "f:4:", "provisioner names none"),
             (&both, path, "f:6:5", "does not say whose it is"),
         ] {
             let error = file(provisioner, class).unwrap_err();

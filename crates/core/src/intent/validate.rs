@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 
 use super::{API_VERSION, Class, Intent, KIND, Provisioner};
 use crate::error::{Error, Result, together};
-use crate::yaml::{PathPart, Stream};
+use crate::yaml::{Node, PathPart, Stream};
 
 /// Finds a broken rule's line by its path in the file, and keeps all that are broken.
 struct Rules<'a> {
@@ -113,6 +113,13 @@ impl Rules<'_> {
     }
 
     fn stack(&self, intent: &Intent) {
+        let said = self.stream.documents().first().and_then(|document| document.root.get(&["provisioner"]));
+        self.check(
+            said.is_none_or(Node::is_null) || intent.provisioners().next().is_some(),
+            &["provisioner".into()],
+            "provisioner names none",
+            "write `openebs: {}` below it, or `external` for one that somebody else installed",
+        );
         for provisioner in intent.provisioners() {
             let kind = if matches!(provisioner, Provisioner::Openebs(_)) { "openebs" } else { "external" };
             let path = ["provisioner".into(), kind.into(), "namespace".into()];

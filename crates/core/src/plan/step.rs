@@ -1,9 +1,7 @@
 //! A step of a plan: what is done, where, and after what.
 
 use std::collections::{BTreeSet, HashMap};
-use std::convert::Infallible;
 use std::fmt;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -76,14 +74,6 @@ impl From<String> for Target {
 impl From<Target> for String {
     fn from(target: Target) -> Self {
         target.to_string()
-    }
-}
-
-impl FromStr for Target {
-    type Err = Infallible;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(text.to_owned().into())
     }
 }
 

@@ -6,11 +6,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::objects::{delete, path};
-use super::volumes::{ASKED, reference};
-use super::{Stage, ending, names, text};
-use crate::kube::control::{selected_node, waits};
+use super::volumes::{PROVISIONED_BY, class_of, is_to_go, reference};
+use super::{Stage, names, text};
+use crate::kube::control::selected_node;
 
-const PROVISIONED_BY: &str = "pv.kubernetes.io/provisioned-by";
 const HOSTNAME: &str = "kubernetes.io/hostname";
 /// How long a driver takes to make a volume.
 const TAKES: Duration = Duration::from_secs(1);
@@ -24,24 +23,17 @@ pub(super) fn act(stage: &mut Stage<'_>) {
     for node in stage.all("/nodes", "") {
         register(stage, names(&node).1, &drivers);
     }
-    for claim in stage.all("/persistentvolumeclaims", "") {
-        let asked = claim["metadata"]["annotations"][ASKED].as_str().unwrap_or_default();
-        if drivers.contains(&asked) && text(&claim, "/spec/volumeName").is_empty() && !ending(&claim) {
-            provision(stage, &claim, asked);
+    for driver in drivers {
+        for claim in stage.all("/persistentvolumeclaims", "") {
+            if let Some(class) = class_of(stage, &claim, driver) {
+                provision(stage, &claim, &class, driver);
+            }
         }
-    }
-    for volume in stage.all("/persistentvolumes", "") {
-        let by = volume["metadata"]["annotations"][PROVISIONED_BY].as_str().unwrap_or_default();
-        let released = volume["status"]["phase"] == "Released";
-        let goes = volume["spec"]["persistentVolumeReclaimPolicy"] == "Delete";
-        if drivers.contains(&by) && released && goes && !ending(&volume) {
-            delete(stage, by, &path(&volume));
-            let place = directory(by, names(&volume).1);
+        for volume in stage.all("/persistentvolumes", "").iter().filter(|volume| is_to_go(volume, driver)) {
+            delete(stage, driver, &path(volume));
             for host in stage.hosts.values_mut() {
-                if let Some(place) = host.place(&place)
-                    && let Some(system) = host.mounts.get_mut(&place.mount)
-                {
-                    system.directories.remove(&place.root);
+                if let Some(place) = host.place(&directory(driver, names(volume).1)) {
+                    host.remove_directory(&place);
                 }
             }
         }
@@ -71,12 +63,8 @@ pub(super) fn directory(driver: &str, volume: &str) -> String {
     format!("/var/lib/kubelet/plugins/kubernetes.io/csi/{driver}/{volume}/globalmount")
 }
 
-fn provision(stage: &mut Stage<'_>, claim: &Value, driver: &str) {
-    let class =
-        stage.get("storage.k8s.io/storageclasses", "", text(claim, "/spec/storageClassName")).cloned();
-    let Some(class) = class.filter(|class| class["provisioner"] == driver) else { return };
+fn provision(stage: &mut Stage<'_>, claim: &Value, class: &Value, driver: &str) {
     let node = match selected_node(claim) {
-        "" if waits(&class) => return,
         "" => stage.all("/nodes", "").first().map(|node| names(node).1.to_owned()).unwrap_or_default(),
         node => node.to_owned(),
     };
@@ -104,8 +92,7 @@ fn provision(stage: &mut Stage<'_>, claim: &Value, driver: &str) {
     if stage.ask(driver, "POST", "/api/v1/persistentvolumes", &volume).is_ok()
         && let Some(host) = stage.hosts.get_mut(&node)
         && let Some(place) = host.place(&directory(driver, &name))
-        && let Some(system) = host.mounts.get_mut(&place.mount)
     {
-        system.directories.entry(place.root).or_default();
+        host.make_directory(&place);
     }
 }

@@ -12,14 +12,13 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::objects::{collection, delete, holds, list, path};
-use super::volumes::{ASKED, reference};
+use super::volumes::{PROVISIONED_BY, class_of, is_to_go, reference};
 use super::{Stage, ending, names, text};
-use crate::kube::control::{SELECTED_NODE, selected_node, waits};
+use crate::kube::control::{SELECTED_NODE, selected_node};
 use config::Config;
 use helper::{Work, affinity, labels_of};
 
 const NAME: &str = "openebs.io/local";
-const PROVISIONED_BY: &str = "pv.kubernetes.io/provisioned-by";
 /// What a helper pod keeps of the volume it works for; the real provisioner keeps it in memory.
 const KEPT: &str = "sandbox.nodeprep.dev/volume";
 /// And whether the volume is to be limited.
@@ -32,11 +31,11 @@ const RETRY: Duration = Duration::from_secs(15);
 pub(super) fn act(stage: &mut Stage<'_>) {
     let Some(leader) = leader(stage) else { return };
     for claim in stage.all("/persistentvolumeclaims", "") {
-        if let Some(class) = class_of(stage, &claim) {
+        if let Some(class) = class_of(stage, &claim, NAME) {
             leader.begin(stage, &claim, &class);
         }
     }
-    for volume in stage.all("/persistentvolumes", "").iter().filter(|volume| is_to_go(volume)) {
+    for volume in stage.all("/persistentvolumes", "").iter().filter(|volume| is_to_go(volume, NAME)) {
         leader.begin_removal(stage, volume);
     }
     for pod in stage.all("/pods", names(&leader.pod).0) {
@@ -63,23 +62,6 @@ fn is_provisioner(pod: &Value) -> bool {
     let labels = &pod["metadata"]["labels"];
     labels["openebs.io/component-name"] == "openebs-localpv-provisioner"
         || labels["app.kubernetes.io/name"] == "localpv-provisioner"
-}
-
-/// The class of a claim that asks this provisioner for a volume, and knows its node if it is to wait for that.
-fn class_of(stage: &Stage<'_>, claim: &Value) -> Option<Value> {
-    let asks = claim["metadata"]["annotations"][ASKED] == NAME
-        && text(claim, "/spec/volumeName").is_empty()
-        && !ending(claim);
-    let class = stage.get("storage.k8s.io/storageclasses", "", text(claim, "/spec/storageClassName"))?;
-    let knows = !waits(class) || !selected_node(claim).is_empty();
-    (asks && knows && class["provisioner"] == NAME).then(|| class.clone())
-}
-
-fn is_to_go(volume: &Value) -> bool {
-    volume["status"]["phase"] == "Released"
-        && volume["spec"]["persistentVolumeReclaimPolicy"] == "Delete"
-        && volume["metadata"]["annotations"][PROVISIONED_BY] == NAME
-        && !ending(volume)
 }
 
 /// What failed for a claim or a volume, and why.

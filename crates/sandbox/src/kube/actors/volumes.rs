@@ -19,6 +19,8 @@ const CLAIMS: &str = "/persistentvolumeclaims";
 const VOLUMES: &str = "/persistentvolumes";
 const CLASSES: &str = "storage.k8s.io/storageclasses";
 
+/// Who made a volume.
+pub(super) const PROVISIONED_BY: &str = "pv.kubernetes.io/provisioned-by";
 /// By this annotation a claim asks its provisioner for a volume.
 pub(super) const ASKED: &str = "volume.kubernetes.io/storage-provisioner";
 pub(super) const ASKED_ONCE: &str = "volume.beta.kubernetes.io/storage-provisioner";
@@ -40,6 +42,24 @@ pub(super) fn claims_of(pod: &Value) -> impl Iterator<Item = (&str, &str)> {
     volumes
         .map(|volume| (text(volume, "/name"), text(volume, "/persistentVolumeClaim/claimName")))
         .filter(|(_, claim)| !claim.is_empty())
+}
+
+/// The class of a claim that asks this provisioner for a volume, and knows its node if it is to wait for that.
+pub(super) fn class_of(stage: &Stage<'_>, claim: &Value, provisioner: &str) -> Option<Value> {
+    let asks = claim["metadata"]["annotations"][ASKED] == provisioner
+        && text(claim, "/spec/volumeName").is_empty()
+        && !ending(claim);
+    let class = stage.get(CLASSES, "", text(claim, "/spec/storageClassName"))?;
+    let knows = !waits(class) || !selected_node(claim).is_empty();
+    (asks && knows && class["provisioner"] == provisioner).then(|| class.clone())
+}
+
+/// Whether a volume that this provisioner made is to be deleted, as nobody claims it any more.
+pub(super) fn is_to_go(volume: &Value, provisioner: &str) -> bool {
+    volume["status"]["phase"] == "Released"
+        && volume["spec"]["persistentVolumeReclaimPolicy"] == "Delete"
+        && volume["metadata"]["annotations"][PROVISIONED_BY] == provisioner
+        && !ending(volume)
 }
 
 /// How a volume says which claim it is for.

@@ -110,10 +110,9 @@ fn read_only(host: &Host, place: &Place) -> bool {
 
 fn make(host: &mut Host, mounts: &[Mount], path: &str) -> Ended {
     let writable = place(mounts, path).map(|(place, _)| place).filter(|place| !read_only(host, place));
-    let system = writable.and_then(|place| Some((host.mounts.get_mut(&place.mount)?, place.root)));
-    match system {
-        Some((system, root)) => {
-            system.directories.entry(root).or_default();
+    match writable {
+        Some(place) => {
+            host.make_directory(&place);
             Ended { log: String::new(), status: 0 }
         }
         None => failed(&format!("mkdir: can't create directory '{path}': Read-only file system")),
@@ -122,15 +121,12 @@ fn make(host: &mut Host, mounts: &[Mount], path: &str) -> Ended {
 
 fn remove(host: &mut Host, mounts: &[Mount], path: &str) -> Ended {
     let Some((place, _)) = place(mounts, path) else { return Ended { log: String::new(), status: 0 } };
-    let locked = read_only(host, &place);
-    let Some(system) = host.mounts.get_mut(&place.mount) else {
-        return Ended { log: String::new(), status: 0 };
-    };
     let within = |root: &String| below(root, &place.root).is_some();
-    if locked && system.directories.keys().any(within) {
+    let held = host.mounts.get(&place.mount).is_some_and(|system| system.directories.keys().any(within));
+    if held && read_only(host, &place) {
         return failed(&format!("rm: can't remove '{path}': Read-only file system"));
     }
-    system.directories.retain(|root, _| !within(root));
+    host.remove_directory(&place);
     Ended { log: String::new(), status: 0 }
 }
 
