@@ -1,22 +1,23 @@
 //! Waiting until something in the cluster is ready, and telling all the while why it isn't.
 
-use std::pin::pin;
+use std::cell::RefCell;
 use std::time::Duration;
 
 use futures::StreamExt;
-use kube::api::DynamicObject;
-use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::{self, watch_object};
+use futures::stream::BoxStream;
+use kube::Api;
+use kube::api::{DynamicObject, ListParams, WatchEvent, WatchParams};
 use serde_json::Value;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::steady::{self, Clocks, Steady};
 use super::{Cluster, from_kube, reason};
-use crate::error::{Error, Kind, Result, chain};
+use crate::error::{Error, Result};
 use crate::event::Events;
 use crate::judge::velero::Location;
 use crate::judge::workload;
 use crate::model::object::Ready;
+use crate::wait::{Late, Look, Wait};
 
 /// How often the reasons (pods, events) are read again while waiting.
 const REASONS_EVERY: Duration = Duration::from_secs(3);
@@ -35,59 +36,48 @@ impl Cluster {
     /// Waits for at most `within`. Each new reason for waiting is an event; the last one is the error's text.
     ///
     /// # Errors
-    /// `Failed` when time is over, `Invalid` when the object may not be watched.
+    /// `Failed` when time is over, `Invalid` when the object may not be read.
     pub async fn await_ready(&self, ready: &Ready, events: &Events, within: Duration) -> Result<()> {
-        let deadline = Instant::now() + within;
         let (api_version, kind, namespace, name) = ready.subject();
         let title = ready.title();
         let api = self.api(api_version, kind, namespace).await.map_err(|e| from_kube(&title, e))?;
-        let mut changes = pin!(watch_object(api, name).default_backoff());
-        let mut reasons = tokio::time::interval(REASONS_EVERY);
-        reasons.reset();
-        let mut seen: Option<Value> = None;
-        // An API server that is away says nothing of what is there.
-        let mut away: Option<Error> = None;
-        let (mut last, mut steady) = (String::new(), Steady::default());
-        loop {
-            let why = tokio::select! {
-                biased;
-                change = changes.next() => {
-                    match change {
-                        Some(Ok(object)) => (seen, away) = (object.as_ref().and_then(as_value), None),
-                        Some(Err(error)) => away = return_if_hopeless(&title, error)?.or(away),
-                        None => return Err(Error::failed(format!("{title}: the watch ended"))),
-                    }
-                    if away.is_some() {
-                        continue;
-                    }
-                    match self.lacks(ready, seen.as_ref(), &mut steady).await? {
-                        None => return Ok(()),
-                        // The first word comes at once; later ones with their reasons.
-                        Some(why) if last.is_empty() => why,
-                        Some(_) => continue,
-                    }
-                }
-                _ = reasons.tick() => match &away {
-                    Some(error) => error.what.clone(),
-                    None => match self.why_not(ready, seen.as_ref(), &mut steady).await {
-                        Ok(None) => return Ok(()),
-                        Ok(Some(why)) => why,
-                        Err(error) if error.kind == Kind::Unavailable => error.what,
-                        Err(error) => return Err(error),
-                    },
-                },
-                () = tokio::time::sleep_until(deadline) => {
-                    return Err(away.unwrap_or_else(|| too_late(ready, seen.as_ref(), within, &last)));
-                }
+        let mut changes = Changes::new(api.clone(), name);
+        let (mut steady, mut last) = (Steady::default(), None::<(Instant, String)>);
+        // The newest look at the object, and the version that changes of it are told from.
+        let (seen, version) = (RefCell::new(None), RefCell::new(None));
+        let look = async || {
+            let found = api.list(&ListParams::default().fields(&format!("metadata.name={name}"))).await;
+            let found = found.map_err(|e| from_kube(&title, e))?;
+            let object = found.items.first().and_then(|object| serde_json::to_value(object).ok());
+            version.replace(found.metadata.resource_version);
+            seen.replace(object.clone());
+            let Some(lacks) = self.lacks(ready, object.as_ref(), &mut steady).await? else {
+                return Ok(Look::Done(()));
             };
-            if let Some((hint, true)) = help(ready, seen.as_ref(), &why).filter(|_| away.is_none()) {
-                return Err(Error::failed(format!("{title}: {why}")).hint(hint));
+            // The first word comes at once; later ones with their reasons, which are read now and then.
+            let why = match last.take() {
+                None => lacks,
+                Some((read, why)) if read.elapsed() < REASONS_EVERY => {
+                    last = Some((read, why.clone()));
+                    return Ok(Look::not_yet(why));
+                }
+                Some(_) => self.reasoned(ready, object.as_ref(), lacks).await,
+            };
+            last = Some((Instant::now(), why.clone()));
+            match help(ready, object.as_ref(), &why) {
+                Some((hint, true)) => Err(Error::failed(format!("{title}: {why}")).hint(hint)),
+                _ => Ok(Look::not_yet(why)),
             }
-            if why != last {
-                events.waiting(&title, &why);
-                last = why;
-            }
-        }
+        };
+        let wake = async |most| {
+            let version = version.borrow().clone();
+            changes.next(version, most).await;
+        };
+        let seen_ready = Wait::new(&title, within, events).every(REASONS_EVERY).woken(look, wake).await;
+        seen_ready.map_err(|late| match late {
+            Late::Away { error, .. } => error,
+            late => late.or(|_, last| too_late(ready, seen.borrow().as_ref(), within, &last)),
+        })
     }
 
     /// One look: None when it is ready, else the reason why not, as far as the cluster tells.
@@ -120,17 +110,21 @@ impl Cluster {
         object: Option<&Value>,
         steady: &mut Steady,
     ) -> Result<Option<String>> {
-        let Some(lacks) = self.lacks(ready, object, steady).await? else { return Ok(None) };
-        let (Ready::Workload { kind, namespace, name }, Some(object)) = (ready, object) else {
-            return Ok(Some(lacks));
-        };
-        // Reasons are a help: who may not list pods or events still gets the counts.
+        Ok(match self.lacks(ready, object, steady).await? {
+            Some(lacks) => Some(self.reasoned(ready, object, lacks).await),
+            None => None,
+        })
+    }
+
+    /// What it lacks, and of a workload the reason. Reasons are a help: who may not list pods or events still gets the counts.
+    async fn reasoned(&self, ready: &Ready, object: Option<&Value>, lacks: String) -> String {
+        let (Ready::Workload { kind, namespace, name }, Some(object)) = (ready, object) else { return lacks };
         let pods = self.pods_of(namespace, object).await.unwrap_or_default();
         let events = self.list("v1", "Event", Some(namespace), "").await.unwrap_or_default();
-        let Some(reason) = reason::of_workload(kind, name, object, &pods, &events) else {
-            return Ok(Some(lacks));
-        };
-        Ok(Some(self.with_last_words(namespace, &pods, format!("{lacks}; {reason}")).await))
+        match reason::of_workload(kind, name, object, &pods, &events) {
+            Some(reason) => self.with_last_words(namespace, &pods, format!("{lacks}; {reason}")).await,
+            None => lacks,
+        }
     }
 
     /// What a container wrote last, where its pod's status does not hold it.
@@ -198,26 +192,40 @@ impl Cluster {
     }
 }
 
-fn as_value(object: &DynamicObject) -> Option<Value> {
-    serde_json::to_value(object).ok()
+/// Tells that an object changed; where it can't be watched, nothing is told.
+struct Changes {
+    api: Api<DynamicObject>,
+    params: WatchParams,
+    told: Option<BoxStream<'static, kube::Result<WatchEvent<DynamicObject>>>>,
 }
 
-/// A watch heals by itself, except when it is not allowed or the credentials are no good. What it says meanwhile where the
-/// API server is away.
-fn return_if_hopeless(title: &str, error: watcher::Error) -> Result<Option<Error>> {
-    match error {
-        watcher::Error::InitialListFailed(e)
-        | watcher::Error::WatchStartFailed(e)
-        | watcher::Error::WatchFailed(e) => {
-            let error = from_kube(title, e);
-            match error.kind {
-                Kind::Invalid => Err(error),
-                Kind::Unavailable => Ok(Some(error)),
-                _ => Ok(None),
+impl Changes {
+    fn new(api: Api<DynamicObject>, name: &str) -> Self {
+        let params = WatchParams::default().fields(&format!("metadata.name={name}"));
+        Self { api, params, told: None }
+    }
+
+    /// Returns at the next change after this version, and after `most` at the latest.
+    async fn next(&mut self, version: Option<String>, most: Duration) {
+        let changed = async {
+            if self.told.is_none() {
+                let watch = self.api.watch(&self.params, version.as_deref().unwrap_or("0")).await;
+                self.told = watch.ok().map(StreamExt::boxed);
             }
-        }
-        watcher::Error::WatchError(_) => Ok(None),
-        other => Err(Error::failed(format!("{title}: {}", chain(&other)))),
+            while let Some(told) = &mut self.told {
+                match told.next().await {
+                    Some(Ok(WatchEvent::Bookmark(_))) => {}
+                    Some(Ok(WatchEvent::Added(_) | WatchEvent::Modified(_) | WatchEvent::Deleted(_))) => {
+                        return;
+                    }
+                    // What comes next is begun from what the next look finds.
+                    Some(Ok(WatchEvent::Error(_)) | Err(_)) | None => self.told = None,
+                }
+            }
+            std::future::pending().await
+        };
+        // Over is as good as changed: it is looked again.
+        drop(timeout(most, changed).await);
     }
 }
 

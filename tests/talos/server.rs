@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use nodeprep::dial::Io;
 use nodeprep::talos::MAX_MESSAGE;
 use nodeprep::talos::proto::common::{self, Metadata};
 use nodeprep::talos::proto::config::MachineConfigSpec;
@@ -21,14 +22,13 @@ use nodeprep::talos::proto::storage::{
 use nodeprep::talos::proto::time::time_service_server::{TimeService, TimeServiceServer};
 use nodeprep::talos::proto::time::{Time, TimeResponse};
 use nodeprep::talos::resources::{MachineConfig, Spec};
+use nodeprep_sandbox::serve::converse;
+use nodeprep_sandbox::serve::services::Services;
 use prost::Message;
 use rustls::pki_types::PrivateKeyDer;
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 use tokio_stream::Stream;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status};
 
 use super::pki::Ca;
@@ -352,7 +352,7 @@ impl State for Machine {
 /// Serves byte streams: TLS with a certificate of `ca`, asking for one of `clients`.
 pub(super) struct Server {
     acceptor: TlsAcceptor,
-    streams: mpsc::Sender<Result<DuplexStream, std::io::Error>>,
+    services: Services,
 }
 
 impl Server {
@@ -376,28 +376,17 @@ impl Server {
     }
 
     fn over(machine: Machine, tls: Arc<rustls::ServerConfig>) -> Self {
-        let (streams, incoming) = mpsc::channel(8);
-        let state = StateServer::new(machine.clone()).max_encoding_message_size(MAX_MESSAGE);
-        let serving = tonic::transport::Server::builder()
-            .add_service(StorageServiceServer::new(machine.clone()))
-            .add_service(TimeServiceServer::new(machine.clone()))
-            .add_service(MachineServiceServer::new(machine))
-            .add_service(state)
-            .serve_with_incoming(ReceiverStream::new(incoming));
-        tokio::spawn(serving);
-        Self { acceptor: TlsAcceptor::from(tls), streams }
+        let services = Services::default()
+            .with(StorageServiceServer::new(machine.clone()))
+            .with(TimeServiceServer::new(machine.clone()))
+            .with(MachineServiceServer::new(machine.clone()))
+            .with(StateServer::new(machine).max_encoding_message_size(MAX_MESSAGE));
+        Self { acceptor: TlsAcceptor::from(tls), services }
     }
 
     /// Takes one connection.
-    pub(super) fn accept(&self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
-        let (acceptor, streams) = (self.acceptor.clone(), self.streams.clone());
-        tokio::spawn(async move {
-            let Ok(mut plain) = acceptor.accept(stream).await else { return };
-            let (mut near, far) = tokio::io::duplex(1 << 16);
-            if streams.send(Ok(far)).await.is_ok() {
-                let _ = tokio::io::copy_bidirectional(&mut plain, &mut near).await;
-            }
-        });
+    pub(super) fn accept(&self, stream: impl Io + 'static) {
+        tokio::spawn(converse(Box::new(stream), self.acceptor.clone(), self.services.clone()));
     }
 
     /// Takes every connection to a loopback port.

@@ -3,6 +3,7 @@
 pub mod kube;
 pub mod network;
 pub mod pki;
+pub mod services;
 pub mod talos;
 
 use std::convert::Infallible;
@@ -111,7 +112,7 @@ where
 }
 
 /// One connection, from the TLS handshake to its end.
-async fn converse<S, B>(stream: Box<dyn Io>, acceptor: TlsAcceptor, service: S)
+pub async fn converse<S, B>(stream: Box<dyn Io>, acceptor: TlsAcceptor, service: S)
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + 'static,
     S::Future: Send,

@@ -18,16 +18,15 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use futures::Stream;
-use hyper_util::service::TowerToHyperService;
 use jiff::Timestamp;
 use prost_types::Timestamp as Time;
 use serde_json::{Value, json};
 use tonic::metadata::MetadataMap;
-use tonic::service::Routes;
 use tonic::{Request, Status};
 
 use super::network::any;
 use super::pki::{Authority, Client};
+use super::services::Services;
 use super::{Peer, Upset, listen};
 use crate::error::Result;
 use crate::fleet::{Change, Fleet};
@@ -53,18 +52,16 @@ pub async fn serve(fleet: &Arc<Fleet>, authority: &Authority, port: u16) -> Resu
     listen(fleet.network(), any(port), authority.server(authority, &["h2"])?, services(api)).await
 }
 
-fn services(api: Api) -> TowerToHyperService<Routes> {
+fn services(api: Api) -> Services {
     let machine = MachineServiceServer::new(api.clone())
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE);
-    let state = StateServer::new(api.clone()).max_encoding_message_size(MAX_MESSAGE);
-    let storage = StorageServiceServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE);
-    let routes = Routes::new(machine)
-        .add_service(state)
-        .add_service(storage)
-        .add_service(TimeServiceServer::new(api.clone()))
-        .add_service(ClusterServiceServer::new(api));
-    TowerToHyperService::new(routes.prepare())
+    Services::default()
+        .with(machine)
+        .with(StateServer::new(api.clone()).max_encoding_message_size(MAX_MESSAGE))
+        .with(StorageServiceServer::new(api.clone()).max_decoding_message_size(MAX_MESSAGE))
+        .with(TimeServiceServer::new(api.clone()))
+        .with(ClusterServiceServer::new(api))
 }
 
 /// A talosconfig for this address, these machines and this client.
