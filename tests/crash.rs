@@ -312,7 +312,11 @@ fn open(entries: &[Entry]) -> Vec<&str> {
         match entry {
             Entry::Started { id, .. } => open.push(id.as_str()),
             Entry::Done { id, .. } | Entry::Failed { id, .. } => open.retain(|other| other != id),
-            Entry::Begin { .. } | Entry::Proving { .. } | Entry::Judged { .. } | Entry::End { .. } => {}
+            Entry::Begin { .. }
+            | Entry::Output { .. }
+            | Entry::Proving { .. }
+            | Entry::Judged { .. }
+            | Entry::End { .. } => {}
         }
     }
     open

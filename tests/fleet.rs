@@ -86,6 +86,10 @@ impl Session {
         }
     }
 
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
+        self.sandbox.kubeconfig()
+    }
+
     /// What differs between what is asked and what is there, and the connections that it was read through.
     pub(crate) async fn plan(&self) -> Result<Planned> {
         self.planned(None).await
@@ -100,11 +104,11 @@ impl Session {
             secrets: &secrets(),
             passphrases: &passphrases,
         };
-        session::plan(&self.reach(self.sandbox.kubeconfig()), &asked, connected).await
+        session::plan(&self.reach(self.kubeconfig()), &asked, connected).await
     }
 
     pub(crate) async fn cluster(&self) -> Result<Cluster> {
-        self.reach(self.sandbox.kubeconfig()).cluster().await
+        self.reach(self.kubeconfig()).cluster().await
     }
 
     /// What is left to do until there is a cluster, and the connections that it was read through.

@@ -5,6 +5,7 @@
 
 mod architecture;
 mod backup;
+mod backup_now;
 mod bare;
 mod cel;
 mod cli;

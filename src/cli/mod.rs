@@ -2,6 +2,7 @@
 
 mod abort;
 mod apply;
+mod backup;
 mod beside;
 mod bootstrap;
 mod cleanup;
@@ -67,6 +68,8 @@ enum Verb {
     Wipe(wipe::Args),
     /// Take a volume away from nodes, and its data with it.
     Remove(remove::Args),
+    /// Back up now, and see that every claim is in it; or list the backups.
+    Backup(backup::Args),
     /// Prove that the storage works.
     Validate(validate::Args),
     /// Show what the last run did and where it stopped.
@@ -127,6 +130,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
                     Verb::Install(args) => install::run(global, &args).await?,
                     Verb::Wipe(args) => wipe::run(global, &args).await?,
                     Verb::Remove(args) => remove::run(global, &args).await?,
+                    Verb::Backup(args) => backup::run(global, &args).await?,
                     Verb::Validate(args) => validate::run(global, &args).await?,
                     Verb::Cleanup(args) => cleanup::run(global, &args).await?,
                     Verb::Schema | Verb::Completions { .. } | Verb::Secrets(_) | Verb::Sandbox(_) => {}

@@ -62,6 +62,7 @@ fn text(entry: &Entry) -> String {
         Entry::Done { at, id, changed: true } => format!("{at} done    {id}"),
         Entry::Done { at, id, changed: false } => format!("{at} same    {id}"),
         Entry::Failed { at, id, error } => format!("{at} failed  {id}: {error}"),
+        Entry::Output { at, id, name, value } => format!("{at} noted   {id}: {name} {value}"),
         Entry::Proving { at, run } => format!("{at} proving (run {run})"),
         Entry::Judged { at, check, subject, verdict, why } => {
             let why = if why.is_empty() { String::new() } else { format!(": {why}") };

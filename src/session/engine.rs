@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::family::{self, RunContext};
 use super::journal::Journal;
+use super::outputs::{Outputs, StepRecord};
 use super::runs::RunRecord;
 use super::waves::{Lane, Wave, waves};
 use crate::error::{Error, Kind, Result};
@@ -34,8 +35,9 @@ pub(super) async fn run(
         steps,
         simulated: plan.simulated,
     });
-    let journal = Mutex::new(&mut record.journal);
-    let run = Run { context, events, journal, interrupted, ended: Mutex::default() };
+    let (former, journal) = (&record.former, Mutex::new(&mut record.journal));
+    let (outputs, ended) = (Mutex::default(), Mutex::default());
+    let run = Run { context, events, journal, former, outputs, interrupted, ended };
     for wave in waves(&plan.steps, context.manner.parallel) {
         run.wave(&wave).await;
     }
@@ -60,6 +62,9 @@ struct Run<'a> {
     context: &'a RunContext,
     events: &'a Events,
     journal: Mutex<&'a mut Journal>,
+    /// What steps had left in a run of the verb that did not end well.
+    former: &'a Outputs,
+    outputs: Mutex<Outputs>,
     interrupted: watch::Receiver<bool>,
     ended: Mutex<Ended>,
 }
@@ -146,9 +151,11 @@ impl Run<'_> {
         let events = self.events.of(step.target.to_string(), &step.id);
         self.journal(|journal| journal.started(&step.id))?;
         events.send(EventKind::StepStarted { title: step.title.clone() });
+        let record =
+            StepRecord { id: &step.id, journal: &self.journal, former: self.former, outputs: &self.outputs };
         let result = tokio::select! {
             biased;
-            result = Box::pin(family::carry_out(&step.action, self.context, &events)) => result,
+            result = Box::pin(family::carry_out(&step.action, self.context, &record, &events)) => result,
             error = stop_waiting(step, self.interrupted.clone()) => Err(error),
         };
         match result {

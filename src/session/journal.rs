@@ -15,7 +15,7 @@ use crate::plan::{SavedStep, Target};
 use crate::state::{Lines, now};
 
 /// The journal's format; a reader refuses a newer one.
-pub(super) const VERSION: u32 = 3;
+pub(super) const VERSION: u32 = 4;
 
 /// One line of the journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +43,13 @@ pub enum Entry {
         at: String,
         id: String,
         error: String,
+    },
+    /// What a step leaves for later ones, and for the run that goes on with this one.
+    Output {
+        at: String,
+        id: String,
+        name: String,
+        value: String,
     },
     /// The checks are begun; `run` names their test objects.
     Proving {
@@ -116,6 +123,11 @@ impl Journal {
         self.0.write(&Entry::Failed { at: now(), id: id.to_owned(), error: config_doc::hide(error) })
     }
 
+    pub(super) fn output(&mut self, id: &str, name: &str, value: &str) -> Result<()> {
+        let (id, name, value) = (id.to_owned(), name.to_owned(), config_doc::hide(value));
+        self.0.write(&Entry::Output { at: now(), id, name, value })
+    }
+
     pub fn end(&mut self, ok: bool, summary: &str) -> Result<()> {
         self.0.write(&Entry::End { at: now(), ok, summary: config_doc::hide(summary) })
     }
@@ -150,7 +162,7 @@ impl CutOff {
                 // What was done is proven after its end, and that ends too.
                 Entry::Proving { run, .. } => (ended, proving) = (false, Some(run.clone())),
                 Entry::End { .. } => (ended, proving) = (true, None),
-                Entry::Begin { .. } | Entry::Judged { .. } => {}
+                Entry::Begin { .. } | Entry::Judged { .. } | Entry::Output { .. } => {}
             }
         }
         if ended {

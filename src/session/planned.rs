@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use super::{Reach, Reached};
 use crate::cluster::{Cluster, Losses};
-use crate::error::{Kind, Result, both};
-use crate::intent::Intent;
+use crate::error::{Error, Kind, Result, both};
+use crate::intent::{Backup, Duration, Intent};
+use crate::judge::coverage::Scope;
 use crate::model::cluster::Leftovers;
 use crate::model::node::Node;
 use crate::observe;
@@ -97,6 +98,34 @@ pub async fn plan(reach: &Reach, asked: &ApplyRequest<'_>, connected: Option<Rea
     };
     plan.warnings.extend(losses.iter().filter_map(Losses::told));
     Ok(Planned { plan, talos, cluster, nodes, losses })
+}
+
+/// Reads which claims are in a scope, and plans their backup.
+///
+/// # Errors
+/// There is no such namespace; the claims can't be read.
+pub async fn plan_backup(
+    reach: &Reach,
+    backup: &Backup,
+    scope: &Scope,
+    ttl: Duration,
+    connected: Option<Reached>,
+) -> Result<Planned> {
+    let cluster = match connected {
+        Some(Reached::Here(cluster)) => cluster,
+        _ => reach.cluster().await?,
+    };
+    if let Scope::Namespaces(names) = scope {
+        for name in names {
+            if cluster.get("v1", "Namespace", None, name).await?.is_none() {
+                return Err(Error::invalid(format!("there is no namespace {name} to back up")));
+            }
+        }
+    }
+    let coverage = observe::backups::coverage(&cluster, scope).await?;
+    let plan = plan::backup::plan(backup, scope, ttl, coverage)?;
+    let plan = Plan { simulated: cluster.simulated(), ..plan };
+    Ok(Planned::new(plan, None, Reached::Here(cluster), Vec::new()))
 }
 
 /// The host names of the file's nodes, by address, once the machines and the cluster are proven to be one.

@@ -9,6 +9,7 @@ use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
 use super::journal::{self, CutOff, Entry, Journal};
+use super::outputs::{self, Outputs};
 use super::tape::Tape;
 use crate::config_doc::hide;
 use crate::error::{Error, Result};
@@ -82,6 +83,8 @@ pub struct RunRecord {
     cluster: String,
     began: String,
     pub journal: Journal,
+    /// What the same steps had left in the last run of the verb, if that did not end well.
+    pub(super) former: Outputs,
 }
 
 impl RunRecord {
@@ -92,6 +95,8 @@ impl RunRecord {
     pub fn begin(state: &State, verb: &str, saved: Saved, key: &Key) -> Result<Self> {
         let kept = all(state)?;
         let number = kept.last().map_or(0, |run| run.number) + 1;
+        let before = kept.iter().rev().find(|run| run.verb == verb).map(KeptRun::entries).transpose()?;
+        let former = outputs::left(&before.unwrap_or_default(), &saved);
         let dir = folder(state).join(format!("{number:06}-{verb}"));
         make_private_dir(&dir)?;
         write_json(&dir.join("plan.json"), &saved)?;
@@ -106,10 +111,16 @@ impl RunRecord {
             pid: std::process::id(),
             steps: saved.steps.into_iter().map(Into::into).collect(),
         };
-        let journal = Journal::create(&run.journal, &begin)?;
+        let mut journal = Journal::create(&run.journal, &begin)?;
+        // A run that is cut off before these steps have their turn hands on what it was handed.
+        for (id, outputs) in &former {
+            for (name, value) in outputs {
+                journal.output(id, name, value)?;
+            }
+        }
         last_is(state, &run)?;
         forget(&kept)?;
-        Ok(Self { run, cluster, began, journal })
+        Ok(Self { run, cluster, began, journal, former })
     }
 
     /// Writes the events of the run down, from those on that came before it.
@@ -352,7 +363,7 @@ mod tests {
         assert_eq!(verbs(&state), ["apply"]);
         begin(&state, "apply").end(true, "done").unwrap();
         assert!(verbs(&state).is_empty(), "its next run went on with it");
-        write("journal.jsonl", line("apply", "2026-11-02", 4));
+        write("journal.jsonl", line("apply", "2026-11-02", journal::VERSION + 1));
         assert!(cut_offs(&state).unwrap_err().what.ends_with("written by a newer nodeprep"));
     }
 

@@ -63,6 +63,8 @@ pub enum Code {
     PodSecurity,
     /// The caller has no right to do it; else what is forbidden was refused by admission.
     LacksRights,
+    /// A volume had no files when it was backed up.
+    EmptyVolume,
     /// A backup repository was made with another password.
     WrongPassword,
     ReadOnly,

@@ -4,11 +4,13 @@ mod etcd;
 mod local;
 mod node;
 mod object;
+mod velero;
 mod wait;
 
 pub use etcd::begun_on;
 pub use node::{losses, reboots};
 
+use super::outputs::StepRecord;
 use super::{Held, Manner, Reached};
 use crate::cluster::Cluster;
 use crate::error::{Error, Result};
@@ -48,12 +50,18 @@ impl RunContext {
 }
 
 /// Carries an action out; true when something was changed.
-pub(super) async fn carry_out(action: &Action, context: &RunContext, events: &Events) -> Result<bool> {
+pub(super) async fn carry_out(
+    action: &Action,
+    context: &RunContext,
+    record: &StepRecord<'_, '_>,
+    events: &Events,
+) -> Result<bool> {
     match action {
         Action::Node(action) => node::carry_out(action, context, events).await,
         Action::Object(action) => object::carry_out(action, context, events).await,
         Action::Wait(action) => wait::carry_out(action, context, events).await,
         Action::Etcd(action) => etcd::carry_out(action, context, events).await,
+        Action::Velero(action) => velero::carry_out(action, context, record, events).await,
         Action::Local(action) => local::carry_out(action, context, events).await,
     }
 }

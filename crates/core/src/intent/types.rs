@@ -319,6 +319,8 @@ pub struct Deadlines {
     pub bootstrap: Duration,
     /// For a workload, a kind or the backup location to be ready.
     pub workloads: Duration,
+    /// For a backup that was asked for to end; Velero itself gives its volumes as long.
+    pub backup: Duration,
 }
 
 impl Default for Deadlines {
@@ -331,6 +333,7 @@ impl Default for Deadlines {
             etcd: minutes(5),
             bootstrap: minutes(20),
             workloads: minutes(5),
+            backup: minutes(240),
         }
     }
 }

@@ -97,6 +97,12 @@ pub const SAYINGS: &[Saying] = &[
         "ead-only file system",
         "EROFS: `Read-only` in glibc and musl, `read-only` in golang/go",
     ),
+    saying(
+        By::Velero,
+        Code::EmptyVolume,
+        "volume was empty so no snapshot was taken",
+        "velero-io/velero pkg/controller/pod_volume_backup_controller.go (v1.18), OnDataPathCompleted",
+    ),
     saying(By::Program, Code::NoSpace, "No space left", "ENOSPC, in glibc and musl"),
     saying(
         By::Program,
@@ -168,6 +174,7 @@ mod tests {
             (By::Kubernetes, "admission webhook \"x\" denied the request: you cannot have a resource", None),
             (By::Kubernetes, "no request forwarding", None),
             (By::Velero, "error to connect to repo: invalid repository password", Some(Code::WrongPassword)),
+            (By::Velero, "volume was empty so no snapshot was taken", Some(Code::EmptyVolume)),
             (By::Program, "dd: can't open '/data/probe': Read-only file system", Some(Code::ReadOnly)),
             (By::Program, "mkdir /data/x: read-only file system", Some(Code::ReadOnly)),
             (By::Program, "dd: error writing '/data/probe': No space left on device", Some(Code::NoSpace)),

@@ -3,6 +3,7 @@
 //! No clock, no I/O, no async. An [`Action`] holds the final bytes, so carrying it out leaves no choice open.
 
 mod action;
+pub mod backup;
 pub mod bootstrap;
 pub mod disks;
 mod ephemeral;
@@ -23,7 +24,10 @@ pub mod wipe;
 
 use std::collections::BTreeMap;
 
-pub use action::{Action, Local, NodeAction, ObjectAction, WaitAction};
+pub use action::{
+    Action, AwaitBackup, BACKUP_NAME, BackupRequest, Local, NodeAction, ObjectAction, VeleroAction,
+    WaitAction,
+};
 pub use saved::{Key, Saved, SavedStep, shared_key};
 pub use step::{Effect, Risk, Step, Target, When};
 

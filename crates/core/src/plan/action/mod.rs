@@ -6,11 +6,13 @@
 mod local;
 mod node;
 mod object;
+mod velero;
 mod wait;
 
 pub use local::Local;
 pub use node::NodeAction;
 pub use object::ObjectAction;
+pub use velero::{AwaitBackup, BACKUP_NAME, BackupRequest, VeleroAction};
 pub use wait::WaitAction;
 
 use super::bootstrap::Bootstrap;
@@ -27,6 +29,8 @@ pub enum Action {
     Wait(WaitAction),
     /// etcd is begun, once for each cluster.
     Etcd(Bootstrap),
+    /// A backup, and what becomes of it.
+    Velero(VeleroAction),
     /// On the machine that nodeprep runs on.
     Local(Local),
 }
@@ -52,6 +56,7 @@ impl Action {
             Self::Object(action) => action,
             Self::Wait(action) => action,
             Self::Etcd(action) => action,
+            Self::Velero(action) => action,
             Self::Local(action) => action,
         }
     }

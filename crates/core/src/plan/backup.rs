@@ -1,0 +1,64 @@
+//! A backup on demand, as a plan: what Velero is asked for, and that it came of it.
+
+use serde_json::json;
+
+use super::step::chain;
+use super::{Action, AwaitBackup, BackupRequest, Plan, Step, Target, VeleroAction};
+use crate::error::{Error, Result};
+use crate::intent::{Backup, Duration};
+use crate::judge::coverage::{Coverage, Scope};
+
+/// The id of the step that makes the Backup.
+const MAKE: &str = "backup/make";
+
+/// Plans a backup of the scope, kept for `ttl`; `coverage` is of the claims in it.
+///
+/// # Errors
+/// `Invalid` for a time that Velero would take for its own default.
+pub fn plan(backup: &Backup, scope: &Scope, ttl: Duration, coverage: Coverage) -> Result<Plan> {
+    if ttl.0 == 0 {
+        return Err(Error::invalid("a backup can't be kept for 0 s: Velero takes that for its default of 30 days")
+            .hint("name how long, such as --ttl 720h; nothing is kept for ever but with a long time, such as 87600h"));
+    }
+    let namespaces = match scope {
+        Scope::Namespaces(names) => names.clone(),
+        Scope::All | Scope::Labels(_) => vec!["*".to_owned()],
+    };
+    // As the file's schedules ask for it (manifests/velero/schedule.yaml.j2).
+    let mut spec = json!({
+        "storageLocation": backup.location.name,
+        "ttl": ttl.to_string(),
+        "includedNamespaces": namespaces,
+        "defaultVolumesToFsBackup": true,
+        "snapshotVolumes": false,
+    });
+    if let Scope::Labels(labels) = scope {
+        let labels: serde_json::Map<_, _> =
+            labels.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
+        spec["labelSelector"] = json!({ "matchLabels": labels });
+    }
+    let Coverage { covered, left_out } = coverage;
+    let why = match covered.len() {
+        0 => "no claim's files are read".to_owned(),
+        1 => format!(
+            "with the files of claim {}",
+            covered.iter().map(|one| one.claim.to_string()).collect::<String>()
+        ),
+        many => format!("with the files of {many} claims"),
+    };
+    let request = BackupRequest { namespace: backup.namespace.clone(), prefix: "nodeprep".into(), spec };
+    let title = format!("back up {scope} to location {}", backup.location.name);
+    let make = Step {
+        why,
+        ..Step::new(MAKE, Target::Cluster, title, Action::Velero(VeleroAction::Backup(request)))
+    };
+    let warnings = left_out.iter().map(|(claim, why)| format!("claim {claim} will not be in it: {why}"));
+    let warnings = warnings.collect();
+    let namespace = backup.namespace.clone();
+    let seen = VeleroAction::Await(AwaitBackup { of: MAKE.into(), namespace, wanted: covered, left_out });
+    let seen =
+        Step::new("backup/done", Target::Cluster, "wait until the backup holds it", Action::Velero(seen));
+    let mut plan = Plan { steps: vec![make, seen], warnings, ..Plan::default() };
+    chain(&mut plan.steps);
+    Ok(plan)
+}

@@ -1,0 +1,151 @@
+//! `backup`: asks Velero for a backup and sees that every claim is in it; lists the backups.
+
+use indicatif::BinaryBytes;
+use jiff::Timestamp;
+
+use super::Global;
+use super::apply::open;
+use super::global::Output;
+use super::plan::agree;
+use crate::error::{Error, Result};
+use crate::intent::{Backup as Asked, Duration, Intent};
+use crate::judge::backup::{Backup, PodVolumeBackup, VolumeProgress};
+use crate::judge::coverage::Scope;
+use crate::observe::backups::backups;
+use crate::report;
+use crate::session::{Manner, plan_backup};
+
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+    #[command(flatten)]
+    scope: ScopeArgs,
+    /// How long the backup is kept, such as 720h.
+    #[arg(long, value_name = "TIME", default_value = "720h", value_parser = Duration::parse)]
+    ttl: Duration,
+    /// Take the cluster's lock over from a run on another machine that died.
+    #[arg(long)]
+    take_over: bool,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    /// The backups of the file's location, the newest first.
+    List {
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+struct ScopeArgs {
+    /// Everything in the cluster.
+    #[arg(long)]
+    all: bool,
+    /// These namespaces.
+    #[arg(long, value_delimiter = ',', value_name = "NAME")]
+    namespaces: Vec<String>,
+    /// What has these labels, such as app=db.
+    #[arg(long, value_delimiter = ',', value_name = "KEY=VALUE", value_parser = label)]
+    selector: Vec<(String, String)>,
+}
+
+fn label(text: &str) -> std::result::Result<(String, String), String> {
+    let pair = text.split_once('=').filter(|(key, _)| !key.is_empty() && !key.ends_with('!'));
+    let (key, value) = pair.ok_or("a label is written KEY=VALUE; Velero is asked for no other selectors")?;
+    Ok((key.to_owned(), value.trim_start_matches('=').to_owned()))
+}
+
+impl ScopeArgs {
+    fn scope(&self) -> Scope {
+        match (self.all, self.namespaces.is_empty()) {
+            (true, _) => Scope::All,
+            (false, false) => Scope::Namespaces(self.namespaces.clone()),
+            (false, true) => Scope::Labels(self.selector.clone()),
+        }
+    }
+}
+
+pub(super) async fn run(global: &Global, args: &Args) -> Result<()> {
+    let intent = global.intent()?;
+    let backup = intent.backup.as_ref().ok_or_else(|| {
+        Error::invalid(format!("{} asks for no backup", global.file.display()))
+            .hint("add `backup` with a location, and install it with `nodeprep apply`")
+    })?;
+    match &args.verb {
+        Some(Verb::List { output }) => list(global, backup, *output).await,
+        None => make(global, args, &intent, backup).await,
+    }
+}
+
+async fn make(global: &Global, args: &Args, intent: &Intent, backup: &Asked) -> Result<()> {
+    let session = open(global, &intent.metadata.name, "backup", super::interrupted(global.events()))?;
+    let manner =
+        Manner { take_over: args.take_over, deadlines: intent.deadlines.clone(), ..Manner::default() };
+    let scope = args.scope.scope();
+    let make = async |connected| plan_backup(&global.reach(), backup, &scope, args.ttl, connected).await;
+    // A backup adds something and changes nothing else: nobody is asked.
+    session.carry_out(&manner, make, agree(global, &session, true)).await
+}
+
+async fn list(global: &Global, backup: &Asked, output: Output) -> Result<()> {
+    let cluster = global.reach().cluster().await?;
+    let found = backups(&cluster, &backup.namespace, &backup.location.name).await?;
+    let now = cluster.time().await?;
+    if output == Output::Json {
+        let items: Vec<_> = found.iter().map(|(backup, volumes)| json(backup, volumes)).collect();
+        let list = serde_json::json!({
+            "apiVersion": crate::intent::API_VERSION, "kind": "BackupList", "items": items,
+        });
+        report::stdout(&format!("{list:#}\n"));
+        return Ok(());
+    }
+    let header = ["NAME", "STATUS", "VOLUMES", "SIZE", "AGE", "EXPIRES IN"];
+    let rows = found.iter().map(|(backup, volumes)| row(backup, volumes, now)).collect();
+    report::stdout(&report::table(&header, rows));
+    Ok(())
+}
+
+fn json(backup: &Backup, volumes: &[PodVolumeBackup]) -> serde_json::Value {
+    let progress = VolumeProgress::of(volumes);
+    serde_json::json!({
+        "name": backup.name(),
+        "phase": backup.status.phase,
+        "namespaces": backup.spec.included_namespaces,
+        "volumes": progress.all,
+        "volumesDone": progress.done,
+        "bytes": progress.bytes_done,
+        "started": backup.status.start_timestamp,
+        "completed": backup.status.completion_timestamp,
+        "expires": backup.status.expiration,
+        "errors": backup.status.errors,
+        "warnings": backup.status.warnings,
+    })
+}
+
+fn row(backup: &Backup, volumes: &[PodVolumeBackup], now: Timestamp) -> Vec<String> {
+    let progress = VolumeProgress::of(volumes);
+    let at = |time: &Option<String>| time.as_deref().and_then(|time| time.parse::<Timestamp>().ok());
+    let span = |seconds: i64| match seconds {
+        ..0 => "-".to_owned(),
+        0..120 => format!("{seconds}s"),
+        120..7200 => format!("{}m", seconds / 60),
+        7200..172_800 => format!("{}h", seconds / 3600),
+        _ => format!("{}d", seconds / 86_400),
+    };
+    let between = |from: Option<Timestamp>, to: Option<Timestamp>| match (from, to) {
+        (Some(from), Some(to)) => span(to.as_second() - from.as_second()),
+        _ => "-".into(),
+    };
+    vec![
+        backup.name().to_owned(),
+        backup.status.phase.clone(),
+        format!("{}/{}", progress.done, progress.all),
+        BinaryBytes(progress.bytes_done).to_string(),
+        between(at(&backup.status.start_timestamp), Some(now)),
+        between(Some(now), at(&backup.status.expiration)),
+    ]
+}
