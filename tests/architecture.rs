@@ -19,7 +19,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("config_doc", &["yaml"]),
     ("secrets", &["yaml"]),
     ("model", &[]),
-    ("judge", &["model"]),
+    ("judge", &["config_doc", "model"]),
     ("intent", &["model", "yaml"]),
     ("stack", &["intent", "model"]),
     ("plan", &["config_doc", "intent", "model", "stack", "yaml"]),

@@ -5,10 +5,10 @@ use tokio::time::Instant;
 
 use super::probe::{Watch, phase, volume_name};
 use super::wait::{Look, until};
-use super::why::{On, Sign, quote};
 use super::{Check, Per, Run, Stop, Subject};
 use crate::event::{Measurement, Verdict};
 use crate::intent::BindingMode;
+use crate::judge::why::{On, Sign, quote};
 
 pub(super) const CHECK: Check = Check {
     id: "binding-mode",

@@ -34,7 +34,6 @@ mod run;
 mod scratch;
 mod storage_class;
 mod wait;
-mod why;
 
 pub use nodes::StorageNode;
 pub use run::{Outcome, Unrun, run};

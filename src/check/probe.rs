@@ -9,9 +9,9 @@ use kube::{Api, ResourceExt};
 use super::frame::{self, Output};
 use super::pod::{CONTAINER, PROBE};
 use super::wait::{Look, until};
-use super::why::{Means, Names, On, Sign, Why, explain, quote};
 use super::{Run, Stop, Subject, broken};
 use crate::error::Error;
+use crate::judge::why::{Means, Names, On, Sign, Why, explain, quote};
 
 /// How long a finished pod's log may take to be complete.
 const LOG_LIMIT: Duration = Duration::from_secs(15);

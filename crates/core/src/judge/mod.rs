@@ -2,4 +2,6 @@
 
 pub mod store;
 pub mod velero;
+pub mod why;
+mod words;
 pub mod workload;
