@@ -4,18 +4,18 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures::StreamExt;
+use k8s_openapi::api::core::v1::Pod;
 use kube::api::DynamicObject;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, watch_object};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::steady::{self, Clocks, Steady};
-use super::{Cluster, from_kube, reason};
+use super::{Cluster, Steady, from_kube, reason};
 use crate::error::{Error, Kind, Result, chain};
 use crate::event::Events;
-use crate::judge::velero::Location;
-use crate::judge::workload;
+use crate::judge::steady::{self, Clocks};
+use crate::judge::{velero, workload};
 use crate::model::object::Ready;
 
 /// How often the reasons (pods, events) are read again while waiting.
@@ -110,8 +110,8 @@ impl Cluster {
         })
     }
 
-    async fn pods_of(&self, namespace: &str, workload: &Value) -> Result<Vec<Value>> {
-        self.list("v1", "Pod", Some(namespace), &reason::selector(workload)).await
+    async fn pods_of(&self, namespace: &str, workload: &Value) -> Result<Vec<Pod>> {
+        self.list_of(Some(namespace), &reason::selector(workload)).await
     }
 
     async fn why_not(
@@ -126,7 +126,7 @@ impl Cluster {
         };
         // Reasons are a help: who may not list pods or events still gets the counts.
         let pods = self.pods_of(namespace, object).await.unwrap_or_default();
-        let events = self.list("v1", "Event", Some(namespace), "").await.unwrap_or_default();
+        let events = self.list_of(Some(namespace), "").await.unwrap_or_default();
         let Some(reason) = reason::of_workload(kind, name, object, &pods, &events) else {
             return Ok(Some(lacks));
         };
@@ -134,7 +134,7 @@ impl Cluster {
     }
 
     /// What a container wrote last, where its pod's status does not hold it.
-    async fn with_last_words(&self, namespace: &str, pods: &[Value], why: String) -> String {
+    async fn with_last_words(&self, namespace: &str, pods: &[Pod], why: String) -> String {
         let Some((pod, container)) = reason::silent(pods) else { return why };
         let words = self.last_lines(namespace, pod, container).await;
         if words.trim().is_empty() { why } else { format!("{why}; it wrote: {}", reason::last_words(&words)) }
@@ -180,7 +180,7 @@ impl Cluster {
                 lease.ok().flatten().and_then(|lease| lease["spec"]["renewTime"].as_str()?.parse().ok());
             clocks.extend(time.map(|time| (node.to_owned(), time)));
         }
-        Ok(steady.doubt(&pods, ready_for, &clocks))
+        Ok(steady.doubt(&pods, ready_for, &clocks, Instant::now().into_std()))
     }
 
     async fn unserved(&self, crd: &Value) -> Result<Option<String>> {
@@ -225,7 +225,7 @@ fn return_if_hopeless(title: &str, error: watcher::Error) -> Result<Option<Error
 fn help(ready: &Ready, object: Option<&Value>, why: &str) -> Option<(String, bool)> {
     match ready {
         Ready::BackupLocation { .. } => {
-            let advice = Location::of(object?).advice(object?)?;
+            let advice = velero::location_advice(object?)?;
             Some((advice.hint, advice.lasting))
         }
         Ready::Schedule { namespace, name } => {

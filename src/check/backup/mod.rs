@@ -8,7 +8,6 @@ mod schedules;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
-use serde_json::Value;
 
 use super::provisioner::{Workload, standing, workloads_of};
 use super::wait::{Look, until};
@@ -17,6 +16,7 @@ use crate::cluster::{Standing, Steady};
 use crate::event::Verdict;
 use crate::intent::Backup;
 use crate::judge::store::StoreAddress;
+use crate::judge::velero::kinds::{self, BackupRepository, BackupStorageLocation};
 use crate::{plan, stack};
 
 pub(super) const CHECK: Check = Check {
@@ -30,7 +30,6 @@ pub(super) const CHECK: Check = Check {
 /// The name that Velero's server looks for on its nodes.
 const NODE_AGENT: &str = "node-agent";
 const INSTALL: &str = "install Velero with `nodeprep apply`, or correct `backup.namespace`";
-const VELERO: &str = "velero.io/v1";
 
 /// What one look at a part found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,13 +94,13 @@ async fn made(
     store: &StoreAddress,
     now: Timestamp,
 ) -> Result<Vec<Found>, Stop> {
-    let list = async |kind: &str| run.ctx.cluster.list(VELERO, kind, Some(&backup.namespace), "").await;
-    let (name, live) = (&backup.location.name, list("Schedule").await?);
-    let kept_there = |object: &Value, field: &str| object["spec"][field] == name.as_str();
-    let mut backups = list("Backup").await?;
-    backups.retain(|one| kept_there(one, "storageLocation"));
-    let repositories = list("BackupRepository").await?;
-    let ours = repositories.iter().filter(|one| kept_there(one, "backupStorageLocation"));
+    let (cluster, namespace) = (&run.ctx.cluster, Some(backup.namespace.as_str()));
+    let kept_there = |location: &Option<String>| location.as_ref() == Some(&backup.location.name);
+    let live = cluster.list_of(namespace, "").await?;
+    let mut backups = cluster.list_of::<kinds::Backup>(namespace, "").await?;
+    backups.retain(|one| kept_there(&one.spec.storage_location));
+    let repositories = cluster.list_of::<BackupRepository>(namespace, "").await?;
+    let ours = repositories.iter().filter(|one| kept_there(&one.spec.backup_storage_location));
     let mut found: Vec<Found> = ours.filter_map(|one| location::repository(one, store)).collect();
     found.extend(schedules::judge(&stack::schedules(backup)?, &live, &backups, store, now));
     Ok(found)
@@ -189,9 +188,9 @@ async fn repository_password(run: &Run<'_>, namespace: &str) -> Result<Found, St
     }
 }
 
-async fn read_location(run: &Run<'_>, backup: &Backup) -> Result<Value, Stop> {
+async fn read_location(run: &Run<'_>, backup: &Backup) -> Result<BackupStorageLocation, Stop> {
     let (namespace, name) = (backup.namespace.as_str(), backup.location.name.as_str());
-    let found = run.ctx.cluster.get(VELERO, "BackupStorageLocation", Some(namespace), name).await?;
+    let found = run.ctx.cluster.get_of(Some(namespace), name).await?;
     found.ok_or_else(|| Stop::fail(format!("there is no BackupStorageLocation {namespace}/{name}"), INSTALL))
 }
 

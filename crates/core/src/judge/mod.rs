@@ -1,5 +1,7 @@
 //! What objects of the cluster say of themselves, judged: one judgement for who waits for them and for who checks them. Pure.
 
+pub mod pods;
+pub mod steady;
 pub mod store;
 pub mod velero;
 pub mod why;

@@ -1,8 +1,7 @@
 //! What an object store's refusals mean, as Velero passes them on and as our own client words them: error codes of the S3
 //! API, and texts of Go's net and crypto packages, of rustls and of the system. One table for all who tell them.
 
-use serde_json::Value;
-
+use super::velero::kinds::BackupStorageLocation;
 use crate::model::said::{UNKNOWN_AUTHORITY, Words, words};
 
 /// What the store was asked with.
@@ -21,16 +20,16 @@ pub struct StoreAddress {
 
 impl StoreAddress {
     /// As a BackupStorageLocation says it.
-    pub fn of(location: &Value) -> Self {
-        let (store, config) = (&location["spec"]["objectStorage"], &location["spec"]["config"]);
-        let text = |value: &Value| value.as_str().map(str::to_owned);
+    pub fn of(location: &BackupStorageLocation) -> Self {
+        let store = location.spec.object_storage.clone().unwrap_or_default();
+        let config = |key: &str| location.spec.config.as_ref()?.get(key);
         Self {
-            bucket: text(&store["bucket"]).unwrap_or_default(),
-            region: text(&config["region"]).unwrap_or_default(),
-            url: text(&config["s3Url"]),
-            path_style: config["s3ForcePathStyle"] == "true",
-            no_checksums: config["checksumAlgorithm"] == "",
-            ca: store["caCert"].is_string(),
+            bucket: store.bucket.unwrap_or_default(),
+            region: config("region").cloned().unwrap_or_default(),
+            url: config("s3Url").cloned(),
+            path_style: config("s3ForcePathStyle").is_some_and(|set| set == "true"),
+            no_checksums: config("checksumAlgorithm").is_some_and(String::is_empty),
+            ca: store.ca_cert.is_some(),
         }
     }
 
