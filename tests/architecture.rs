@@ -25,7 +25,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("plan", &["config_doc", "intent", "model", "stack", "yaml"]),
     ("talos", &["config_doc", "dial", "model"]),
     ("cluster", &["config_doc", "dial", "judge", "model", "wait"]),
-    ("observe", &["cluster", "config_doc", "model", "stack", "talos", "yaml"]),
+    ("observe", &["cluster", "config_doc", "judge", "model", "stack", "talos", "yaml"]),
     ("sandbox", &["config_doc", "dial", "intent", "model", "talos"]),
     (
         "session",

@@ -143,19 +143,17 @@ fn verdict(found: Vec<Found>) -> Verdict {
 /// Whether the server and the agents are ready, and stay so.
 async fn running(run: &Run<'_>, namespace: &str, steady: &mut Steady) -> Result<Look<()>, Stop> {
     let all = workloads_of(run, namespace).await?;
-    let name =
-        |workload: &Workload| workload.object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     let (servers, agents): (Vec<Workload>, Vec<Workload>) =
         all.into_iter().partition(|workload| workload.kind == "Deployment");
     let server = servers.into_iter().find(|server| {
-        let labels = &server.object["metadata"]["labels"];
-        name(server) == "velero"
-            || ["app.kubernetes.io/name", "component"].iter().any(|key| labels[*key] == "velero")
+        let label = |key: &&str| server.metadata.labels.as_ref()?.get(*key);
+        let named = |key: &&str| label(key).is_some_and(|label| label == "velero");
+        server.name() == "velero" || ["app.kubernetes.io/name", "component"].iter().any(named)
     });
     let Some(server) = server else {
         return Err(Stop::fail(format!("Velero's server is not in namespace {namespace}"), INSTALL));
     };
-    let Some(agents) = agents.into_iter().find(|agents| name(agents) == NODE_AGENT) else {
+    let Some(agents) = agents.into_iter().find(|agents| agents.name() == NODE_AGENT) else {
         return Err(Stop::fail(
             format!(
                 "there is no DaemonSet {NODE_AGENT} in namespace {namespace}: local volumes can't be backed up"

@@ -1,5 +1,6 @@
 //! What objects of the cluster say of themselves, judged: one judgement for who waits for them and for who checks them. Pure.
 
+pub mod claims;
 pub mod pods;
 pub mod steady;
 pub mod store;

@@ -10,6 +10,7 @@ use serde_json::Value;
 pub type BackupStorageLocation = Custom<LocationSpec, LocationStatus>;
 pub type Schedule = Custom<ScheduleSpec, ScheduleStatus>;
 pub type Backup = Custom<BackupSpec, BackupStatus>;
+pub type Restore = Custom<RestoreSpec, RestoreStatus>;
 pub type BackupRepository = Custom<RepositorySpec, RepositoryStatus>;
 
 /// An object of one of these kinds.
@@ -106,6 +107,16 @@ pub struct RepositoryStatus {
     pub message: Option<String>,
 }
 
+/// Nothing of it is judged.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+pub struct RestoreSpec {}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct RestoreStatus {
+    pub phase: Option<String>,
+}
+
 impl Named for LocationSpec {
     const KIND: &'static str = "BackupStorageLocation";
     const PLURAL: &'static str = "backupstoragelocations";
@@ -119,6 +130,11 @@ impl Named for ScheduleSpec {
 impl Named for BackupSpec {
     const KIND: &'static str = "Backup";
     const PLURAL: &'static str = "backups";
+}
+
+impl Named for RestoreSpec {
+    const KIND: &'static str = "Restore";
+    const PLURAL: &'static str = "restores";
 }
 
 impl Named for RepositorySpec {
