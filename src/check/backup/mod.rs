@@ -22,7 +22,7 @@ use crate::{plan, stack};
 pub(super) const CHECK: Check = Check {
     id: "backup",
     title: "Velero runs, its location answers, and the backups that are due were made",
-    per: Per::Cluster,
+    per: Per::Backup,
     needs: &[],
     judge: |run, subject| Box::pin(judge(run, subject)),
 };

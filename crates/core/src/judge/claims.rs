@@ -168,6 +168,7 @@ mod tests {
     use serde_json::{from_value, json};
 
     use super::*;
+    use crate::model::object;
 
     fn read<K: DeserializeOwned>(object: Value) -> K {
         from_value(object).unwrap()
@@ -264,5 +265,18 @@ mod tests {
         );
         assert_eq!((pool.title.as_str(), &pool.paths[..]), ("DiskPool x/y", &["/dev/sdb".to_owned()][..]));
         assert!(pool.can_be_on(&[&all[0]], &all) && !pool.can_be_on(&[&all[1]], &all));
+    }
+
+    #[test]
+    fn an_object_that_cannot_be_read_is_an_error_that_names_it() {
+        let metadata = json!({"namespace": "x", "name": "y"});
+        let pod = json!({"metadata": metadata, "spec": {"volumes": "none"}});
+        let error = object::read::<Pod>(&pod).unwrap_err();
+        assert!(error.what.starts_with("Pod x/y: what the API server says of it can't be read: "), "{error}");
+        let volume = json!({"metadata": {"name": "pv"}, "spec": {"nodeAffinity": {"required": []}}});
+        assert!(
+            object::read::<PersistentVolume>(&volume)
+                .is_err_and(|e| e.what.starts_with("PersistentVolume pv: "))
+        );
     }
 }

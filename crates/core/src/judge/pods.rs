@@ -41,7 +41,16 @@ pub fn short(message: &str) -> String {
 pub fn selector(workload: &Value) -> String {
     let selector = LabelSelector::deserialize(&workload["spec"]["selector"]).unwrap_or_default();
     let labels = selector.match_labels.into_iter().flatten().map(|(key, value)| format!("{key}={value}"));
-    labels.collect::<Vec<_>>().join(",")
+    let rules = selector.match_expressions.into_iter().flatten().map(|rule| {
+        let (key, values) = (rule.key, rule.values.unwrap_or_default().join(","));
+        match rule.operator.as_str() {
+            "In" => format!("{key} in ({values})"),
+            "NotIn" => format!("{key} notin ({values})"),
+            "Exists" => key,
+            _ => format!("!{key}"),
+        }
+    });
+    labels.chain(rules).collect::<Vec<_>>().join(",")
 }
 
 /// The reason that most likely keeps a workload from being ready: a pod's trouble, else why there is no pod.
@@ -335,5 +344,25 @@ mod tests {
         assert_eq!(found.as_deref(), Some("pod v-1: ContainerCreating"));
         let ready = pod("v-1", json!({"conditions": [{"type": "Ready", "status": "True"}]}));
         assert_eq!(of_workload("Deployment", "v", &workload, &[ready], &[]), None);
+    }
+
+    #[test]
+    fn the_pods_of_a_workload_are_asked_for_by_all_that_its_selector_says() {
+        let rule =
+            |operator: &str, values: &[&str]| json!({"key": "k", "operator": operator, "values": values});
+        let rules = json!([
+            rule("In", &["x", "y"]),
+            rule("NotIn", &["z"]),
+            rule("Exists", &[]),
+            rule("DoesNotExist", &[])
+        ]);
+        let workload = |matches: Value| json!({"spec": {"selector": matches}});
+        for (matches, expected) in [
+            (json!({"matchLabels": {"a": "b", "c": "d"}}), "a=b,c=d"),
+            (json!({"matchExpressions": rules}), "k in (x,y),k notin (z),k,!k"),
+            (json!({}), ""),
+        ] {
+            assert_eq!(selector(&workload(matches)), expected);
+        }
     }
 }

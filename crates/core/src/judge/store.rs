@@ -86,11 +86,12 @@ impl Refusal {
 }
 
 // Where more than one of them is written.
-const S3: &str =
-    "docs.aws.amazon.com AmazonS3 API, Error responses; minio/minio cmd/api-errors.go (7aac2a2c)";
+const AWS: &str = "docs.aws.amazon.com, AmazonS3 API Reference, Error responses";
+const S3: &str = "AmazonS3 API Reference, Error responses; minio/minio cmd/api-errors.go (7aac2a2c)";
 const STATUS: &str =
     "aws/aws-sdk-go-v2 service/internal/s3shared/xml_utils.go, of an answer without a body (v1.20.1)";
 const RESPONSE: &str = "aws/aws-sdk-go-v2 aws/transport/http/response_error.go (v1.48.0)";
+const HOST: &str = "aws/aws-sdk-go-v2 service/internal/s3shared/response_error.go (v1.20.1)";
 const X509: &str = "golang/go src/crypto/x509/verify.go (go1.26.8)";
 const ERRNO: &str = "golang/go src/syscall/zerrors_linux_amd64.go (go1.26.8)";
 const RUSTLS: &str = "rustls/rustls rustls/src/error.rs (0.23.46)";
@@ -109,8 +110,8 @@ const CHECKSUMS: &[Words] = &[
 ];
 const ELSEWHERE: &[Words] = &[
     words("AuthorizationHeaderMalformed", S3),
-    words("PermanentRedirect", S3),
-    words("IllegalLocationConstraint", S3),
+    words("PermanentRedirect", AWS),
+    words("IllegalLocationConstraint", AWS),
     words("BucketRegionError", "aws/aws-sdk-go service/s3/unmarshal_error.go (plugins to v1.8)"),
     words("MovedPermanently", STATUS),
     words("StatusCode: 301", RESPONSE),
@@ -314,10 +315,12 @@ fn expected_region(message: &str) -> Option<&str> {
     Some(&rest[..end]).filter(|region| !region.is_empty())
 }
 
-/// The message without what is new in every answer: the ids of request and host, as aws/aws-sdk-go-v2 writes them
-/// (service/internal/s3shared/response_error.go).
+/// What is new in every answer: the ids of request and host.
+const FRESH: [Words; 2] = [words("RequestID: ", RESPONSE), words("HostID: ", HOST)];
+
+/// The message without that.
 pub fn steady(message: &str) -> String {
-    let fresh = |part: &&str| !part.starts_with("RequestID: ") && !part.starts_with("HostID: ");
+    let fresh = |part: &&str| !FRESH.iter().any(|words| words.begin(part));
     message.split(", ").filter(fresh).collect::<Vec<_>>().join(", ")
 }
 

@@ -23,6 +23,27 @@ pub struct Sign {
     pub message: String,
 }
 
+impl Sign {
+    /// A volume is being made for the claim.
+    pub fn is_made(&self) -> bool {
+        self.on == On::Claim && say::OF_PROVISIONER.begin(&self.reason)
+    }
+
+    /// A volume was asked for, or is being made, for the claim.
+    pub fn is_asked_for(&self) -> bool {
+        self.on == On::Claim && say::OF_PROVISIONER.are_in(&self.reason)
+    }
+
+    pub fn has_failed(&self) -> bool {
+        say::PROVISIONING_FAILED.are(&self.reason)
+    }
+
+    /// A pod waits for its image.
+    pub fn is_of_image(&self) -> bool {
+        say::OF_IMAGE.are_in(&self.reason)
+    }
+}
+
 /// What a sign means for the check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Means {

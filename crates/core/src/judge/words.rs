@@ -16,6 +16,9 @@ pub(super) const IMAGE_NEVER: Words =
     words("ErrImageNeverPull", "kubernetes/kubernetes pkg/kubelet/images/types.go (v1.36.0)");
 pub(super) const IMAGE_NAME: Words =
     words("InvalidImageName", "kubernetes/kubernetes pkg/kubelet/images/types.go (v1.36.0)");
+/// In each of them.
+pub(super) const OF_IMAGE: Words =
+    words("Image", "kubernetes/kubernetes pkg/kubelet/images/types.go (v1.36.0)");
 pub(super) const CONTAINER_CONFIG: Words = words(
     "CreateContainerConfigError",
     "kubernetes/kubernetes pkg/kubelet/kuberuntime/kuberuntime_container.go (v1.36.0)",
@@ -55,6 +58,11 @@ pub(super) const UNSCHEDULABLE: Words =
     words("Unschedulable", "kubernetes/api core/v1/types.go, PodReasonUnschedulable (v0.37.0)");
 pub(super) const EXTERNAL: Words =
     words("ExternalProvisioning", "kubernetes/kubernetes pkg/controller/volume/events/event.go (v1.36.0)");
+/// What all reasons of the provisioner begin with, and the controller's holds.
+pub(super) const OF_PROVISIONER: Words = words(
+    "Provisioning",
+    "kubernetes-sigs/sig-storage-lib-external-provisioner controller/controller.go (v13.0.0)",
+);
 pub(super) const PROVISIONING_FAILED: Words = words(
     "ProvisioningFailed",
     "kubernetes-sigs/sig-storage-lib-external-provisioner controller/controller.go (v13.0.0)",
@@ -122,19 +130,19 @@ pub(super) const NO_HOSTNAME: Words = words(
 );
 pub(super) const UNDER_ROOT: Words = words(
     "should not be under root directory",
-    "openebs/dynamic-localpv-provisioner cmd/provisioner-localpv/app/helper_hostpath.go (v4.0.0)",
+    "openebs/dynamic-localpv-provisioner cmd/provisioner-localpv/app/helper_hostpath.go (v4.0.0, 014a94f0)",
 );
 pub(super) const QUOTA_ORDER: Words = words(
     "hard limit cannot be smaller than soft limit",
-    "openebs/dynamic-localpv-provisioner cmd/provisioner-localpv/app/helper_hostpath.go (v4.0.0)",
+    "openebs/dynamic-localpv-provisioner cmd/provisioner-localpv/app/helper_hostpath.go (v4.0.0, 014a94f0)",
 );
 pub(super) const QUOTA_FORMAT: Words = words(
     "invalid format for limit grace",
-    "openebs/dynamic-localpv-provisioner cmd/provisioner-localpv/app/helper_hostpath.go (v4.0.0)",
+    "openebs/dynamic-localpv-provisioner cmd/provisioner-localpv/app/helper_hostpath.go (v4.0.0, 014a94f0)",
 );
 pub(super) const HELPER_LATE: Words = words(
     "create process timeout",
-    "openebs/dynamic-localpv-provisioner cmd/provisioner-localpv/app/helper_hostpath.go (v4.0.0); \
+    "openebs/dynamic-localpv-provisioner cmd/provisioner-localpv/app/helper_hostpath.go (v4.0.0, 014a94f0); \
      rancher/local-path-provisioner provisioner.go (9fa2a62e)",
 );
 pub(super) const NO_LOCAL_PATH: Words =

@@ -35,6 +35,10 @@ impl Words {
         self.place(text).is_some()
     }
 
+    pub fn begin(&self, text: &str) -> bool {
+        self.place(text) == Some(0)
+    }
+
     pub fn are(&self, text: &str) -> bool {
         self.text == text
     }
@@ -66,6 +70,13 @@ pub const UNKNOWN_AUTHORITY: Words = words(
     "certificate signed by unknown authority",
     "golang/go src/crypto/x509/verify.go, UnknownAuthorityError",
 );
+
+/// How much `dd` has copied.
+pub const COPIED: [Words; 3] = [
+    words(" records in", "mirror/busybox coreutils/dd.c (043b1e5d); GNU coreutils src/dd.c"),
+    words(" records out", "mirror/busybox coreutils/dd.c (043b1e5d); GNU coreutils src/dd.c"),
+    words(" copied, ", "GNU coreutils src/dd.c, print_xfer_stats"),
+];
 
 /// Words, and what they mean.
 #[derive(Debug)]
