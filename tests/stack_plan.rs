@@ -223,7 +223,7 @@ fn a_workload_that_no_node_can_run_is_refused_with_what_keeps_it_from_each() {
             wanted["spec"]["template"]["spec"][key] = value.clone();
         }
         let (items, mut observed) = one(object(wanted.clone()), None, DryRun::Would(kept(wanted, 1)));
-        observed.nodes = nodes;
+        observed.nodes = nodes.into_iter().map(|node| serde_json::from_value(node).unwrap()).collect();
         let file = "apiVersion: nodeprep.dev/v1alpha1\nkind: Cluster\nmetadata: {name: lab}\nnodes: [{address: n9}]\n\
                     labels: {role: storage}\n";
         stack::plan(&intent::parse("nodeprep.yaml", file.as_bytes()).unwrap(), &items, &observed)

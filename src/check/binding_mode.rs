@@ -5,10 +5,10 @@ use tokio::time::Instant;
 
 use super::probe::{Watch, phase, volume_name};
 use super::wait::{Look, until};
-use super::why::{On, Sign, quote};
 use super::{Check, Per, Run, Stop, Subject};
 use crate::event::{Measurement, Verdict};
 use crate::intent::BindingMode;
+use crate::judge::why::{Sign, quote};
 
 pub(super) const CHECK: Check = Check {
     id: "binding-mode",
@@ -86,8 +86,8 @@ fn hasty(claim: &PersistentVolumeClaim, signs: &[Sign], class: &str) -> Option<(
     if phase(claim) == "Bound" || volume_name(claim).is_some() {
         return Some(("the claim was bound without a pod: the class binds Immediate".to_owned(), hint));
     }
-    let made = |s: &&Sign| s.reason.contains("Provisioning") && s.on == On::Claim;
-    let sign = signs.iter().find(|s| s.reason == "ProvisioningFailed").or_else(|| signs.iter().find(made))?;
+    let failed = signs.iter().find(|sign| sign.has_failed());
+    let sign = failed.or_else(|| signs.iter().find(|sign| sign.is_asked_for()))?;
     Some((format!("a volume was asked for without a pod: {}", quote(sign)), hint))
 }
 
@@ -97,6 +97,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::judge::why::On;
 
     #[test]
     fn a_lone_claim_may_only_wait() {

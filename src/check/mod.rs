@@ -34,7 +34,6 @@ mod run;
 mod scratch;
 mod storage_class;
 mod wait;
-mod why;
 
 pub use nodes::StorageNode;
 pub use run::{Outcome, Unrun, run};
@@ -69,11 +68,13 @@ type Judge = for<'a> fn(&'a Run<'a>, &'a Subject<'a>) -> LocalBoxFuture<'a, Resu
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Per {
     Cluster,
+    /// The file's `backup`; told once, where the file has none.
+    Backup,
     /// Each storage class of the file.
     Class,
     /// Each storage class on each node that is to hold its volumes.
     Node,
-    /// The same, and each other node that the class allows.
+    /// The same, whether they can hold them now or not, and each other node that the class allows.
     Allowed,
 }
 

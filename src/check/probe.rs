@@ -9,9 +9,9 @@ use kube::{Api, ResourceExt};
 use super::frame::{self, Output};
 use super::pod::{CONTAINER, PROBE};
 use super::wait::{Look, until};
-use super::why::{Means, Names, On, Sign, Why, explain, quote};
 use super::{Run, Stop, Subject, broken};
 use crate::error::Error;
+use crate::judge::why::{Means, Names, On, Sign, Why, explain, quote};
 
 /// How long a finished pod's log may take to be complete.
 const LOG_LIMIT: Duration = Duration::from_secs(15);
@@ -101,7 +101,7 @@ impl Watch<'_> {
             };
             let mut signs = self.signs().await?;
             // Before that there is no helper pod, and a fleet of probes looks often.
-            if signs.iter().any(|sign| sign.on == On::Claim && sign.reason.starts_with("Provisioning")) {
+            if signs.iter().any(Sign::is_made) {
                 signs.splice(0..0, self.helper_image().await?);
             }
             match self.explain(&signs)? {
@@ -166,7 +166,7 @@ impl Watch<'_> {
             let found = pods.get_opt(&name).await.ok().flatten();
             signs.extend(found.iter().flat_map(|pod| waiting(pod, On::Helper)));
         }
-        signs.retain(|sign| sign.reason.contains("Image"));
+        signs.retain(Sign::is_of_image);
         Ok(signs)
     }
 

@@ -1,6 +1,11 @@
 //! The provisioner's pods are there, ready and of the newest generation, stay so, and may make their helper pods.
 
-use k8s_openapi::api::core::v1::{Event, Pod};
+use std::collections::BTreeMap;
+
+use k8s_openapi::Resource;
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
+use k8s_openapi::api::core::v1::{Event, Pod, PodTemplateSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
 use kube::api::{ListParams, PostParams};
 use serde_json::{Value, json};
@@ -13,6 +18,7 @@ use crate::cluster::{Standing, Steady};
 use crate::error::Code;
 use crate::event::Verdict;
 use crate::intent::Provisioner;
+use crate::model::object::read;
 use crate::model::said::{self, By};
 
 pub(super) const CHECK: Check = Check {
@@ -78,12 +84,24 @@ async fn one(
 /// A Deployment or DaemonSet, as it is in the cluster.
 pub(super) struct Workload {
     pub kind: &'static str,
-    pub object: Value,
+    pub metadata: ObjectMeta,
+    /// Those of its pods.
+    labels: BTreeMap<String, String>,
+    object: Value,
 }
 
 impl Workload {
+    fn new(kind: &'static str, metadata: ObjectMeta, template: PodTemplateSpec, object: Value) -> Self {
+        let labels = template.metadata.and_then(|metadata| metadata.labels).unwrap_or_default();
+        Self { kind, metadata, labels, object }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        self.metadata.name.as_deref().unwrap_or_default()
+    }
+
     fn title(&self) -> String {
-        format!("{} {}", self.kind, self.object["metadata"]["name"].as_str().unwrap_or_default())
+        format!("{} {}", self.kind, self.name())
     }
 }
 
@@ -103,25 +121,30 @@ pub(super) async fn standing(
     Ok(all)
 }
 
-/// The workloads of these kinds in a namespace.
+/// The workloads of a namespace.
 pub(super) async fn workloads_of(run: &Run<'_>, namespace: &str) -> Result<Vec<Workload>, Stop> {
+    let list = async |kind: &str| run.ctx.cluster.list("apps/v1", kind, Some(namespace), "").await;
     let mut found = Vec::new();
-    for kind in ["Deployment", "DaemonSet"] {
-        let objects = run.ctx.cluster.list("apps/v1", kind, Some(namespace), "").await?;
-        found.extend(objects.into_iter().map(|object| Workload { kind, object }));
+    for object in list(Deployment::KIND).await? {
+        let Deployment { metadata, spec, .. } = read(&object)?;
+        found.push(Workload::new(Deployment::KIND, metadata, spec.template, object));
+    }
+    for object in list(DaemonSet::KIND).await? {
+        let DaemonSet { metadata, spec, .. } = read(&object)?;
+        found.push(Workload::new(DaemonSet::KIND, metadata, spec.template, object));
     }
     Ok(found)
 }
 
 async fn workloads(run: &Run<'_>, provisioner: Provisioner<'_>) -> Result<Vec<Workload>, Stop> {
     let mut found = workloads_of(run, provisioner.namespace()).await?;
-    found.retain(|workload| is_of(provisioner, &workload.object["spec"]["template"]["metadata"]["labels"]));
+    found.retain(|workload| is_of(provisioner, &workload.labels));
     Ok(found)
 }
 
 /// Whether pods with these labels are the provisioner's.
-fn is_of(provisioner: Provisioner<'_>, labels: &Value) -> bool {
-    let has = |key: &str, wanted: &dyn Fn(&str) -> bool| labels[key].as_str().is_some_and(wanted);
+fn is_of(provisioner: Provisioner<'_>, labels: &BTreeMap<String, String>) -> bool {
+    let has = |key: &str, wanted: &dyn Fn(&str) -> bool| labels.get(key).is_some_and(|value| wanted(value));
     match provisioner {
         Provisioner::Openebs(_) => {
             has("app.kubernetes.io/name", &|v| v == "localpv-provisioner")
@@ -222,8 +245,9 @@ mod tests {
             (external, "app", "local-path-provisioner", true),
             (external, "app", "other", false),
         ] {
-            assert_eq!(is_of(provisioner, &json!({ key: value })), ours, "{key}={value}");
+            let labels = BTreeMap::from([(key.to_owned(), value.to_owned())]);
+            assert_eq!(is_of(provisioner, &labels), ours, "{key}={value}");
         }
-        assert!(!is_of(openebs, &Value::Null));
+        assert!(!is_of(openebs, &BTreeMap::new()));
     }
 }

@@ -174,9 +174,7 @@ pub(super) fn word<'a>(text: &'a str, key: &str) -> Option<&'a str> {
 
 /// Why the work failed: the last line that says more than how much `dd` has copied until then.
 pub(super) fn reason(text: &str) -> &str {
-    let counts = |line: &str| {
-        line.contains(" records in") || line.contains(" records out") || line.contains(" copied, ")
-    };
+    let counts = |line: &str| said::COPIED.iter().any(|words| words.are_in(line));
     text.lines().rev().find(|line| !line.trim().is_empty() && !counts(line)).unwrap_or("no reason given")
 }
 

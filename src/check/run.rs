@@ -10,10 +10,9 @@ use kube::api::ListParams;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::backup;
 use super::nodes::{Nodes, StorageNode, tolerations};
 use super::scratch::Scratch;
-use super::{CHECKS, Check, Context, Per, Run, Stop, Subject, broken, nodes, placement};
+use super::{CHECKS, Check, Context, Per, Run, Stop, Subject, broken, nodes};
 use crate::error::{Error, Kind, Result};
 use crate::event::{CheckResult, EventKind, Events, SubjectId, Verdict};
 use crate::intent::Class;
@@ -210,7 +209,7 @@ fn subjects<'a>(ctx: &'a Context, check: &Check, sites: &[Vec<StorageNode>]) -> 
         if on.is_empty() { vec![subject(Some(class), None, nodes)] } else { on }
     };
     match check.per {
-        Per::Cluster => vec![vec![subject(None, None, &[])]],
+        Per::Cluster | Per::Backup => vec![vec![subject(None, None, &[])]],
         Per::Node | Per::Allowed => classes.map(|(class, nodes)| on_nodes(class, nodes)).collect(),
         Per::Class => classes.map(|(class, nodes)| vec![subject(Some(class), None, nodes)]).collect(),
     }
@@ -219,7 +218,7 @@ fn subjects<'a>(ctx: &'a Context, check: &Check, sites: &[Vec<StorageNode>]) -> 
 /// Why a check is not made on a subject: its node can't hold volumes now, which is told once, or another check failed.
 fn skipped(check: &Check, subject: &Subject<'_>, before: &Outcome) -> Option<String> {
     match subject.node.as_ref().and_then(|node| node.unfit.as_ref()) {
-        Some(_) if check.id == placement::CHECK.id => None,
+        Some(_) if check.per == Per::Allowed => None,
         Some(unfit) => Some(unfit.why.clone()),
         None => blocked(check, &subject.id(), before),
     }
@@ -252,7 +251,7 @@ async fn judge(
         seconds: started.elapsed().as_secs_f64(),
         verdict,
         labels: labels.to_vec(),
-        without_subject: check.id == backup::CHECK.id && run.ctx.intent.backup.is_none(),
+        without_subject: check.per == Per::Backup && run.ctx.intent.backup.is_none(),
     };
     subject.events.send(EventKind::Checked { check: result.clone() });
     Ok(result)

@@ -9,8 +9,9 @@ use super::global::Output;
 use super::plan::agree;
 use crate::error::{Error, Result};
 use crate::intent::{Backup as Asked, Duration, Intent};
-use crate::judge::backup::{Backup, PodVolumeBackup, VolumeProgress};
+use crate::judge::backup::{VolumeProgress, phase};
 use crate::judge::coverage::Scope;
+use crate::judge::velero::kinds::{Backup, PodVolumeBackup};
 use crate::observe::backups::backups;
 use crate::report;
 use crate::session::{Manner, plan_backup};
@@ -110,42 +111,45 @@ async fn list(global: &Global, backup: &Asked, output: Output) -> Result<()> {
 }
 
 fn json(backup: &Backup, volumes: &[PodVolumeBackup]) -> serde_json::Value {
-    let progress = VolumeProgress::of(volumes);
+    let (progress, status) = (VolumeProgress::of(volumes), backup.status.clone().unwrap_or_default());
     serde_json::json!({
-        "name": backup.name(),
-        "phase": backup.status.phase,
+        "name": backup.metadata.name,
+        "phase": phase(backup),
         "namespaces": backup.spec.included_namespaces,
         "volumes": progress.all,
         "volumesDone": progress.done,
         "bytes": progress.bytes_done,
-        "started": backup.status.start_timestamp,
-        "completed": backup.status.completion_timestamp,
-        "expires": backup.status.expiration,
-        "errors": backup.status.errors,
-        "warnings": backup.status.warnings,
+        "started": status.start_timestamp,
+        "completed": status.completion_timestamp,
+        "expires": status.expiration,
+        "errors": status.errors.unwrap_or_default(),
+        "warnings": status.warnings.unwrap_or_default(),
     })
 }
 
 fn row(backup: &Backup, volumes: &[PodVolumeBackup], now: Timestamp) -> Vec<String> {
-    let progress = VolumeProgress::of(volumes);
-    let at = |time: &Option<String>| time.as_deref().and_then(|time| time.parse::<Timestamp>().ok());
-    let span = |seconds: i64| match seconds {
-        ..0 => "-".to_owned(),
-        0..120 => format!("{seconds}s"),
-        120..7200 => format!("{}m", seconds / 60),
-        7200..172_800 => format!("{}h", seconds / 3600),
-        _ => format!("{}d", seconds / 86_400),
-    };
+    let (progress, status) = (VolumeProgress::of(volumes), backup.status.clone().unwrap_or_default());
     let between = |from: Option<Timestamp>, to: Option<Timestamp>| match (from, to) {
         (Some(from), Some(to)) => span(to.as_second() - from.as_second()),
         _ => "-".into(),
     };
     vec![
-        backup.name().to_owned(),
-        backup.status.phase.clone(),
+        backup.metadata.name.clone().unwrap_or_default(),
+        phase(backup).to_owned(),
         format!("{}/{}", progress.done, progress.all),
         BinaryBytes(progress.bytes_done).to_string(),
-        between(at(&backup.status.start_timestamp), Some(now)),
-        between(Some(now), at(&backup.status.expiration)),
+        between(status.start_timestamp.map(|time| time.0), Some(now)),
+        between(Some(now), status.expiration.map(|time| time.0)),
     ]
+}
+
+/// So many seconds, as kubectl writes an age.
+fn span(seconds: i64) -> String {
+    match seconds {
+        ..0 => "-".to_owned(),
+        0..120 => format!("{seconds}s"),
+        120..7200 => format!("{}m", seconds / 60),
+        7200..172_800 => format!("{}h", seconds / 3600),
+        _ => format!("{}d", seconds / 86_400),
+    }
 }

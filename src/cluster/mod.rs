@@ -8,8 +8,6 @@ mod logs;
 mod object;
 mod proxy;
 mod ready;
-mod reason;
-mod steady;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -26,8 +24,8 @@ pub use drain::Losses;
 pub use error::from_kube;
 pub use object::{Applied, Outcome};
 pub use ready::Standing;
-pub use steady::Steady;
 
+pub use crate::judge::steady::Steady;
 pub use crate::model::object::MANAGER;
 
 use crate::dial::Dial;

@@ -9,13 +9,14 @@ use kube::api::{
 use kube::core::GroupVersion;
 use kube::discovery::{Scope, pinned_group};
 use kube::{Api, Resource};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::error::{Conflict, from_kube};
 use super::{Cluster, MANAGER};
 use crate::error::{Error, Result};
 use crate::event::Events;
-use crate::model::object::{Deletion, title_of};
+use crate::model::object::{Deletion, read, title_of};
 use crate::wait::{Look, Wait};
 
 /// An object before and after an apply.
@@ -175,6 +176,32 @@ impl Cluster {
             Err(error) if is_missing(&error) => Ok(Vec::new()),
             Err(error) => Err(from_kube(&title_of(kind, namespace, "(list)"), error)),
         }
+    }
+
+    /// The objects of a kind, as the kind has them; as `list` otherwise.
+    ///
+    /// # Errors
+    /// One that can't be read is named: nothing is known of it, so it is not left out.
+    pub async fn list_of<K: k8s_openapi::Resource + DeserializeOwned>(
+        &self,
+        namespace: Option<&str>,
+        selector: &str,
+    ) -> Result<Vec<K>> {
+        let listed = self.list(K::API_VERSION, K::KIND, namespace, selector).await?;
+        listed.iter().map(read).collect()
+    }
+
+    /// The object, as its kind has it; as `get` otherwise.
+    ///
+    /// # Errors
+    /// It can't be read.
+    pub async fn get_of<K: k8s_openapi::Resource + DeserializeOwned>(
+        &self,
+        namespace: Option<&str>,
+        name: &str,
+    ) -> Result<Option<K>> {
+        let found = self.get(K::API_VERSION, K::KIND, namespace, name).await?;
+        found.as_ref().map(read).transpose()
     }
 
     /// Deletes this very object and what it owns, and waits until both are gone; false when it was not there.

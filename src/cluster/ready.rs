@@ -5,17 +5,17 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{DynamicObject, ListParams, WatchEvent, WatchParams};
 use serde_json::Value;
 use tokio::time::{Instant, timeout};
 
-use super::steady::{self, Clocks, Steady};
-use super::{Cluster, from_kube, reason};
+use super::{Cluster, Steady, from_kube};
 use crate::error::{Error, Result};
 use crate::event::Events;
-use crate::judge::velero::Location;
-use crate::judge::workload;
+use crate::judge::steady::{self, Clocks};
+use crate::judge::{pods, velero, workload};
 use crate::model::object::Ready;
 use crate::wait::{Late, Look, Wait};
 
@@ -94,14 +94,14 @@ impl Cluster {
         let Some(why) = self.why_not(&ready, Some(object), steady).await? else { return Ok(Standing::Ready) };
         let pods = self.pods_of(&text("namespace"), object).await?;
         let title = format!("{kind} {}", text("name"));
-        Ok(match reason::stuck(&pods) {
+        Ok(match pods::stuck(&pods) {
             Some(stuck) => Standing::Stuck(self.with_last_words(&text("namespace"), &pods, stuck).await),
             None => Standing::NotYet(format!("{title}: {why}")),
         })
     }
 
-    async fn pods_of(&self, namespace: &str, workload: &Value) -> Result<Vec<Value>> {
-        self.list("v1", "Pod", Some(namespace), &reason::selector(workload)).await
+    async fn pods_of(&self, namespace: &str, workload: &Value) -> Result<Vec<Pod>> {
+        self.list_of(Some(namespace), &pods::selector(workload)).await
     }
 
     async fn why_not(
@@ -120,18 +120,18 @@ impl Cluster {
     async fn reasoned(&self, ready: &Ready, object: Option<&Value>, lacks: String) -> String {
         let (Ready::Workload { kind, namespace, name }, Some(object)) = (ready, object) else { return lacks };
         let pods = self.pods_of(namespace, object).await.unwrap_or_default();
-        let events = self.list("v1", "Event", Some(namespace), "").await.unwrap_or_default();
-        match reason::of_workload(kind, name, object, &pods, &events) {
+        let events = self.list_of(Some(namespace), "").await.unwrap_or_default();
+        match pods::of_workload(kind, name, object, &pods, &events) {
             Some(reason) => self.with_last_words(namespace, &pods, format!("{lacks}; {reason}")).await,
             None => lacks,
         }
     }
 
     /// What a container wrote last, where its pod's status does not hold it.
-    async fn with_last_words(&self, namespace: &str, pods: &[Value], why: String) -> String {
-        let Some((pod, container)) = reason::silent(pods) else { return why };
+    async fn with_last_words(&self, namespace: &str, pods: &[Pod], why: String) -> String {
+        let Some((pod, container)) = pods::silent(pods) else { return why };
         let words = self.last_lines(namespace, pod, container).await;
-        if words.trim().is_empty() { why } else { format!("{why}; it wrote: {}", reason::last_words(&words)) }
+        if words.trim().is_empty() { why } else { format!("{why}; it wrote: {}", pods::last_words(&words)) }
     }
 
     /// What the object's own status lacks; for a CRD also that discovery serves it, for a workload that its pods stay ready.
@@ -143,7 +143,7 @@ impl Cluster {
     ) -> Result<Option<String>> {
         let Some(object) = object else { return Ok(Some("it does not exist".into())) };
         Ok(match ready {
-            Ready::Crd { .. } => match reason::crd_lacks(object) {
+            Ready::Crd { .. } => match workload::crd_lacks(object) {
                 Some(lack) => Some(lack),
                 None => self.unserved(object).await?,
             },
@@ -157,8 +157,8 @@ impl Cluster {
                 }
             }
             Ready::Node { .. } => workload::node_lacks(object),
-            Ready::BackupLocation { .. } => reason::location_lacks(object),
-            Ready::Schedule { .. } => reason::schedule_lacks(object),
+            Ready::BackupLocation { .. } => velero::location_lacks(object),
+            Ready::Schedule { .. } => velero::schedule_lacks(object),
         })
     }
 
@@ -174,7 +174,7 @@ impl Cluster {
                 lease.ok().flatten().and_then(|lease| lease["spec"]["renewTime"].as_str()?.parse().ok());
             clocks.extend(time.map(|time| (node.to_owned(), time)));
         }
-        Ok(steady.doubt(&pods, ready_for, &clocks))
+        Ok(steady.doubt(&pods, ready_for, &clocks, Instant::now().into_std()))
     }
 
     async fn unserved(&self, crd: &Value) -> Result<Option<String>> {
@@ -233,13 +233,13 @@ impl Changes {
 fn help(ready: &Ready, object: Option<&Value>, why: &str) -> Option<(String, bool)> {
     match ready {
         Ready::BackupLocation { .. } => {
-            let advice = Location::of(object?).advice(object?)?;
+            let advice = velero::location_advice(object?)?;
             Some((advice.hint, advice.lasting))
         }
         Ready::Schedule { namespace, name } => {
-            reason::schedule_hint(namespace, name, object?).map(|hint| (hint, true))
+            velero::schedule_hint(namespace, name, object?).map(|hint| (hint, true))
         }
-        _ => reason::hint(why).map(|hint| (hint.to_owned(), false)),
+        _ => pods::hint(why).map(|hint| (hint.to_owned(), false)),
     }
 }
 

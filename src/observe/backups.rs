@@ -1,14 +1,12 @@
 //! Reads what a backup would take along, and the backups that there are.
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
-use serde::de::DeserializeOwned;
 
 use crate::cluster::Cluster;
-use crate::error::{Error, Result};
-use crate::judge::backup::{Backup, PodVolumeBackup};
+use crate::error::Result;
+use crate::judge::backup::is_for;
 use crate::judge::coverage::{Coverage, Scope};
-
-const VELERO: &str = "velero.io/v1";
+use crate::judge::velero::kinds::{Backup, PodVolumeBackup};
 
 /// The claims in a scope, and which of them a backup takes along.
 ///
@@ -22,9 +20,9 @@ pub async fn coverage(cluster: &Cluster, scope: &Scope) -> Result<Coverage> {
         Scope::All | Scope::Namespaces(_) => String::new(),
     };
     let (claims, pods, volumes) = tokio::try_join!(
-        list::<PersistentVolumeClaim>(cluster, "v1", "PersistentVolumeClaim", None, ""),
-        list::<Pod>(cluster, "v1", "Pod", None, &selector),
-        list::<PersistentVolume>(cluster, "v1", "PersistentVolume", None, ""),
+        cluster.list_of::<PersistentVolumeClaim>(None, ""),
+        cluster.list_of::<Pod>(None, &selector),
+        cluster.list_of::<PersistentVolume>(None, ""),
     )?;
     let in_scope = |claim: &PersistentVolumeClaim| match scope {
         Scope::All => true,
@@ -60,27 +58,12 @@ pub async fn backups(
     location: &str,
 ) -> Result<Vec<(Backup, Vec<PodVolumeBackup>)>> {
     let (mut backups, volumes) = tokio::try_join!(
-        list::<Backup>(cluster, VELERO, "Backup", Some(namespace), ""),
-        list::<PodVolumeBackup>(cluster, VELERO, "PodVolumeBackup", Some(namespace), ""),
+        cluster.list_of::<Backup>(Some(namespace), ""),
+        cluster.list_of::<PodVolumeBackup>(Some(namespace), ""),
     )?;
-    backups.retain(|backup| backup.spec.storage_location == location);
-    backups.sort_by(|a, b| b.status.start_timestamp.cmp(&a.status.start_timestamp));
-    let of = |backup: &Backup| volumes.iter().filter(|volume| volume.is_for(backup)).cloned().collect();
+    backups.retain(|backup| backup.spec.storage_location.as_deref() == Some(location));
+    let began = |backup: &Backup| backup.status.as_ref().and_then(|status| status.start_timestamp.clone());
+    backups.sort_by_key(|backup| std::cmp::Reverse(began(backup)));
+    let of = |backup: &Backup| volumes.iter().filter(|volume| is_for(volume, backup)).cloned().collect();
     Ok(backups.into_iter().map(|backup| (backup.clone(), of(&backup))).collect())
-}
-
-async fn list<T: DeserializeOwned>(
-    cluster: &Cluster,
-    api_version: &str,
-    kind: &str,
-    namespace: Option<&str>,
-    selector: &str,
-) -> Result<Vec<T>> {
-    let found = cluster.list(api_version, kind, namespace, selector).await?;
-    let typed = |object| {
-        serde_json::from_value(object).map_err(|error| {
-            Error::failed(format!("a {kind}: what the API server says of it can't be read: {error}"))
-        })
-    };
-    found.into_iter().map(typed).collect()
 }

@@ -2,7 +2,8 @@
 
 use crate::cluster::Cluster;
 use crate::error::Result;
-use crate::model::claims::{Lists, Users};
+use crate::judge::claims::{self, Lists};
+use crate::model::claims::Users;
 
 /// Objects in which storage systems note the disks and folders that they keep their data on.
 const POOLS: [(&str, &str); 6] = [
@@ -13,30 +14,30 @@ const POOLS: [(&str, &str); 6] = [
     ("openebs.io/v1beta3", "DiskPool"),
     ("piraeus.io/v1", "LinstorSatelliteConfiguration"),
 ];
-/// What makes pods, and where their template lies in it.
-const MAKERS: [(&str, &str, &str); 4] = [
-    ("apps/v1", "Deployment", "/spec/template/spec"),
-    ("apps/v1", "StatefulSet", "/spec/template/spec"),
-    ("apps/v1", "DaemonSet", "/spec/template/spec"),
-    ("batch/v1", "CronJob", "/spec/jobTemplate/spec/template/spec"),
-];
 
 /// Reads all of it; what can't be read is an error, since nothing could be said to be unused.
 pub async fn users(cluster: &Cluster) -> Result<Users> {
-    let list = async |api_version: &str, kind: &str| cluster.list(api_version, kind, None, "").await;
     let (nodes, volumes, pods, drivers, attached) = tokio::try_join!(
-        list("v1", "Node"),
-        list("v1", "PersistentVolume"),
-        list("v1", "Pod"),
-        list("storage.k8s.io/v1", "CSINode"),
-        list("storage.k8s.io/v1", "VolumeAttachment"),
+        cluster.list_of(None, ""),
+        cluster.list_of(None, ""),
+        cluster.list_of(None, ""),
+        cluster.list_of(None, ""),
+        cluster.list_of(None, ""),
     )?;
-    let mut lists = Lists { nodes, volumes, pods, drivers, attached, ..Lists::default() };
-    for (api_version, kind, template) in MAKERS {
-        lists.makers.push((kind, template, list(api_version, kind).await?));
-    }
+    let mut lists = Lists {
+        nodes,
+        volumes,
+        pods,
+        drivers,
+        attached,
+        deployments: cluster.list_of(None, "").await?,
+        stateful_sets: cluster.list_of(None, "").await?,
+        daemon_sets: cluster.list_of(None, "").await?,
+        cron_jobs: cluster.list_of(None, "").await?,
+        pools: Vec::new(),
+    };
     for (api_version, kind) in POOLS {
-        lists.pools.push((kind, list(api_version, kind).await?));
+        lists.pools.push((kind, cluster.list(api_version, kind, None, "").await?));
     }
-    Ok(Users::from(&lists))
+    Ok(claims::users(&lists))
 }

@@ -3,10 +3,14 @@
 use std::collections::BTreeMap;
 
 use futures::{FutureExt, StreamExt, TryStreamExt};
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
+use k8s_openapi::api::storage::v1::StorageClass;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
 use crate::cluster::{Cluster, MANAGER};
 use crate::error::{Kind, Result};
+use crate::judge::velero::kinds::{Backup, Restore};
 use crate::model::cluster::{ClusterState, DryRun, Leftovers, ObjectState, Wait};
 use crate::model::object::{Object, Ready};
 use crate::stack::{KINDS, MANAGED_BY, StackItem, TEST_RUN};
@@ -28,8 +32,8 @@ pub async fn observe(cluster: &Cluster, items: &[StackItem]) -> Result<ClusterSt
         StackItem::Ready(ready) => Some(wait(cluster, ready)),
         StackItem::Object(_) => None,
     });
-    let classes = cluster.list("storage.k8s.io/v1", "StorageClass", None, "").await?;
-    let nodes = match cluster.list("v1", "Node", None, "").await {
+    let classes = cluster.list_of::<StorageClass>(None, "").await?;
+    let nodes = match cluster.list_of(None, "").await {
         Err(error) if error.kind == Kind::Invalid => Vec::new(),
         nodes => nodes?,
     };
@@ -39,7 +43,11 @@ pub async fn observe(cluster: &Cluster, items: &[StackItem]) -> Result<ClusterSt
     Ok(ClusterState {
         objects: futures::stream::iter(objects).buffered(AT_ONCE).try_collect().await?,
         waits: futures::stream::iter(waits).buffered(AT_ONCE).try_collect().await?,
-        default_classes: classes.iter().filter(|class| is_default(class)).filter_map(name).collect(),
+        default_classes: classes
+            .into_iter()
+            .filter(is_default)
+            .filter_map(|class| class.metadata.name)
+            .collect(),
         nodes,
         leftovers: leftovers(cluster).await?,
     })
@@ -52,7 +60,8 @@ pub async fn observe(cluster: &Cluster, items: &[StackItem]) -> Result<ClusterSt
 pub async fn leftovers(cluster: &Cluster) -> Result<Leftovers> {
     let ours = format!("{}={},!{TEST_RUN}", MANAGED_BY.0, MANAGED_BY.1);
     let mut found = Leftovers::default();
-    let kinds = KINDS.map(|(api_version, kind)| listed(cluster, api_version, kind, &ours).boxed());
+    let listed = async |api_version, kind| allowed(cluster.list(api_version, kind, None, &ours).await);
+    let kinds = KINDS.map(|(api_version, kind)| listed(api_version, kind).boxed());
     let lists: Vec<Option<Vec<Value>>> = futures::stream::iter(kinds).buffered(AT_ONCE).try_collect().await?;
     for ((api_version, kind), list) in KINDS.into_iter().zip(lists) {
         match list {
@@ -74,16 +83,11 @@ pub async fn leftovers(cluster: &Cluster) -> Result<Leftovers> {
     Ok(found)
 }
 
-/// The objects of a kind; None when they may not be listed.
-async fn listed(
-    cluster: &Cluster,
-    api_version: &str,
-    kind: &str,
-    selector: &str,
-) -> Result<Option<Vec<Value>>> {
-    match cluster.list(api_version, kind, None, selector).await {
+/// None where they may not be listed.
+fn allowed<T>(listed: Result<T>) -> Result<Option<T>> {
+    match listed {
         Err(error) if error.kind == Kind::Invalid => Ok(None),
-        list => list.map(Some),
+        listed => listed.map(Some),
     }
 }
 
@@ -95,45 +99,61 @@ fn is_ours(object: &Value) -> bool {
 }
 
 async fn class_users(cluster: &Cluster, found: &mut Leftovers) -> Result<()> {
-    for kind in ["PersistentVolumeClaim", "PersistentVolume"] {
-        // Where they are not known, each class may have some.
-        let Some(all) = listed(cluster, "v1", kind, "").await? else {
-            let classes = found.ours.iter().filter(|object| object["kind"] == "StorageClass");
-            for class in classes.filter_map(name) {
-                found
-                    .class_users
-                    .entry(class)
-                    .or_default()
-                    .push(format!("perhaps a {kind} (not allowed to look)"));
-            }
-            continue;
-        };
-        for one in &all {
-            let (Some(class), Some(name)) = (one["spec"]["storageClassName"].as_str(), name(one)) else {
-                continue;
-            };
-            let title = match one["metadata"]["namespace"].as_str() {
-                Some(namespace) => format!("{namespace}/{name}"),
-                None => name,
-            };
-            found.class_users.entry(class.to_owned()).or_default().push(title);
-        }
-    }
+    let claims = allowed(cluster.list_of::<PersistentVolumeClaim>(None, "").await)?;
+    let claims = claims.map(|claims| {
+        claims
+            .into_iter()
+            .map(|claim| (claim.metadata, claim.spec.and_then(|spec| spec.storage_class_name)))
+            .collect()
+    });
+    used(found, "PersistentVolumeClaim", claims);
+    let volumes = allowed(cluster.list_of::<PersistentVolume>(None, "").await)?;
+    let volumes = volumes.map(|volumes| {
+        volumes
+            .into_iter()
+            .map(|volume| (volume.metadata, volume.spec.and_then(|spec| spec.storage_class_name)))
+            .collect()
+    });
+    used(found, "PersistentVolume", volumes);
     Ok(())
+}
+
+/// Notes objects of a kind, each with the class that it names. Where they are not known, each class may have some.
+fn used(found: &mut Leftovers, kind: &str, all: Option<Vec<(ObjectMeta, Option<String>)>>) {
+    let Some(all) = all else {
+        let classes = found.ours.iter().filter(|object| object["kind"] == "StorageClass");
+        for class in classes.filter_map(name) {
+            let perhaps = format!("perhaps a {kind} (not allowed to look)");
+            found.class_users.entry(class).or_default().push(perhaps);
+        }
+        return;
+    };
+    for (metadata, class) in all {
+        let (Some(class), Some(name)) = (class, metadata.name) else { continue };
+        let title = match metadata.namespace {
+            Some(namespace) => format!("{namespace}/{name}"),
+            None => name,
+        };
+        found.class_users.entry(class).or_default().push(title);
+    }
 }
 
 /// Velero's work that is not finished.
 /// Source: velero, pkg/apis/velero/v1, BackupPhase and RestorePhase.
 async fn at_work(cluster: &Cluster, found: &mut Leftovers) -> Result<()> {
-    for kind in ["Backup", "Restore"] {
-        for one in listed(cluster, "velero.io/v1", kind, "").await?.unwrap_or_default() {
-            let phase = one["status"]["phase"].as_str().unwrap_or_default();
-            let works = ["InProgress", "WaitingForPluginOperations", "Finalizing"];
-            if works.iter().any(|work| phase.starts_with(work))
-                && let (Some(name), Some(namespace)) = (name(&one), one["metadata"]["namespace"].as_str())
-            {
-                found.at_work.entry(namespace.to_owned()).or_default().push(format!("{kind} {name}"));
-            }
+    let backups = allowed(cluster.list_of::<Backup>(None, "").await)?.unwrap_or_default();
+    let backups =
+        backups.into_iter().map(|one| ("Backup", one.metadata, one.status.and_then(|status| status.phase)));
+    let restores = allowed(cluster.list_of::<Restore>(None, "").await)?.unwrap_or_default();
+    let restores =
+        restores.into_iter().map(|one| ("Restore", one.metadata, one.status.and_then(|status| status.phase)));
+    for (kind, metadata, phase) in backups.chain(restores) {
+        let phase = phase.unwrap_or_default();
+        let works = ["InProgress", "WaitingForPluginOperations", "Finalizing"];
+        if works.iter().any(|work| phase.starts_with(work))
+            && let (Some(name), Some(namespace)) = (metadata.name, metadata.namespace)
+        {
+            found.at_work.entry(namespace).or_default().push(format!("{kind} {name}"));
         }
     }
     Ok(())
@@ -143,8 +163,11 @@ fn name(object: &Value) -> Option<String> {
     object["metadata"]["name"].as_str().map(str::to_owned)
 }
 
-fn is_default(class: &Value) -> bool {
-    class["metadata"]["annotations"]["storageclass.kubernetes.io/is-default-class"] == "true"
+/// By the annotation that marks it (k8s.io/api, storage/v1).
+pub fn is_default(class: &StorageClass) -> bool {
+    let annotations = class.metadata.annotations.as_ref();
+    let marked = annotations.and_then(|all| all.get("storageclass.kubernetes.io/is-default-class"));
+    marked.is_some_and(|marked| marked == "true")
 }
 
 /// Which of the namespaces that the items name are there.

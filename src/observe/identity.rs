@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use futures::stream::{self, StreamExt};
+use k8s_openapi::api::core::v1;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use secrecy::ExposeSecret;
-use serde_json::Value;
 
 use super::nodes::{self, AT_ONCE};
 use crate::cluster::Cluster;
@@ -104,7 +104,7 @@ fn pem(text: &[u8]) -> Vec<Vec<u8>> {
 /// The Node objects of the cluster that the machines were proven to be of.
 #[derive(Debug)]
 pub struct Listed {
-    nodes: Vec<Value>,
+    nodes: Vec<v1::Node>,
     /// What the machines said; empty where they were not asked.
     machines: Vec<Witness>,
 }
@@ -119,19 +119,18 @@ pub struct Member {
 
 impl Listed {
     async fn read(cluster: &Cluster, machines: Vec<Witness>) -> Result<Self> {
-        Ok(Self { nodes: cluster.list("v1", "Node", None, "").await?, machines })
+        Ok(Self { nodes: cluster.list_of(None, "").await?, machines })
     }
 
-    fn named(&self, name: &str) -> Option<&Value> {
-        self.nodes.iter().find(|node| node["metadata"]["name"] == name)
+    fn named(&self, name: &str) -> Option<&v1::Node> {
+        self.nodes.iter().find(|node| node.metadata.name.as_deref() == Some(name))
     }
 
     /// The node with this address or name.
-    fn at(&self, address: &str) -> Option<&Value> {
+    fn at(&self, address: &str) -> Option<&v1::Node> {
         self.nodes.iter().find(|node| {
-            let told = node["status"]["addresses"].as_array().into_iter().flatten();
-            let mut told = told.map(|one| &one["address"]).chain([&node["metadata"]["name"]]);
-            told.any(|known| known == address)
+            let mut told = node.status.iter().flat_map(|status| status.addresses.iter().flatten());
+            node.metadata.name.as_deref() == Some(address) || told.any(|known| known.address == address)
         })
     }
 
@@ -142,9 +141,10 @@ impl Listed {
             machine.name.as_deref().map(|name| self.named(name))
         };
         let member = |address: &String| {
-            let metadata = &named(address).unwrap_or_else(|| self.at(address))?["metadata"];
-            let name = metadata["name"].as_str()?.to_owned();
-            let hostname = metadata["labels"][HOSTNAME].as_str().unwrap_or(&name).to_owned();
+            let metadata = &named(address).unwrap_or_else(|| self.at(address))?.metadata;
+            let name = metadata.name.clone()?;
+            let hostname = metadata.labels.as_ref().and_then(|labels| labels.get(HOSTNAME));
+            let hostname = hostname.unwrap_or(&name).clone();
             Some((address.clone(), Member { name, hostname }))
         };
         addresses.iter().filter_map(member).collect()
@@ -171,7 +171,8 @@ pub async fn prove(
     let mut away = None;
     for machine in machines {
         let Some(node) = machine.name.as_deref().and_then(|name| listed.named(name)) else { continue };
-        let told = node["status"]["nodeInfo"]["machineID"].as_str().unwrap_or_default();
+        let told = node.status.as_ref().and_then(|status| status.node_info.as_ref());
+        let told = told.map_or("", |told| told.machine_id.as_str());
         match machine_id(client, machine).await {
             Ok(own) if !told.is_empty() && own.as_deref() == Some(told) => return Ok(listed),
             Err(error) if error.kind == Kind::Unavailable => away = Some(error),
@@ -212,10 +213,12 @@ async fn machine_id(client: &Client, machine: &Witness) -> Result<Option<String>
 
 /// The API server's authorities by its own word; where it does not tell, the only one that the kubeconfig trusts.
 async fn served(cluster: &Cluster) -> Result<Vec<Vec<u8>>> {
-    let told = cluster.get("v1", "ConfigMap", Some("kube-system"), ROOT_CA).await;
-    let told = match &told {
-        Ok(Some(map)) => pem(map["data"]["ca.crt"].as_str().unwrap_or_default().as_bytes()),
-        Err(error) if error.kind == Kind::Unavailable => return Err(error.clone()),
+    let told = match cluster.get_of::<v1::ConfigMap>(Some("kube-system"), ROOT_CA).await {
+        Ok(Some(map)) => {
+            let certificates = map.data.as_ref().and_then(|data| data.get("ca.crt"));
+            certificates.map(|text| pem(text.as_bytes())).unwrap_or_default()
+        }
+        Err(error) if error.kind == Kind::Unavailable => return Err(error),
         // It may not be read, or is not there.
         Ok(None) | Err(_) => Vec::new(),
     };
@@ -278,7 +281,11 @@ mod tests {
 
     #[test]
     fn a_node_is_found_by_what_its_machine_is_called_else_by_its_address() {
-        let node = |name: &str, address: &str, host: &str| serde_json::json!({"metadata": {"name": name, "labels": {HOSTNAME: host}}, "status": {"addresses": [{"address": address}]}});
+        let node = |name: &str, address: &str, host: &str| {
+            serde_json::from_value(serde_json::json!({"metadata": {"name": name, "labels": {HOSTNAME: host}},
+                "status": {"addresses": [{"address": address}]}}))
+            .unwrap()
+        };
         let nodes = vec![node("n1", "10.0.0.1", "h1"), node("n2", "10.0.0.2", "h2")];
         let machine = |address: &str, name: &str| Witness {
             address: address.into(),

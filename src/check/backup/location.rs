@@ -1,21 +1,21 @@
 //! What Velero says of its location and of the repositories in it.
 
 use jiff::{SignedDuration, Timestamp};
-use serde_json::Value;
 
 use super::super::wait::Look;
 use super::{Found, Stop};
 use crate::error::Code;
 use crate::judge::store::{StoreAddress, advice};
 use crate::judge::velero::Location;
+use crate::judge::velero::kinds::{BackupRepository, BackupStorageLocation};
 use crate::model::said::{self, By};
 
 /// Velero validates a location every minute (its default); older than this, it has stopped.
 const FRESH: SignedDuration = SignedDuration::from_mins(5);
 
 /// What the location's status says.
-pub(super) fn judge(location: &Value, now: Timestamp) -> Result<Look<String>, Stop> {
-    let name = location["metadata"]["name"].as_str().unwrap_or_default();
+pub(super) fn judge(location: &BackupStorageLocation, now: Timestamp) -> Result<Look<String>, Stop> {
+    let name = location.metadata.name.as_deref().unwrap_or_default();
     let stands = Location::of(location);
     Ok(match stands {
         Location::Available { validated: Some(at) } => match now.duration_since(at) {
@@ -41,20 +41,16 @@ pub(super) fn judge(location: &Value, now: Timestamp) -> Result<Look<String>, St
 }
 
 /// What is wrong with the repository of a namespace's volumes.
-pub(super) fn repository(repository: &Value, store: &StoreAddress) -> Option<Found> {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let status = &repository["status"];
-    if status["phase"] != "NotReady" {
-        return None;
-    }
-    let namespace = text(&repository["spec"]["volumeNamespace"]);
-    let message = text(&status["message"]);
-    let hint = if said::code(By::Velero, &message) == Some(Code::WrongPassword) {
+pub(super) fn repository(repository: &BackupRepository, store: &StoreAddress) -> Option<Found> {
+    let status = repository.status.as_ref().filter(|status| status.phase.as_deref() == Some("NotReady"))?;
+    let namespace = repository.spec.volume_namespace.as_deref().unwrap_or_default();
+    let message = status.message.as_deref().unwrap_or_default();
+    let hint = if said::code(By::Velero, message) == Some(Code::WrongPassword) {
         "put the password that the repository was made with back into the Secret velero-repo-credentials; without it, \
          its backups can't be read"
             .to_owned()
     } else {
-        let known = advice(&message, store);
+        let known = advice(message, store);
         known.map_or_else(
             || "no volume of that namespace is backed up until it is Ready: see what it says".into(),
             |advice| advice.hint,
@@ -66,7 +62,7 @@ pub(super) fn repository(repository: &Value, store: &StoreAddress) -> Option<Fou
 #[cfg(test)]
 #[expect(clippy::unwrap_used)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, from_value, json};
 
     use super::*;
     use crate::wait::Open;
@@ -74,7 +70,7 @@ mod tests {
     fn judged(status: Value) -> Result<Look<String>, Stop> {
         let object = json!({ "apiVersion": "velero.io/v1", "kind": "BackupStorageLocation",
             "metadata": { "name": "default" }, "status": status });
-        judge(&object, "2026-11-21T10:00:00Z".parse().unwrap())
+        judge(&from_value(object).unwrap(), "2026-11-21T10:00:00Z".parse().unwrap())
     }
 
     #[test]
@@ -127,10 +123,8 @@ mod tests {
     fn a_repository_that_is_not_ready_is_a_fault_with_its_message() {
         let of = |phase: &str, message: &str| {
             let spec = json!({"volumeNamespace": "databases", "backupStorageLocation": "default"});
-            repository(
-                &json!({"spec": spec, "status": {"phase": phase, "message": message}}),
-                &StoreAddress::default(),
-            )
+            let object = json!({"spec": spec, "status": {"phase": phase, "message": message}});
+            repository(&from_value(object).unwrap(), &StoreAddress::default())
         };
         assert_eq!(of("Ready", ""), None);
         assert_eq!(of("New", ""), None);

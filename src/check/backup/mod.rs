@@ -8,7 +8,6 @@ mod schedules;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
-use serde_json::Value;
 
 use super::provisioner::{Workload, standing, workloads_of};
 use super::wait::{Look, until};
@@ -17,12 +16,13 @@ use crate::cluster::{Standing, Steady};
 use crate::event::Verdict;
 use crate::intent::Backup;
 use crate::judge::store::StoreAddress;
+use crate::judge::velero::kinds::{self, BackupRepository, BackupStorageLocation};
 use crate::{plan, stack};
 
 pub(super) const CHECK: Check = Check {
     id: "backup",
     title: "Velero runs, its location answers, and the backups that are due were made",
-    per: Per::Cluster,
+    per: Per::Backup,
     needs: &[],
     judge: |run, subject| Box::pin(judge(run, subject)),
 };
@@ -30,7 +30,6 @@ pub(super) const CHECK: Check = Check {
 /// The name that Velero's server looks for on its nodes.
 const NODE_AGENT: &str = "node-agent";
 const INSTALL: &str = "install Velero with `nodeprep apply`, or correct `backup.namespace`";
-const VELERO: &str = "velero.io/v1";
 
 /// What one look at a part found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,13 +94,13 @@ async fn made(
     store: &StoreAddress,
     now: Timestamp,
 ) -> Result<Vec<Found>, Stop> {
-    let list = async |kind: &str| run.ctx.cluster.list(VELERO, kind, Some(&backup.namespace), "").await;
-    let (name, live) = (&backup.location.name, list("Schedule").await?);
-    let kept_there = |object: &Value, field: &str| object["spec"][field] == name.as_str();
-    let mut backups = list("Backup").await?;
-    backups.retain(|one| kept_there(one, "storageLocation"));
-    let repositories = list("BackupRepository").await?;
-    let ours = repositories.iter().filter(|one| kept_there(one, "backupStorageLocation"));
+    let (cluster, namespace) = (&run.ctx.cluster, Some(backup.namespace.as_str()));
+    let kept_there = |location: &Option<String>| location.as_ref() == Some(&backup.location.name);
+    let live = cluster.list_of(namespace, "").await?;
+    let mut backups = cluster.list_of::<kinds::Backup>(namespace, "").await?;
+    backups.retain(|one| kept_there(&one.spec.storage_location));
+    let repositories = cluster.list_of::<BackupRepository>(namespace, "").await?;
+    let ours = repositories.iter().filter(|one| kept_there(&one.spec.backup_storage_location));
     let mut found: Vec<Found> = ours.filter_map(|one| location::repository(one, store)).collect();
     found.extend(schedules::judge(&stack::schedules(backup)?, &live, &backups, store, now));
     Ok(found)
@@ -144,19 +143,17 @@ fn verdict(found: Vec<Found>) -> Verdict {
 /// Whether the server and the agents are ready, and stay so.
 async fn running(run: &Run<'_>, namespace: &str, steady: &mut Steady) -> Result<Look<()>, Stop> {
     let all = workloads_of(run, namespace).await?;
-    let name =
-        |workload: &Workload| workload.object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     let (servers, agents): (Vec<Workload>, Vec<Workload>) =
         all.into_iter().partition(|workload| workload.kind == "Deployment");
     let server = servers.into_iter().find(|server| {
-        let labels = &server.object["metadata"]["labels"];
-        name(server) == "velero"
-            || ["app.kubernetes.io/name", "component"].iter().any(|key| labels[*key] == "velero")
+        let label = |key: &&str| server.metadata.labels.as_ref()?.get(*key);
+        let named = |key: &&str| label(key).is_some_and(|label| label == "velero");
+        server.name() == "velero" || ["app.kubernetes.io/name", "component"].iter().any(named)
     });
     let Some(server) = server else {
         return Err(Stop::fail(format!("Velero's server is not in namespace {namespace}"), INSTALL));
     };
-    let Some(agents) = agents.into_iter().find(|agents| name(agents) == NODE_AGENT) else {
+    let Some(agents) = agents.into_iter().find(|agents| agents.name() == NODE_AGENT) else {
         return Err(Stop::fail(
             format!(
                 "there is no DaemonSet {NODE_AGENT} in namespace {namespace}: local volumes can't be backed up"
@@ -189,9 +186,9 @@ async fn repository_password(run: &Run<'_>, namespace: &str) -> Result<Found, St
     }
 }
 
-async fn read_location(run: &Run<'_>, backup: &Backup) -> Result<Value, Stop> {
+async fn read_location(run: &Run<'_>, backup: &Backup) -> Result<BackupStorageLocation, Stop> {
     let (namespace, name) = (backup.namespace.as_str(), backup.location.name.as_str());
-    let found = run.ctx.cluster.get(VELERO, "BackupStorageLocation", Some(namespace), name).await?;
+    let found = run.ctx.cluster.get_of(Some(namespace), name).await?;
     found.ok_or_else(|| Stop::fail(format!("there is no BackupStorageLocation {namespace}/{name}"), INSTALL))
 }
 

@@ -1,11 +1,13 @@
 //! Whether each schedule of the file is there, works, and has made the backups that were due. Pure.
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde_json::{Value, json};
 
 use super::Found;
 use crate::intent::{Cron, Duration};
 use crate::judge::store::{StoreAddress, advice};
+use crate::judge::velero::kinds::{self, Backup};
 use crate::judge::velero::{Phase, Schedule};
 
 /// By this label the backups of a schedule are found.
@@ -31,8 +33,8 @@ const NARROWS: [&str; 8] = [
 /// file's location.
 pub(super) fn judge(
     wanted: &[Value],
-    live: &[Value],
-    backups: &[Value],
+    live: &[kinds::Schedule],
+    backups: &[Backup],
     store: &StoreAddress,
     now: Timestamp,
 ) -> Vec<Found> {
@@ -40,8 +42,8 @@ pub(super) fn judge(
         .iter()
         .map(|wanted| {
             let name = name(wanted);
-            let live = live.iter().find(|one| self::name(one) == name);
-            let backups = backups.iter().filter(|one| one["metadata"]["labels"][LABEL] == name);
+            let live = live.iter().find(|one| named(&one.metadata) == name);
+            let backups = backups.iter().filter(|one| schedule_of(one) == Some(name));
             schedule(wanted, live, &backups.collect::<Vec<_>>(), store, now)
         })
         .collect();
@@ -56,16 +58,16 @@ pub(super) fn judge(
 }
 
 /// The newest backup of all, when it is of no schedule of the file, and is no good.
-fn newest_by_hand(wanted: &[Value], backups: &[Value], store: &StoreAddress) -> Option<Found> {
+fn newest_by_hand(wanted: &[Value], backups: &[Backup], store: &StoreAddress) -> Option<Found> {
     let newest = backups.iter().filter(|backup| finished(backup)).max_by_key(|backup| began(backup))?;
-    let told = wanted.iter().any(|schedule| newest["metadata"]["labels"][LABEL] == name(schedule));
+    let told = wanted.iter().any(|schedule| schedule_of(newest) == Some(name(schedule)));
     if told { None } else { bad(newest, store) }
 }
 
 fn schedule(
     wanted: &Value,
-    live: Option<&Value>,
-    backups: &[&Value],
+    live: Option<&kinds::Schedule>,
+    backups: &[&Backup],
     store: &StoreAddress,
     now: Timestamp,
 ) -> Found {
@@ -105,7 +107,7 @@ fn schedule(
 }
 
 /// Where the live one says something else than the file, or leaves more out.
-fn differs(wanted: &Value, live: &Value) -> Option<String> {
+fn differs(wanted: &Value, live: &kinds::Schedule) -> Option<String> {
     let other = |path: &str, wanted: &Value, live: &Value| {
         (wanted != live).then(|| {
             format!(
@@ -114,12 +116,12 @@ fn differs(wanted: &Value, live: &Value) -> Option<String> {
             )
         })
     };
-    let (of_wanted, of_live) = (&wanted["spec"], &live["spec"]);
+    let (of_wanted, template) = (&wanted["spec"], &live.spec.template);
     let fields = of_wanted["template"].as_object().into_iter().flatten();
-    let mut all: Vec<String> =
-        other("schedule", &of_wanted["schedule"], &of_live["schedule"]).into_iter().collect();
-    let told = fields.filter(|(key, wanted)| !alike(key, wanted, &of_live["template"][key.as_str()]));
-    all.extend(told.filter_map(|(key, wanted)| other(key, wanted, &of_live["template"][key])));
+    let line = live.spec.schedule.as_deref().map_or(Value::Null, Value::from);
+    let mut all: Vec<String> = other("schedule", &of_wanted["schedule"], &line).into_iter().collect();
+    let told = fields.filter(|(key, wanted)| !alike(key, wanted, &template[key.as_str()]));
+    all.extend(told.filter_map(|(key, wanted)| other(key, wanted, &template[key])));
     let empty = |value: &Value| match value {
         Value::Null => true,
         Value::Array(items) => items.is_empty(),
@@ -127,7 +129,7 @@ fn differs(wanted: &Value, live: &Value) -> Option<String> {
         _ => false,
     };
     for key in NARROWS {
-        let value = &of_live["template"][key];
+        let value = &template[key];
         if of_wanted["template"][key].is_null() && !empty(value) {
             all.push(format!("{key} is {value}, of which the file says nothing"));
         }
@@ -150,25 +152,29 @@ fn alike(key: &str, wanted: &Value, live: &Value) -> bool {
 
 /// Whether the backups that were due were made. When one is due is Velero's own rule: the first time that the line names
 /// after the last backup, or else after the schedule was made or told to skip.
-fn made(live: &Value, backups: &[&Value], store: &StoreAddress, now: Timestamp) -> Found {
-    let name = name(live);
-    let line = live["spec"]["schedule"].as_str().unwrap_or_default();
+fn made(live: &kinds::Schedule, backups: &[&Backup], store: &StoreAddress, now: Timestamp) -> Found {
+    let name = named(&live.metadata);
+    let line = live.spec.schedule.as_deref().unwrap_or_default();
     let Ok(cron) = Cron::parse(line) else {
         return Found::fault(
             format!("schedule {name} has no cron line: `{line}`"),
             "correct it in the file, and `nodeprep apply`",
         );
     };
-    let mut done: Vec<&Value> = backups.iter().copied().filter(|backup| finished(backup)).collect();
+    let mut done: Vec<&Backup> = backups.iter().copied().filter(|backup| finished(backup)).collect();
     done.sort_by_key(|backup| began(backup));
     let newest = done.last().copied();
     if let Some(fault) = newest.and_then(|newest| bad(newest, store)) {
         return fault;
     }
-    let created = time(&live["metadata"]["creationTimestamp"]).unwrap_or(now);
+    let created = time(&live.metadata.creation_timestamp).unwrap_or(now);
     let since = match newest.and_then(began) {
         Some(began) => began.max(created),
-        None => time(&live["status"]["lastSkipped"]).map_or(created, |skipped| skipped.max(created)),
+        None => live
+            .status
+            .as_ref()
+            .and_then(|status| time(&status.last_skipped))
+            .map_or(created, |skipped| skipped.max(created)),
     };
     let Some(due) = cron.next(since) else {
         return Found::fault(
@@ -178,12 +184,12 @@ fn made(live: &Value, backups: &[&Value], store: &StoreAddress, now: Timestamp) 
     };
     let late = cron.next(due).map_or(MOST_LATE, |next| next.duration_since(due)).clamp(LEAST_LATE, MOST_LATE);
     let overdue = due.checked_add(late).is_ok_and(|limit| now > limit);
-    let last = newest.map(self::name).zip(newest.and_then(began));
+    let last = newest.map(|newest| named(&newest.metadata)).zip(newest.and_then(began));
     let last = last
         .map_or_else(|| "no backup so far".to_owned(), |(name, at)| format!("newest backup {name} of {at}"));
-    let going = |backup: &&&Value| !finished(backup) && backup["status"]["phase"] != "Deleting";
+    let going = |backup: &&&Backup| !finished(backup) && phase(backup) != "Deleting";
     let running = backups.iter().filter(going).max_by_key(|backup| began(backup));
-    match running.and_then(|backup| Some((self::name(backup), began(backup)?))) {
+    match running.and_then(|backup| Some((named(&backup.metadata), began(backup)?))) {
         Some((backup, at)) if overdue && now.duration_since(at) > LONGEST => Found::fault(
             format!(
                 "backup {backup} of schedule {name} has been running since {at}, and Velero begins no other beside it; \
@@ -209,17 +215,16 @@ fn made(live: &Value, backups: &[&Value], store: &StoreAddress, now: Timestamp) 
 }
 
 /// What is wrong with a backup that came to its end.
-fn bad(backup: &Value, store: &StoreAddress) -> Option<Found> {
-    let status = &backup["status"];
-    let phase = status["phase"].as_str().unwrap_or_default();
+fn bad(backup: &Backup, store: &StoreAddress) -> Option<Found> {
+    let phase = phase(backup);
     if phase == "Completed" {
         return None;
     }
-    let name = name(backup);
-    let reasons =
-        status["validationErrors"].as_array().into_iter().flatten().chain([&status["failureReason"]]);
-    let mut said: Vec<String> = reasons.filter_map(Value::as_str).map(str::to_owned).collect();
-    if let Some(errors) = status["errors"].as_i64().filter(|errors| *errors > 0) {
+    let name = named(&backup.metadata);
+    let status = backup.status.clone().unwrap_or_default();
+    let mut said: Vec<String> = status.validation_errors.into_iter().flatten().collect();
+    said.extend(status.failure_reason);
+    if let Some(errors) = status.errors.filter(|errors| *errors > 0) {
         said.push(format!("{errors} errors"));
     }
     let said = if said.is_empty() { String::new() } else { format!(": {}", said.join("; ")) };
@@ -233,22 +238,36 @@ fn bad(backup: &Value, store: &StoreAddress) -> Option<Found> {
 }
 
 /// It came to an end, and is not on its way out.
-fn finished(backup: &Value) -> bool {
-    matches!(
-        backup["status"]["phase"].as_str(),
-        Some("Completed" | "PartiallyFailed" | "Failed" | "FailedValidation")
-    )
+fn finished(backup: &Backup) -> bool {
+    matches!(phase(backup), "Completed" | "PartiallyFailed" | "Failed" | "FailedValidation")
+}
+
+fn phase(backup: &Backup) -> &str {
+    backup.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default()
 }
 
 /// When it began, or, where it never did, when it was asked for.
-fn began(backup: &Value) -> Option<Timestamp> {
-    time(&backup["status"]["startTimestamp"]).or_else(|| time(&backup["metadata"]["creationTimestamp"]))
+fn began(backup: &Backup) -> Option<Timestamp> {
+    let status = backup.status.as_ref();
+    status
+        .and_then(|status| time(&status.start_timestamp))
+        .or_else(|| time(&backup.metadata.creation_timestamp))
 }
 
-fn time(value: &Value) -> Option<Timestamp> {
-    value.as_str()?.parse().ok()
+/// The schedule that a backup is of.
+fn schedule_of(backup: &Backup) -> Option<&str> {
+    backup.metadata.labels.as_ref()?.get(LABEL).map(String::as_str)
 }
 
+fn time(time: &Option<Time>) -> Option<Timestamp> {
+    time.as_ref().map(|time| time.0)
+}
+
+fn named(metadata: &ObjectMeta) -> &str {
+    metadata.name.as_deref().unwrap_or_default()
+}
+
+/// Of a schedule as it is sent.
 fn name(object: &Value) -> &str {
     object["metadata"]["name"].as_str().unwrap_or_default()
 }
@@ -256,6 +275,8 @@ fn name(object: &Value) -> &str {
 #[cfg(test)]
 #[expect(clippy::unwrap_used)]
 mod tests {
+    use serde_json::from_value;
+
     use super::*;
 
     fn wanted() -> Value {
@@ -265,21 +286,22 @@ mod tests {
     }
 
     /// The file's, as it is live since the first of the month, changed so.
-    fn live(change: Value) -> Value {
+    fn live(change: Value) -> kinds::Schedule {
         let mut live = wanted();
         let rest = json!({"metadata": {"creationTimestamp": "2026-11-01T00:00:00Z"}, "status": {"phase": "Enabled"}});
         json_patch::merge(&mut live, &rest);
         json_patch::merge(&mut live, &change);
-        live
+        from_value(live).unwrap()
     }
 
-    fn backup(at: &str, phase: &str) -> Value {
-        json!({"metadata": {"name": format!("daily-{at}"), "labels": {LABEL: "daily"}, "creationTimestamp": at},
-            "status": {"phase": phase, "startTimestamp": at}})
+    fn backup(at: &str, phase: &str) -> Backup {
+        from_value(json!({"metadata": {"name": format!("daily-{at}"), "labels": {LABEL: "daily"}, "creationTimestamp": at},
+            "status": {"phase": phase, "startTimestamp": at}}))
+        .unwrap()
     }
 
-    fn judged(live: Option<Value>, backups: &[Value], now: &str) -> Found {
-        let live: Vec<Value> = live.into_iter().collect();
+    fn judged(live: Option<kinds::Schedule>, backups: &[Backup], now: &str) -> Found {
+        let live: Vec<kinds::Schedule> = live.into_iter().collect();
         let mut found = judge(&[wanted()], &live, backups, &StoreAddress::default(), now.parse().unwrap());
         assert_eq!(found.len(), 1, "{found:?}");
         found.remove(0)
@@ -386,7 +408,7 @@ mod tests {
             // Of a cluster before this one.
             (vec![("2026-10-01T02:00:05Z", good)], "2026-11-01T07:00:00Z", None),
         ] {
-            let backups: Vec<Value> = backups.iter().map(|(at, phase)| backup(at, phase)).collect();
+            let backups: Vec<Backup> = backups.iter().map(|(at, phase)| backup(at, phase)).collect();
             match (judged(Some(live(json!({}))), &backups, now), word) {
                 (Found::Fine(_), None) => {}
                 (Found::Fault { why, .. }, Some(word)) => assert!(why.contains(word), "{now}: {why}"),
@@ -414,8 +436,8 @@ mod tests {
         let now = "2026-11-21T10:00:00Z".parse().unwrap();
         assert!(matches!(judge(&[], &[], &[], &StoreAddress::default(), now)[..], [Found::Warn { .. }]));
         let mut by_hand = backup("2026-11-21T03:00:00Z", "PartiallyFailed");
-        by_hand["metadata"]["labels"] = json!({});
-        by_hand["status"]["errors"] = 3.into();
+        by_hand.metadata.labels = None;
+        by_hand.status.as_mut().unwrap().errors = Some(3);
         let found = judge(
             &[wanted()],
             &[live(json!({}))],

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use indicatif::BinaryBytes;
 use jiff::tz::TimeZone;
-use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::Instant;
 
 use super::RunContext;
@@ -14,8 +13,8 @@ use crate::cluster::Cluster;
 use crate::error::{Error, Kind, Result};
 use crate::event::Events;
 
-use crate::judge::backup::{BACKUP_UID, Backup, Evidence, PodVolumeBackup, VolumeProgress, evidence};
-use crate::model::object::Deletion;
+use crate::judge::backup::{BACKUP_UID, Evidence, VolumeProgress, evidence, has_ended, phase};
+use crate::judge::velero::kinds::{Backup, PodVolumeBackup};
 use crate::plan::{AwaitBackup, BACKUP_NAME, BackupRequest, VeleroAction};
 use crate::session::outputs::StepRecord;
 use crate::stack::MANAGED_BY;
@@ -50,7 +49,7 @@ async fn make(
 ) -> Result<bool> {
     if let Some(former) = record.former(BACKUP_NAME)
         && let Some(backup) = read(cluster, &request.namespace, former).await?
-        && !backup.ended()
+        && !has_ended(&backup)
     {
         events.say(format!("backup {former} is under way since a run that was cut off: it is gone on with"));
         record.leave(BACKUP_NAME, former)?;
@@ -86,8 +85,9 @@ async fn await_end(
         let Some(backup) = read(cluster, namespace, name).await? else {
             return Err(Error::failed(format!("Backup {namespace}/{name} is gone: somebody deleted it")));
         };
-        let volumes = volumes(cluster, namespace, &backup).await?;
-        Ok(match backup.ended() {
+        let of = format!("{BACKUP_UID}={}", backup.metadata.uid.as_deref().unwrap_or_default());
+        let volumes: Vec<PodVolumeBackup> = cluster.list_of(Some(namespace), &of).await?;
+        Ok(match has_ended(&backup) {
             true => Look::Done((backup, volumes)),
             false => Look::not_yet(rate.told(&backup, VolumeProgress::of(&volumes))),
         })
@@ -103,7 +103,7 @@ async fn await_end(
 /// # Errors
 /// `CheckFailed` when the backup does not hold all that was asked for.
 fn judge(what: &AwaitBackup, backup: &Backup, volumes: &[PodVolumeBackup], events: &Events) -> Result<()> {
-    let (namespace, name) = (&what.namespace, backup.name());
+    let (namespace, name) = (&what.namespace, backup.metadata.name.as_deref().unwrap_or_default());
     let Evidence { claims, faults } = evidence(backup, volumes, &what.wanted);
     let lacks = |what: String, hint: String| Err(Error::new(Kind::CheckFailed, what).hint(hint));
     if !faults.is_empty() {
@@ -142,7 +142,7 @@ struct Rate(Option<(Instant, u64)>);
 impl Rate {
     fn told(&mut self, backup: &Backup, volumes: VolumeProgress) -> String {
         let VolumeProgress { done, all, bytes_done, bytes } = volumes;
-        let phase = if backup.status.phase.is_empty() { "New" } else { &backup.status.phase };
+        let phase = phase(backup);
         if all == 0 {
             return phase.to_owned();
         }
@@ -162,18 +162,5 @@ impl Rate {
 }
 
 async fn read(cluster: &Cluster, namespace: &str, name: &str) -> Result<Option<Backup>> {
-    let found = cluster.get(VELERO, "Backup", Some(namespace), name).await?;
-    found.map(|backup| typed(&format!("Backup {namespace}/{name}"), backup)).transpose()
-}
-
-async fn volumes(cluster: &Cluster, namespace: &str, backup: &Backup) -> Result<Vec<PodVolumeBackup>> {
-    let selector = format!("{BACKUP_UID}={}", backup.metadata.uid.as_deref().unwrap_or_default());
-    let found = cluster.list(VELERO, "PodVolumeBackup", Some(namespace), &selector).await?;
-    found.into_iter().map(|volume| typed(&Deletion::of(&volume).title(), volume)).collect()
-}
-
-fn typed<T: DeserializeOwned>(what: &str, object: Value) -> Result<T> {
-    serde_json::from_value(object).map_err(|error| {
-        Error::failed(format!("{what}: what the API server says of it can't be read: {error}"))
-    })
+    cluster.get_of(Some(namespace), name).await
 }

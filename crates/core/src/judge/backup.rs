@@ -3,10 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use serde::Deserialize;
-
 use super::coverage::Covered;
+use super::velero::kinds::{Backup, PodVolumeBackup, VolumeBackupSpec};
 use crate::error::Code;
 use crate::model::said::{self, By};
 
@@ -14,146 +12,63 @@ use crate::model::said::{self, By};
 const CLAIM_UID: &str = "velero.io/pvc-uid";
 pub const BACKUP_UID: &str = "velero.io/backup-uid";
 
-/// A Backup, as far as it is judged.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub struct Backup {
-    pub metadata: ObjectMeta,
-    pub spec: BackupSpec,
-    pub status: BackupStatus,
+/// Velero does nothing more with it.
+pub fn has_ended(backup: &Backup) -> bool {
+    matches!(phase(backup), "Completed" | "PartiallyFailed" | "Failed" | "FailedValidation" | "Deleting")
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct BackupSpec {
-    pub storage_location: String,
-    pub included_namespaces: Vec<String>,
+/// What Velero calls its state; `New` where it has not looked at it.
+pub fn phase(backup: &Backup) -> &str {
+    let phase = backup.status.as_ref().and_then(|status| status.phase.as_deref());
+    phase.filter(|phase| !phase.is_empty()).unwrap_or("New")
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct BackupStatus {
-    pub phase: String,
-    pub failure_reason: String,
-    pub validation_errors: Vec<String>,
-    pub errors: u64,
-    pub warnings: u64,
-    pub start_timestamp: Option<String>,
-    pub completion_timestamp: Option<String>,
-    pub expiration: Option<String>,
-    pub progress: Option<ItemProgress>,
-    pub hook_status: Option<HookStatus>,
+/// Whether a volume was read for this backup.
+pub fn is_for(volume: &PodVolumeBackup, backup: &Backup) -> bool {
+    let of = volume.metadata.labels.as_ref().and_then(|labels| labels.get(BACKUP_UID));
+    of.is_some() && of == backup.metadata.uid.as_ref()
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct ItemProgress {
-    pub total_items: u64,
-    pub items_backed_up: u64,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct HookStatus {
-    pub hooks_failed: u64,
-}
-
-/// The files of one volume on their way into a backup.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub struct PodVolumeBackup {
-    pub metadata: ObjectMeta,
-    pub spec: VolumeSpec,
-    pub status: VolumeStatus,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct VolumeSpec {
-    pub pod: PodReference,
-    pub volume: String,
-    pub node: String,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub struct PodReference {
-    pub namespace: String,
-    pub name: String,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct VolumeStatus {
-    pub phase: String,
-    pub message: String,
-    #[serde(rename = "snapshotID")]
-    pub snapshot_id: String,
-    pub progress: Bytes,
-}
-
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct Bytes {
-    pub total_bytes: u64,
-    pub bytes_done: u64,
-}
-
-impl Backup {
-    /// Velero does nothing more with it.
-    pub fn ended(&self) -> bool {
-        matches!(
-            self.status.phase.as_str(),
-            "Completed" | "PartiallyFailed" | "Failed" | "FailedValidation" | "Deleting"
-        )
-    }
-
-    pub fn name(&self) -> &str {
-        self.metadata.name.as_deref().unwrap_or_default()
-    }
-}
-
-impl PodVolumeBackup {
-    /// Whether it was read for this backup.
-    pub fn is_for(&self, backup: &Backup) -> bool {
-        let of = self.metadata.labels.as_ref().and_then(|labels| labels.get(BACKUP_UID));
-        of.is_some() && of == backup.metadata.uid.as_ref()
-    }
-
-    fn is_of(&self, covered: &Covered) -> bool {
-        let labels = self.metadata.labels.as_ref();
-        match labels.and_then(|labels| labels.get(CLAIM_UID)) {
-            Some(uid) => *uid == covered.uid,
-            None => {
-                let pod = &self.spec.pod;
-                (&pod.namespace, &pod.name, &self.spec.volume)
-                    == (&covered.claim.namespace, &covered.pod, &covered.volume)
-            }
+/// Whether a volume was read for this claim.
+fn is_of(volume: &PodVolumeBackup, covered: &Covered) -> bool {
+    let labels = volume.metadata.labels.as_ref();
+    match labels.and_then(|labels| labels.get(CLAIM_UID)) {
+        Some(uid) => *uid == covered.uid,
+        None => {
+            let VolumeBackupSpec { pod, volume } = &volume.spec;
+            (pod.namespace.as_deref(), pod.name.as_deref(), volume.as_deref())
+                == (Some(&covered.claim.namespace), Some(&covered.pod), Some(&covered.volume))
         }
     }
+}
 
+/// What was read of a volume.
+enum Read {
+    Bytes(u64),
     /// Velero found no files, and so made no snapshot.
-    fn is_empty(&self) -> bool {
-        let VolumeStatus { message, snapshot_id, .. } = &self.status;
-        snapshot_id.is_empty() && said::code(By::Velero, message) == Some(Code::EmptyVolume)
-    }
+    Nothing,
+    Fault(String),
+}
 
-    /// Why its files are not all in the backup.
-    fn fault(&self) -> Option<String> {
-        let VolumeStatus { phase, message, snapshot_id, progress } = &self.status;
-        if phase != "Completed" {
-            let phase = if phase.is_empty() { "New" } else { phase };
-            let said = if message.is_empty() { String::new() } else { format!(": {message}") };
-            return Some(format!("it is {phase}{said}"));
-        }
-        if self.is_empty() {
-            return None;
-        }
-        if snapshot_id.is_empty() {
-            return Some("it is Completed, and has no snapshot".into());
-        }
-        (progress.bytes_done != progress.total_bytes)
-            .then(|| format!("{} of {} bytes were read", progress.bytes_done, progress.total_bytes))
+fn read(volume: &PodVolumeBackup) -> Read {
+    let status = volume.status.clone().unwrap_or_default();
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    let (phase, message, progress) =
+        (text(&status.phase), text(&status.message), status.progress.unwrap_or_default());
+    if phase != "Completed" {
+        let phase = if phase.is_empty() { "New" } else { &phase };
+        let said = if message.is_empty() { String::new() } else { format!(": {message}") };
+        return Read::Fault(format!("it is {phase}{said}"));
+    }
+    if text(&status.snapshot_id).is_empty() {
+        return match said::code(By::Velero, &message) {
+            Some(Code::EmptyVolume) => Read::Nothing,
+            _ => Read::Fault("it is Completed, and has no snapshot".into()),
+        };
+    }
+    match progress.bytes_done == progress.total_bytes {
+        true => Read::Bytes(progress.bytes_done),
+        false => Read::Fault(format!("{} of {} bytes were read", progress.bytes_done, progress.total_bytes)),
     }
 }
 
@@ -168,32 +83,40 @@ pub struct Evidence {
 
 /// Judges a backup that has ended by its phase, its errors and hooks, and each claim by the volume that was read of it.
 pub fn evidence(backup: &Backup, volumes: &[PodVolumeBackup], wanted: &[Covered]) -> Evidence {
-    let BackupStatus { phase, failure_reason, validation_errors, errors, hook_status, .. } = &backup.status;
+    let status = backup.status.clone().unwrap_or_default();
     let mut evidence = Evidence::default();
-    if phase != "Completed" {
-        let reasons = validation_errors.iter().chain((!failure_reason.is_empty()).then_some(failure_reason));
-        let reasons: Vec<&str> = reasons.map(String::as_str).collect();
+    if phase(backup) != "Completed" {
+        let reasons = status.validation_errors.into_iter().flatten().chain(status.failure_reason);
+        let reasons: Vec<String> = reasons.filter(|reason| !reason.is_empty()).collect();
         let said = if reasons.is_empty() { String::new() } else { format!(": {}", reasons.join("; ")) };
-        evidence.faults.push(format!("it is {phase}{said}"));
+        evidence.faults.push(format!("it is {}{said}", phase(backup)));
     }
-    if *errors > 0 {
+    if let Some(errors) = status.errors.filter(|errors| *errors != 0) {
         evidence.faults.push(format!("Velero counts {errors} errors"));
     }
-    let failed = hook_status.as_ref().map_or(0, |hooks| hooks.hooks_failed);
-    if failed > 0 {
+    if let Some(failed) =
+        status.hook_status.and_then(|hooks| hooks.hooks_failed).filter(|failed| *failed != 0)
+    {
         evidence.faults.push(format!("{failed} of its hooks failed"));
     }
     for covered in wanted {
-        let found: Vec<&PodVolumeBackup> = volumes.iter().filter(|volume| volume.is_of(covered)).collect();
         // A claim of several pods is read once for each: one good reading is enough.
-        match found.iter().find(|volume| volume.fault().is_none()) {
-            Some(good) => {
-                let bytes = (!good.is_empty()).then_some(good.status.progress.bytes_done);
+        let mut fault = None;
+        let found =
+            volumes.iter().filter(|volume| is_of(volume, covered)).find_map(|volume| match read(volume) {
+                Read::Bytes(bytes) => Some(Some(bytes)),
+                Read::Nothing => Some(None),
+                Read::Fault(why) => {
+                    fault.get_or_insert(why);
+                    None
+                }
+            });
+        match found {
+            Some(bytes) => {
                 evidence.claims.insert(covered.claim.to_string(), bytes);
             }
             None => {
-                let why = found.first().and_then(|volume| volume.fault());
-                let why = why.unwrap_or_else(|| "no volume of it was read".into());
+                let why = fault.unwrap_or_else(|| "no volume of it was read".into());
                 evidence.faults.push(format!("claim {}: {why}", covered.claim));
             }
         }
@@ -212,18 +135,15 @@ pub struct VolumeProgress {
 
 impl VolumeProgress {
     pub fn of(volumes: &[PodVolumeBackup]) -> Self {
-        let over = |volume: &&PodVolumeBackup| {
-            matches!(volume.status.phase.as_str(), "Completed" | "Failed" | "Canceled")
-        };
-        let sum = |part: fn(&Bytes) -> u64| {
-            volumes.iter().map(|volume| part(&volume.status.progress)).fold(0, u64::saturating_add)
-        };
-        Self {
-            done: volumes.iter().filter(over).count(),
-            all: volumes.len(),
-            bytes_done: sum(|bytes| bytes.bytes_done),
-            bytes: sum(|bytes| bytes.total_bytes),
+        let mut progress = Self { all: volumes.len(), ..Self::default() };
+        for status in volumes.iter().filter_map(|volume| volume.status.as_ref()) {
+            let over = matches!(status.phase.as_deref(), Some("Completed" | "Failed" | "Canceled"));
+            let bytes = status.progress.unwrap_or_default();
+            progress.done += usize::from(over);
+            progress.bytes_done = progress.bytes_done.saturating_add(bytes.bytes_done);
+            progress.bytes = progress.bytes.saturating_add(bytes.total_bytes);
         }
+        progress
     }
 }
 

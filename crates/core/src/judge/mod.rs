@@ -1,7 +1,12 @@
 //! What objects of the cluster say of themselves, judged: one judgement for who waits for them and for who checks them. Pure.
 
 pub mod backup;
+pub mod claims;
 pub mod coverage;
+pub mod pods;
+pub mod steady;
 pub mod store;
 pub mod velero;
+pub mod why;
+mod words;
 pub mod workload;

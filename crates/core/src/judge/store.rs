@@ -1,7 +1,8 @@
 //! What an object store's refusals mean, as Velero passes them on and as our own client words them: error codes of the S3
 //! API, and texts of Go's net and crypto packages, of rustls and of the system. One table for all who tell them.
 
-use serde_json::Value;
+use super::velero::kinds::BackupStorageLocation;
+use crate::model::said::{UNKNOWN_AUTHORITY, Words, words};
 
 /// What the store was asked with.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -19,16 +20,16 @@ pub struct StoreAddress {
 
 impl StoreAddress {
     /// As a BackupStorageLocation says it.
-    pub fn of(location: &Value) -> Self {
-        let (store, config) = (&location["spec"]["objectStorage"], &location["spec"]["config"]);
-        let text = |value: &Value| value.as_str().map(str::to_owned);
+    pub fn of(location: &BackupStorageLocation) -> Self {
+        let store = location.spec.object_storage.clone().unwrap_or_default();
+        let config = |key: &str| location.spec.config.as_ref()?.get(key);
         Self {
-            bucket: text(&store["bucket"]).unwrap_or_default(),
-            region: text(&config["region"]).unwrap_or_default(),
-            url: text(&config["s3Url"]),
-            path_style: config["s3ForcePathStyle"] == "true",
-            no_checksums: config["checksumAlgorithm"] == "",
-            ca: store["caCert"].is_string(),
+            bucket: store.bucket.unwrap_or_default(),
+            region: config("region").cloned().unwrap_or_default(),
+            url: config("s3Url").cloned(),
+            path_style: config("s3ForcePathStyle").is_some_and(|set| set == "true"),
+            no_checksums: config("checksumAlgorithm").is_some_and(String::is_empty),
+            ca: store.ca_cert.is_some(),
         }
     }
 
@@ -37,7 +38,7 @@ impl StoreAddress {
         self.url.is_some() && !self.path_style
     }
 
-    /// The name that was looked up begins with the bucket's: then the address has no path.
+    /// The name that was looked up (golang/go src/net/net.go, DNSError) begins with the bucket's: then the address has no path.
     fn looks_bucket_up(&self, message: &str) -> bool {
         let host = message.split("lookup ").nth(1).and_then(|rest| rest.split([':', ' ', ',']).next());
         let host = host.filter(|host| !self.path_style && !host.ends_with(".amazonaws.com"));
@@ -59,7 +60,7 @@ pub struct Advice {
 /// A kind of refusal.
 struct Refusal {
     /// What the message holds, at least one of them.
-    parts: &'static [&'static str],
+    parts: &'static [Words],
     /// And what must be so beside.
     when: fn(&StoreAddress, &str) -> bool,
     lasting: bool,
@@ -70,11 +71,11 @@ const fn always(_: &StoreAddress, _: &str) -> bool {
     true
 }
 
-const fn lasting(parts: &'static [&'static str], hint: &'static str) -> Refusal {
+const fn lasting(parts: &'static [Words], hint: &'static str) -> Refusal {
     Refusal { parts, when: always, lasting: true, hint }
 }
 
-const fn passing(parts: &'static [&'static str], hint: &'static str) -> Refusal {
+const fn passing(parts: &'static [Words], hint: &'static str) -> Refusal {
     Refusal { parts, when: always, lasting: false, hint }
 }
 
@@ -84,45 +85,109 @@ impl Refusal {
     }
 }
 
-const CHECKSUMS: &[&str] = &[
-    "XAmzContentSHA256Mismatch",
-    "Unsupported header",
-    "x-amz-checksum",
-    "x-amz-sdk-checksum-algorithm",
-    "x-amz-trailer",
-    "STREAMING-UNSIGNED-PAYLOAD-TRAILER",
-    "InvalidArgument",
+// Where more than one of them is written.
+const AWS: &str = "docs.aws.amazon.com, AmazonS3 API Reference, Error responses";
+const S3: &str = "AmazonS3 API Reference, Error responses; minio/minio cmd/api-errors.go (7aac2a2c)";
+const STATUS: &str =
+    "aws/aws-sdk-go-v2 service/internal/s3shared/xml_utils.go, of an answer without a body (v1.20.1)";
+const RESPONSE: &str = "aws/aws-sdk-go-v2 aws/transport/http/response_error.go (v1.48.0)";
+const HOST: &str = "aws/aws-sdk-go-v2 service/internal/s3shared/response_error.go (v1.20.1)";
+const X509: &str = "golang/go src/crypto/x509/verify.go (go1.26.8)";
+const ERRNO: &str = "golang/go src/syscall/zerrors_linux_amd64.go (go1.26.8)";
+const RUSTLS: &str = "rustls/rustls rustls/src/error.rs (0.23.46)";
+
+const CHECKSUMS: &[Words] = &[
+    words("XAmzContentSHA256Mismatch", S3),
+    words("Unsupported header", "seen of Backblaze B2: velero-io/velero#7534"),
+    words("x-amz-checksum", "seen of Cloudflare R2: cloudflare/cloudflare-docs#19236"),
+    words("x-amz-sdk-checksum-algorithm", "seen of Backblaze B2: velero-io/velero#7534"),
+    words("x-amz-trailer", "seen of Amazon S3: apache/hadoop#6467"),
+    words(
+        "STREAMING-UNSIGNED-PAYLOAD-TRAILER",
+        "aws/aws-sdk-go-v2 service/internal/checksum (v1.11.1); refused by OVH: ovh/public-cloud-roadmap#781",
+    ),
+    words("InvalidArgument", "seen of OVH and Oracle: velero-io/velero#7952, #9089"),
 ];
-const ELSEWHERE: &[&str] = &[
-    "AuthorizationHeaderMalformed",
-    "PermanentRedirect",
-    "IllegalLocationConstraint",
-    "BucketRegionError",
-    "MovedPermanently",
-    "StatusCode: 301",
+const ELSEWHERE: &[Words] = &[
+    words("AuthorizationHeaderMalformed", S3),
+    words("PermanentRedirect", AWS),
+    words("IllegalLocationConstraint", AWS),
+    words("BucketRegionError", "aws/aws-sdk-go service/s3/unmarshal_error.go (plugins to v1.8)"),
+    words("MovedPermanently", STATUS),
+    words("StatusCode: 301", RESPONSE),
 ];
-const NO_TLS: &[&str] = &[
-    "server gave HTTP response to HTTPS client",
-    "first record does not look like a TLS handshake",
-    "InvalidContentType",
+const NO_TLS: &[Words] = &[
+    words(
+        "server gave HTTP response to HTTPS client",
+        "golang/go src/net/http/client.go, ErrSchemeMismatch (go1.26.8)",
+    ),
+    words("first record does not look like a TLS handshake", "golang/go src/crypto/tls/conn.go (go1.26.8)"),
+    words("InvalidContentType", RUSTLS),
 ];
-const UNTRUSTED: &[&str] = &["certificate signed by unknown authority", "UnknownIssuer"];
-const NOT_FOUND: &[&str] = &["no such host", "failed to lookup address", "Name or service not known"];
+const UNTRUSTED: &[Words] = &[UNKNOWN_AUTHORITY, words("UnknownIssuer", RUSTLS)];
+const NOT_FOUND: &[Words] = &[
+    words("no such host", "golang/go src/net/net.go, errNoSuchHost (go1.26.8)"),
+    words(
+        "failed to lookup address",
+        "rust-lang/rust library/std/src/sys/net/connection/socket/unix.rs, cvt_gai",
+    ),
+    words("Name or service not known", "EAI_NONAME, in glibc"),
+];
+
+const NO_KEY: &[Words] = &[
+    words(
+        "static credentials are empty",
+        "aws/aws-sdk-go-v2 credentials/static_provider.go (credentials v1.21.0)",
+    ),
+    words("failed to refresh cached credentials", "aws/aws-sdk-go-v2 aws/credential_cache.go (v1.48.0)"),
+    words(
+        "failed to get shared config profile",
+        "aws/aws-sdk-go-v2 config/shared_config.go (config v1.33.18)",
+    ),
+];
+const TLS_THERE: &[Words] = &[
+    words("HTTP request to an HTTPS server", "golang/go src/net/http/server.go (go1.26.8)"),
+    words(
+        "HTTP request was sent to HTTPS port",
+        "nginx/nginx src/http/ngx_http_special_response.c (05b1a8f1)",
+    ),
+];
+const EXPIRED: &[Words] = &[
+    words("certificate has expired", X509),
+    words("certificate expired", RUSTLS),
+    words("certificate not valid yet", RUSTLS),
+];
+const UNREACHABLE: &[Words] = &[
+    words("i/o timeout", "golang/go src/net/net.go, timeoutError (go1.26.8)"),
+    words("no route to host", ERRNO),
+    words("network is unreachable", ERRNO),
+    words("context deadline exceeded", "golang/go src/context/context.go (go1.26.8)"),
+    words("timed out", "ETIMEDOUT: `Connection timed out` in glibc, `Operation timed out` in musl"),
+];
+const NO_S3: &[Words] = &[
+    words("deserialization failed", "aws/smithy-go errors.go, DeserializationError (v1.28.1)"),
+    words("invalid character '<'", "golang/go src/encoding/json/scanner.go (go1.26.8)"),
+    words("not an S3 answer", "our own client, src/s3/mod.rs"),
+];
+const OTHER_NAMES: Words = words("x509: certificate is valid for", X509);
+const OTHER_NAME: Words = words("certificate not valid for name", RUSTLS);
+const NO_BUCKET: Words = words("NoSuchBucket", S3);
+const NO_OBJECT: Words = words("NotFound", STATUS);
 
 /// The first that matches speaks.
 const REFUSALS: &[Refusal] = &[
     lasting(
-        &["InvalidAccessKeyId"],
+        &[words("InvalidAccessKeyId", S3)],
         "the store does not know the access key: correct aws_access_key_id in the Secret cloud-credentials (or as \
          `backup.credentialsSecret` names it) of `backup.secrets`",
     ),
     lasting(
-        &["SignatureDoesNotMatch"],
+        &[words("SignatureDoesNotMatch", S3)],
         "the secret key is wrong: correct aws_secret_access_key in the Secret cloud-credentials (or as \
          `backup.credentialsSecret` names it) of `backup.secrets`",
     ),
     lasting(
-        &["static credentials are empty", "failed to refresh cached credentials", "failed to get shared config profile"],
+        NO_KEY,
         "the credentials file holds no key: below `[default]` it needs aws_access_key_id and aws_secret_access_key, in \
          the Secret cloud-credentials (or as `backup.credentialsSecret` names it)",
     ),
@@ -131,19 +196,19 @@ const REFUSALS: &[Refusal] = &[
         "the bucket is in another region: correct `backup.location.region`{expecting}",
     ),
     lasting(
-        &["NoSuchBucket", "NotFound", "StatusCode: 404"],
+        &[NO_BUCKET, NO_OBJECT, words("StatusCode: 404", RESPONSE)],
         "the store takes the bucket's name for a part of the host's: set `backup.location.pathStyle: true`, as most S3 clones \
          want; or make the bucket, or correct `backup.location.bucket`",
     )
-    .when(|asked, message| asked.by_host() && !message.contains("NoSuchBucket")),
+    .when(|asked, message| asked.by_host() && !NO_BUCKET.are_in(message)),
     lasting(
-        &["NoSuchBucket"],
+        &[NO_BUCKET],
         "make the bucket, or correct `backup.location.bucket`; or set `backup.location.pathStyle: true`, as most S3 clones \
          want",
     )
     .when(|asked, _| asked.by_host()),
-    lasting(&["NoSuchBucket"], "make the bucket, or correct `backup.location.bucket`"),
-    lasting(&["InvalidBucketName"], "correct `backup.location.bucket`"),
+    lasting(&[NO_BUCKET], "make the bucket, or correct `backup.location.bucket`"),
+    lasting(&[words("InvalidBucketName", S3)], "correct `backup.location.bucket`"),
     lasting(
         CHECKSUMS,
         "checksum headers are off, but plugins before 1.14.3 send them all the same: take a newer one in \
@@ -156,7 +221,7 @@ const REFUSALS: &[Refusal] = &[
         "the store speaks no TLS there: write http:// in `backup.location.url`, or the port of its TLS",
     ),
     lasting(
-        &["HTTP request to an HTTPS server", "HTTP request was sent to HTTPS port"],
+        TLS_THERE,
         "the store speaks TLS there: write https:// in `backup.location.url`",
     ),
     lasting(
@@ -170,21 +235,21 @@ const REFUSALS: &[Refusal] = &[
          one of a public authority",
     ),
     lasting(
-        &["x509: certificate is valid for", "certificate not valid for name"],
+        &[OTHER_NAMES, OTHER_NAME],
         "the certificate does not name the bucket's host: set `backup.location.pathStyle: true`",
     )
     .when(|asked, _| asked.by_host()),
     lasting(
-        &["x509: certificate is valid for", "certificate not valid for name", "IP SANs", "legacy Common Name"],
+        &[OTHER_NAMES, OTHER_NAME, words("IP SANs", X509), words("legacy Common Name", X509)],
         "the store's certificate does not name the host of `backup.location.url`: write the name that it has, or have one \
          made",
     ),
     passing(
-        &["certificate has expired", "certificate expired", "certificate not valid yet"],
+        EXPIRED,
         "the store's certificate is not valid now: renew it, or correct the clocks",
     ),
     passing(
-        &["x509", "invalid peer certificate"],
+        &[words("x509", X509), words("invalid peer certificate", RUSTLS)],
         "Velero does not trust the store's certificate: see `backup.location.caCert`",
     ),
     lasting(
@@ -197,37 +262,37 @@ const REFUSALS: &[Refusal] = &[
         "the store's name can't be resolved in the cluster: correct `backup.location.url`, or the DNS",
     ),
     passing(
-        &["connection refused", "Connection refused"],
+        &[words("connection refused", ERRNO), words("Connection refused", "ECONNREFUSED, in glibc and musl")],
         "nothing listens there: check `backup.location.url`, and that the store is running",
     ),
     passing(
-        &["i/o timeout", "no route to host", "network is unreachable", "context deadline exceeded", "timed out"],
+        UNREACHABLE,
         "`backup.location.url` can't be reached from the cluster: check routes and firewalls",
     ),
     passing(
-        &["RequestTimeTooSkewed", "RequestExpired"],
+        &[words("RequestTimeTooSkewed", S3), words("RequestExpired", "docs.aws.amazon.com, Common Errors of all services")],
         "a node's clock is off: point Talos' time servers at a working one",
     ),
     lasting(
-        &["invalid top-level directories"],
+        &[words("invalid top-level directories", "velero-io/velero pkg/persistence/object_store.go (d2241adba)")],
         "something else lies in the bucket: give Velero a bucket of its own, or a folder by `backup.location.prefix`",
     ),
     lasting(
-        &["deserialization failed", "invalid character '<'", "not an S3 answer"],
+        NO_S3,
         "something answers there that is no S3 API, such as MinIO's console: correct the port in `backup.location.url`",
     ),
     passing(
-        &["AccessDenied"],
+        &[words("AccessDenied", S3)],
         "the key lacks rights on the bucket: allow s3:ListBucket, GetObject, PutObject, DeleteObject",
     ),
     passing(
-        &["Forbidden", "StatusCode: 403"],
+        &[words("Forbidden", STATUS), words("StatusCode: 403", RESPONSE)],
         "the key lacks rights on the bucket, or is wrong: check the Secret cloud-credentials (or as \
          `backup.credentialsSecret` names it)",
     ),
-    passing(&["NotFound"], "make the bucket, or correct `backup.location.bucket`"),
+    passing(&[NO_OBJECT], "make the bucket, or correct `backup.location.bucket`"),
     lasting(
-        &["invalid keys"],
+        &[words("invalid keys", "velero-io/velero pkg/plugin/framework/validation.go (d2241adba)")],
         "the plugin is too old for the location's settings: take the plugin that fits this Velero",
     ),
 ];
@@ -235,14 +300,14 @@ const REFUSALS: &[Refusal] = &[
 /// What a message about a store means, if it is known.
 pub fn advice(message: &str, asked: &StoreAddress) -> Option<Advice> {
     let fits = |refusal: &&Refusal| {
-        refusal.parts.iter().any(|part| message.contains(part)) && (refusal.when)(asked, message)
+        refusal.parts.iter().any(|part| part.are_in(message)) && (refusal.when)(asked, message)
     };
     let refusal = REFUSALS.iter().find(fits)?;
     let expecting = expected_region(message).map_or_else(String::new, |region| format!(", to {region}"));
     Some(Advice { lasting: refusal.lasting, hint: refusal.hint.replace("{expecting}", &expecting) })
 }
 
-/// The region that the store names as the right one.
+/// The region that the store names as the right one: seen so of Amazon S3, in its message or in an element of its own.
 fn expected_region(message: &str) -> Option<&str> {
     let (_, rest) = message.split_once("expecting ").or_else(|| message.split_once("<Region>"))?;
     let rest = rest.trim_start_matches(['\'', '"']);
@@ -250,9 +315,12 @@ fn expected_region(message: &str) -> Option<&str> {
     Some(&rest[..end]).filter(|region| !region.is_empty())
 }
 
-/// The message without what is new in every answer: the ids of request and host.
+/// What is new in every answer: the ids of request and host.
+const FRESH: [Words; 2] = [words("RequestID: ", RESPONSE), words("HostID: ", HOST)];
+
+/// The message without that.
 pub fn steady(message: &str) -> String {
-    let fresh = |part: &&str| !part.starts_with("RequestID: ") && !part.starts_with("HostID: ");
+    let fresh = |part: &&str| !FRESH.iter().any(|words| words.begin(part));
     message.split(", ").filter(fresh).collect::<Vec<_>>().join(", ")
 }
 

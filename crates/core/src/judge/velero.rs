@@ -1,10 +1,15 @@
 //! How Velero's locations and schedules stand.
 
+pub mod kinds;
+
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use serde_json::Value;
 
-use super::store::{Advice, StoreAddress, advice};
-use crate::model::object::MANAGER;
+use self::kinds::BackupStorageLocation;
+use super::pods::{short, some};
+use super::store::{Advice, StoreAddress, advice, steady};
+use crate::model::object::{MANAGER, read};
 
 /// How a BackupStorageLocation stands.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,22 +31,45 @@ pub enum Location<'a> {
 }
 
 impl<'a> Location<'a> {
-    pub fn of(object: &'a Value) -> Self {
-        let status = &object["status"];
-        let (phase, validated) = (text(status, "phase"), text(status, "lastValidationTime"));
-        match phase {
+    pub fn of(location: &'a BackupStorageLocation) -> Self {
+        let Some(status) = &location.status else { return Self::New };
+        let validated = status.last_validation_time.as_ref().map(|time| time.0);
+        match some(&status.phase) {
             "" => Self::New,
-            _ if validated < changed(object) => Self::Outdated { phase },
-            "Available" => Self::Available { validated: validated.parse().ok() },
-            _ => Self::Other { phase, message: text(status, "message") },
+            phase if validated < changed(&location.metadata) => Self::Outdated { phase },
+            "Available" => Self::Available { validated },
+            phase => Self::Other { phase, message: some(&status.message) },
         }
     }
 
     /// What helps against what the store said.
-    pub fn advice(&self, object: &Value) -> Option<Advice> {
+    pub fn advice(&self, location: &BackupStorageLocation) -> Option<Advice> {
         let Self::Other { message, .. } = self else { return None };
-        advice(message, &StoreAddress::of(object))
+        advice(message, &StoreAddress::of(location))
     }
+}
+
+/// What a backup location lacks.
+pub fn location_lacks(object: &Value) -> Option<String> {
+    let location = match read::<BackupStorageLocation>(object) {
+        Ok(location) => location,
+        Err(error) => return Some(error.what),
+    };
+    match Location::of(&location) {
+        Location::New => Some("Velero has not looked at it yet".into()),
+        Location::Outdated { phase } => {
+            Some(format!("{phase} before its last change; Velero has not looked again yet"))
+        }
+        Location::Available { validated: None } => Some("Available, but it does not say since when".into()),
+        Location::Available { validated: Some(_) } => None,
+        Location::Other { phase, message } => Some(short(&format!("{phase}: {}", steady(message)))),
+    }
+}
+
+/// What helps against what the store of a backup location said.
+pub fn location_advice(object: &Value) -> Option<Advice> {
+    let location = read(object).ok()?;
+    Location::of(&location).advice(&location)
 }
 
 /// How a Schedule stands.
@@ -64,46 +92,73 @@ pub enum Phase<'a> {
 }
 
 impl<'a> Schedule<'a> {
-    pub fn of(object: &'a Value) -> Self {
-        let status = &object["status"];
-        let phase = match text(status, "phase") {
+    pub fn of(schedule: &'a kinds::Schedule) -> Self {
+        let status = schedule.status.as_ref();
+        let phase = match status.map_or("", |status| some(&status.phase)) {
             "Enabled" => Phase::Enabled,
             "FailedValidation" => {
-                let errors = items(status, "validationErrors").iter().filter_map(Value::as_str);
-                Phase::Refused { errors: errors.collect(), outdated: looked(object) < changed(object) }
+                let errors = status.and_then(|status| status.validation_errors.as_deref());
+                let errors = errors.unwrap_or_default().iter().map(String::as_str).collect();
+                let outdated = looked(&schedule.metadata) < changed(&schedule.metadata);
+                Phase::Refused { errors, outdated }
             }
             _ => Phase::New,
         };
-        Self { paused: object["spec"]["paused"] == true, phase }
+        Self { paused: schedule.spec.paused == Some(true), phase }
     }
 }
 
-/// When nodeprep changed an object last. Times are RFC 3339 in UTC, so their text sorts by time.
-fn changed(object: &Value) -> &str {
-    written(object, |field| field["manager"] == MANAGER)
+/// Velero takes a schedule or says what is wrong with it, but does not look at one that is paused.
+pub fn schedule_lacks(object: &Value) -> Option<String> {
+    let schedule = match read(object) {
+        Ok(schedule) => schedule,
+        Err(error) => return Some(error.what),
+    };
+    let Schedule { paused, phase } = Schedule::of(&schedule);
+    match phase {
+        Phase::Enabled => None,
+        _ if paused => Some("it is paused, so Velero does not look at it".into()),
+        Phase::New => Some("Velero has not looked at it yet".into()),
+        Phase::Refused { outdated: true, .. } => {
+            Some("refused before its last change; Velero has not looked again yet".into())
+        }
+        Phase::Refused { errors, .. } => Some(short(&format!("FailedValidation: {}", errors.join("; ")))),
+    }
+}
+
+/// What helps against what a schedule lacks; it stays.
+pub fn schedule_hint(namespace: &str, name: &str, object: &Value) -> Option<String> {
+    let schedule = read(object).ok()?;
+    let Schedule { paused, phase } = Schedule::of(&schedule);
+    match phase {
+        Phase::Enabled => None,
+        _ if paused => Some(format!("`velero -n {namespace} schedule unpause {name}`, and run again")),
+        Phase::Refused { outdated: false, .. } => {
+            Some("Velero makes no backups of it: correct the schedule in the file".into())
+        }
+        Phase::New | Phase::Refused { .. } => None,
+    }
+}
+
+/// When nodeprep changed an object last.
+fn changed(metadata: &ObjectMeta) -> Option<Timestamp> {
+    written(metadata, |field| some(&field.manager) == MANAGER)
 }
 
 /// When the status was written last.
-fn looked(object: &Value) -> &str {
-    written(object, |field| !field["fieldsV1"]["f:status"].is_null())
+fn looked(metadata: &ObjectMeta) -> Option<Timestamp> {
+    written(metadata, |field| field.fields_v1.as_ref().is_some_and(|fields| !fields.0["f:status"].is_null()))
 }
 
-fn written(object: &Value, by: fn(&Value) -> bool) -> &str {
-    let fields = items(&object["metadata"], "managedFields").iter().filter(|field| by(field));
-    fields.map(|field| text(field, "time")).max().unwrap_or_default()
-}
-
-fn text<'a>(value: &'a Value, key: &str) -> &'a str {
-    value[key].as_str().unwrap_or_default()
-}
-
-fn items<'a>(value: &'a Value, key: &str) -> &'a [Value] {
-    value[key].as_array().map_or(&[], Vec::as_slice)
+fn written(metadata: &ObjectMeta, by: fn(&ManagedFieldsEntry) -> bool) -> Option<Timestamp> {
+    let fields = metadata.managed_fields.iter().flatten().filter(|field| by(field));
+    fields.filter_map(|field| field.time.as_ref()).map(|time| time.0).max()
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{from_value, json};
 
     use super::*;
 
@@ -140,12 +195,13 @@ mod tests {
             ),
         ] {
             let object = written_at(at, status);
-            let stands = Location::of(&object);
+            let location = read(&object).unwrap();
+            let stands = Location::of(&location);
             assert_eq!(stands, expected);
-            let lasts = stands.advice(&object).is_some_and(|advice| advice.lasting);
+            let lasts = stands.advice(&location).is_some_and(|advice| advice.lasting);
             assert_eq!(lasts, matches!(expected, Location::Other { .. }), "{object}");
         }
-        let by_hand = json!({"status": {"phase": "Available"}});
+        let by_hand = from_value(json!({"status": {"phase": "Available"}})).unwrap();
         assert_eq!(Location::of(&by_hand), Location::Available { validated: None });
     }
 
@@ -163,10 +219,35 @@ mod tests {
             ),
             ("2026-01-01T00:03:00Z", refused, Phase::Refused { errors: vec!["a", "b"], outdated: true }),
         ] {
-            let mut object = written_at(changed, status);
-            assert_eq!(Schedule::of(&object), Schedule { paused: false, phase });
-            object["spec"] = json!({"paused": true});
-            assert!(Schedule::of(&object).paused);
+            let mut schedule = read(&written_at(changed, status)).unwrap();
+            assert_eq!(Schedule::of(&schedule), Schedule { paused: false, phase });
+            schedule.spec.paused = Some(true);
+            assert!(Schedule::of(&schedule).paused);
         }
+    }
+
+    #[test]
+    fn a_location_is_available_only_when_velero_looked_after_the_last_change() {
+        let location = |looked: &str, phase: &str| {
+            json!({
+                "metadata": {"managedFields": [{"manager": "nodeprep", "time": "2026-01-01T00:01:00Z"},
+                                               {"manager": "velero-server", "time": "2026-01-01T00:09:00Z"}]},
+                "status": {"phase": phase, "lastValidationTime": looked, "message": "InvalidAccessKeyId: unknown\n  status code: 403"}
+            })
+        };
+        assert_eq!(location_lacks(&location("2026-01-01T00:01:00Z", "Available")), None);
+        assert!(location_lacks(&location("2026-01-01T00:00:59Z", "Available")).is_some());
+        let lack = location_lacks(&location("2026-01-01T00:02:00Z", "Unavailable")).unwrap_or_default();
+        assert_eq!(lack, "Unavailable: InvalidAccessKeyId: unknown status code: 403");
+        assert!(location_lacks(&json!({"metadata": {}})).is_some());
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_neither_available_nor_enabled() {
+        let bad = json!({"kind": "BackupStorageLocation", "metadata": {"name": "default", "namespace": "velero"},
+            "status": {"phase": "Available", "lastValidationTime": "yesterday"}});
+        let lack = location_lacks(&bad).unwrap_or_default();
+        assert!(lack.starts_with("BackupStorageLocation velero/default: "), "{lack}");
+        assert!(schedule_lacks(&json!({"status": {"phase": "Enabled", "validationErrors": "x"}})).is_some());
     }
 }

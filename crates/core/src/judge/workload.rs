@@ -2,9 +2,15 @@
 
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 use serde_json::Value;
+
+use super::pods::{short, some};
+
+/// What a DaemonSet says that is to run nowhere.
+pub(super) const NO_NODE: &str = "no node matches its node selector and tolerations";
 
 /// What the counts of a Deployment or DaemonSet lack. One that can't be read is not ready.
 pub fn workload_lacks(kind: &str, object: &Value) -> Option<String> {
@@ -21,6 +27,29 @@ pub fn node_lacks(object: &Value) -> Option<String> {
             None => Some("its kubelet has not said anything yet".into()),
         }
     })
+}
+
+/// What a CustomResourceDefinition lacks to be served.
+pub fn crd_lacks(object: &Value) -> Option<String> {
+    read(object, |crd: &CustomResourceDefinition| {
+        let conditions = crd.status.as_ref().and_then(|status| status.conditions.as_deref());
+        ["NamesAccepted", "Established"].into_iter().find_map(|kind| {
+            match conditions.unwrap_or_default().iter().find(|condition| condition.type_ == kind) {
+                Some(condition) if condition.status == "True" => None,
+                Some(condition) => Some(short(&format!("not {kind}: {}", some(&condition.message)))),
+                None => Some(format!("not {kind} yet")),
+            }
+        })
+    })
+}
+
+/// So many pods a Deployment or DaemonSet is to have; none where that can't be read.
+pub(super) fn wanted(kind: &str, object: &Value) -> i32 {
+    match kind {
+        "DaemonSet" => DaemonSet::deserialize(object)
+            .map_or(0, |set| set.status.map_or(0, |status| status.desired_number_scheduled)),
+        _ => Deployment::deserialize(object).map_or(0, |deployment| deployment.spec.replicas.unwrap_or(1)),
+    }
 }
 
 fn read<'a, K: Deserialize<'a>>(object: &'a Value, lacks: impl Fn(&K) -> Option<String>) -> Option<String> {
@@ -63,7 +92,7 @@ fn daemon_set_lacks(object: &DaemonSet) -> Option<String> {
     }
     let wanted = status.desired_number_scheduled;
     if wanted == 0 {
-        return Some("no node matches its node selector and tolerations".into());
+        return Some(NO_NODE.into());
     }
     let updated = status.updated_number_scheduled.unwrap_or_default();
     if updated < wanted {

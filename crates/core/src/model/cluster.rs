@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::core::v1::Node;
 use serde_json::Value;
 
 use super::object::{Object, Ready};
@@ -14,7 +15,7 @@ pub struct ClusterState {
     /// Every StorageClass that is marked as the default one.
     pub default_classes: Vec<String>,
     /// The Node objects; none when they may not be listed.
-    pub nodes: Vec<Value>,
+    pub nodes: Vec<Node>,
     pub leftovers: Leftovers,
 }
 

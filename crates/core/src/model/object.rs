@@ -1,6 +1,10 @@
 //! Objects that the cluster is to have, and the conditions that it is to meet.
 
+use k8s_openapi::Resource;
+use serde::Deserialize;
 use serde_json::Value;
+
+use crate::error::{Error, Result};
 
 /// The field manager of everything nodeprep applies.
 pub const MANAGER: &str = "nodeprep";
@@ -44,6 +48,18 @@ impl Object {
     pub fn title(&self) -> String {
         title_of(self.kind(), self.namespace(), self.name())
     }
+}
+
+/// An object of the cluster, as its kind has it.
+///
+/// # Errors
+/// What the API server says of it can't be read: then nothing is known of it.
+pub fn read<'a, K: Resource + Deserialize<'a>>(object: &'a Value) -> Result<K> {
+    K::deserialize(object).map_err(|error| {
+        let (namespace, name) = (&object["metadata"]["namespace"], &object["metadata"]["name"]);
+        let title = title_of(K::KIND, namespace.as_str(), name.as_str().unwrap_or("without a name"));
+        Error::failed(format!("{title}: what the API server says of it can't be read: {error}"))
+    })
 }
 
 /// An object that is to go: this very one, and no other that gets its name.

@@ -15,28 +15,87 @@ pub enum By {
     Tls,
 }
 
+/// Words of another program. Every table of them is made of these, and what has no source does not compile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Words {
+    /// Where there is a `*`, anything may stand.
+    text: &'static str,
+    /// Repository, file and version; or of which program it was seen.
+    source: &'static str,
+}
+
+/// Words and where they are written.
+pub const fn words(text: &'static str, source: &'static str) -> Words {
+    assert!(!text.is_empty() && source.len() > 10, "words have a source");
+    Words { text, source }
+}
+
+impl Words {
+    pub fn are_in(&self, text: &str) -> bool {
+        self.place(text).is_some()
+    }
+
+    pub fn begin(&self, text: &str) -> bool {
+        self.place(text) == Some(0)
+    }
+
+    pub fn are(&self, text: &str) -> bool {
+        self.text == text
+    }
+
+    pub const fn source(&self) -> &'static str {
+        self.source
+    }
+
+    /// Where they begin in a text.
+    fn place(&self, text: &str) -> Option<usize> {
+        let mut pieces = self.text.split('*');
+        let first = pieces.next()?;
+        let begin = text.find(first)?;
+        let mut rest = text.get(begin + first.len()..)?;
+        for piece in pieces {
+            rest = rest.get(rest.find(piece)? + piece.len()..)?;
+        }
+        Some(begin)
+    }
+}
+
+pub const POD_SECURITY: Words = words(
+    "violates PodSecurity",
+    "kubernetes/kubernetes staging/src/k8s.io/pod-security-admission/admission/admission.go (81661d5a)",
+);
+pub const READ_ONLY: Words =
+    words("ead-only file system", "EROFS: `Read-only` in glibc and musl, `read-only` in golang/go");
+pub const UNKNOWN_AUTHORITY: Words = words(
+    "certificate signed by unknown authority",
+    "golang/go src/crypto/x509/verify.go, UnknownAuthorityError",
+);
+
+/// How much `dd` has copied.
+pub const COPIED: [Words; 3] = [
+    words(" records in", "mirror/busybox coreutils/dd.c (043b1e5d); GNU coreutils src/dd.c"),
+    words(" records out", "mirror/busybox coreutils/dd.c (043b1e5d); GNU coreutils src/dd.c"),
+    words(" copied, ", "GNU coreutils src/dd.c, print_xfer_stats"),
+];
+
 /// Words, and what they mean.
 #[derive(Debug)]
 pub struct Saying {
     pub by: By,
     pub code: Code,
-    /// Where there is a `*`, anything may stand.
-    pub words: &'static str,
-    /// Repository, file and version.
-    pub source: &'static str,
+    pub words: Words,
 }
 
-const fn saying(by: By, code: Code, words: &'static str, source: &'static str) -> Saying {
-    Saying { by, code, words, source }
+const fn known(by: By, code: Code, words: Words) -> Saying {
+    Saying { by, code, words }
+}
+
+const fn saying(by: By, code: Code, text: &'static str, source: &'static str) -> Saying {
+    known(by, code, words(text, source))
 }
 
 pub const SAYINGS: &[Saying] = &[
-    saying(
-        By::Talos,
-        Code::StrangerBehind,
-        "certificate signed by unknown authority",
-        "golang/go src/crypto/x509/verify.go, UnknownAuthorityError",
-    ),
+    known(By::Talos, Code::StrangerBehind, UNKNOWN_AUTHORITY),
     saying(
         By::Talos,
         Code::NoForwarding,
@@ -73,12 +132,7 @@ pub const SAYINGS: &[Saying] = &[
         "no such file or directory",
         "golang/go src/syscall/zerrors_linux_amd64.go, ENOENT",
     ),
-    saying(
-        By::Kubernetes,
-        Code::PodSecurity,
-        "violates PodSecurity",
-        "kubernetes/kubernetes staging/src/k8s.io/pod-security-admission/admission/admission.go (81661d5a)",
-    ),
+    known(By::Kubernetes, Code::PodSecurity, POD_SECURITY),
     saying(
         By::Kubernetes,
         Code::LacksRights,
@@ -92,17 +146,12 @@ pub const SAYINGS: &[Saying] = &[
         "kopia/kopia (project-velero/kopia d83462d3, of velero-io/velero main 2026-08), ErrInvalidPassword",
     ),
     saying(
-        By::Program,
-        Code::ReadOnly,
-        "ead-only file system",
-        "EROFS: `Read-only` in glibc and musl, `read-only` in golang/go",
-    ),
-    saying(
         By::Velero,
         Code::EmptyVolume,
         "volume was empty so no snapshot was taken",
         "velero-io/velero pkg/controller/pod_volume_backup_controller.go (v1.18), OnDataPathCompleted",
     ),
+    known(By::Program, Code::ReadOnly, READ_ONLY),
     saying(By::Program, Code::NoSpace, "No space left", "ENOSPC, in glibc and musl"),
     saying(
         By::Program,
@@ -117,20 +166,8 @@ pub const SAYINGS: &[Saying] = &[
 /// What the words mean; of several that are known, what stands first.
 pub fn code(by: By, text: &str) -> Option<Code> {
     let known = SAYINGS.iter().filter(|saying| saying.by == by);
-    let found = known.filter_map(|saying| Some((place(saying.words, text)?, saying.code)));
+    let found = known.filter_map(|saying| Some((saying.words.place(text)?, saying.code)));
     found.min_by_key(|(place, _)| *place).map(|(_, code)| code)
-}
-
-/// Where the words begin in a text.
-fn place(words: &str, text: &str) -> Option<usize> {
-    let mut pieces = words.split('*');
-    let first = pieces.next()?;
-    let begin = text.find(first)?;
-    let mut rest = text.get(begin + first.len()..)?;
-    for piece in pieces {
-        rest = rest.get(rest.find(piece)? + piece.len()..)?;
-    }
-    Some(begin)
 }
 
 #[cfg(test)]
@@ -196,7 +233,7 @@ mod tests {
                 table.iter().any(|(by, _, code)| *by == saying.by && *code == Some(saying.code)),
                 "{saying:?}"
             );
-            assert!(saying.source.len() > 10, "{saying:?} has its source");
+            assert!(saying.words.source().len() > 10, "{saying:?} has its source");
         }
     }
 }

@@ -1,9 +1,10 @@
 //! Whether any node can run the pods of what is installed: else they would stay Pending for ever.
 
-use serde_json::Value;
+use k8s_openapi::api::core::v1::{Node, PodSpec, Taint};
+use serde::Deserialize;
 
 use crate::error::Error;
-use crate::intent::{Intent, Node};
+use crate::intent::{self, Intent};
 use crate::model::object::Object;
 
 /// On a node that nodeprep itself cordoned, and uncordons again.
@@ -16,12 +17,16 @@ const OF_KUBERNETES: [&str; 3] =
 const SHOWN: usize = 3;
 
 /// Why no node can run the object's pods; None when one can, or when it has no pods, or no node is known.
-pub(super) fn refusal(intent: &Intent, object: &Object, nodes: &[Value]) -> Option<Error> {
+pub(super) fn refusal(intent: &Intent, object: &Object, nodes: &[Node]) -> Option<Error> {
     let spec = &object.value["spec"]["template"]["spec"];
     if !spec.is_object() || nodes.is_empty() {
         return None;
     }
-    let why = |node: &Value| unfit(intent, spec, node).map(|why| (name(node).to_owned(), why));
+    let spec = match PodSpec::deserialize(spec) {
+        Ok(spec) => spec,
+        Err(error) => return Some(Error::failed(format!("{}: {error}", object.title()))),
+    };
+    let why = |node: &Node| unfit(intent, &spec, node).map(|why| (name(node).to_owned(), why));
     let all: Vec<(String, String)> = nodes.iter().map(why).collect::<Option<_>>()?;
     let mut reasons: Vec<(String, Vec<String>)> = Vec::new();
     for (node, why) in all {
@@ -56,53 +61,53 @@ fn hint(object: &Object) -> String {
     )
 }
 
-fn name(node: &Value) -> &str {
-    node["metadata"]["name"].as_str().unwrap_or_default()
+fn name(node: &Node) -> &str {
+    node.metadata.name.as_deref().unwrap_or_default()
 }
 
 /// What keeps the pods from the node, as it will be when the file's labels are on it.
-fn unfit(intent: &Intent, spec: &Value, node: &Value) -> Option<String> {
-    let conditions = node["status"]["conditions"].as_array().map_or(&[][..], Vec::as_slice);
-    if conditions.iter().any(|one| one["type"] == "Ready" && one["status"] != "True") {
+fn unfit(intent: &Intent, pods: &PodSpec, node: &Node) -> Option<String> {
+    let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    if conditions.into_iter().any(|one| one.type_ == "Ready" && one.status != "True") {
         return Some("not Ready".into());
     }
-    let ours = !node["metadata"]["annotations"][OURS].is_null();
-    if node["spec"]["unschedulable"] == true && !ours && !tolerates(spec, OF_KUBERNETES[0], "", "NoSchedule")
-    {
+    let ours = node.metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(OURS));
+    let spec = node.spec.clone().unwrap_or_default();
+    let cordon = Taint { key: OF_KUBERNETES[0].into(), effect: "NoSchedule".into(), ..Taint::default() };
+    if spec.unschedulable == Some(true) && !ours && !tolerates(pods, &cordon) {
         return Some("cordoned".into());
     }
-    let selector = spec["nodeSelector"].as_object().into_iter().flatten();
-    for (key, value) in selector {
-        let value = value.as_str().unwrap_or_default();
-        if node["metadata"]["labels"][key.as_str()] != value && !will_have(intent, node, key, value) {
+    for (key, value) in pods.node_selector.iter().flatten() {
+        let has = node.metadata.labels.as_ref().and_then(|labels| labels.get(key));
+        if has != Some(value) && !will_have(intent, node, key, value) {
             return Some(format!("no label {key}={value}"));
         }
     }
-    let taints = node["spec"]["taints"].as_array().into_iter().flatten();
-    taints.into_iter().find_map(|taint| {
-        let text = |field: &str| taint[field].as_str().unwrap_or_default();
-        let (key, value, effect) = (text("key"), text("value"), text("effect"));
+    spec.taints.into_iter().flatten().find_map(|taint| {
+        let (key, effect) = (taint.key.as_str(), taint.effect.as_str());
         let repels = matches!(effect, "NoSchedule" | "NoExecute") && !OF_KUBERNETES.contains(&key);
-        let value_of = if value.is_empty() { String::new() } else { format!("={value}") };
-        (repels && !tolerates(spec, key, value, effect)).then(|| format!("taint {key}{value_of}:{effect}"))
+        let value = taint.value.as_deref().filter(|value| !value.is_empty());
+        let value_of = value.map_or_else(String::new, |value| format!("={value}"));
+        (repels && !tolerates(pods, &taint)).then(|| format!("taint {key}{value_of}:{effect}"))
     })
 }
 
-fn tolerates(spec: &Value, key: &str, value: &str, effect: &str) -> bool {
-    spec["tolerations"].as_array().into_iter().flatten().any(|one| {
-        let text = |field: &str| one[field].as_str().unwrap_or_default();
-        let exists = text("operator") == "Exists";
-        (text("effect").is_empty() || text("effect") == effect)
-            && (text("key") == key || (text("key").is_empty() && exists))
-            && (exists || text("value") == value)
+fn tolerates(pods: &PodSpec, taint: &Taint) -> bool {
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    pods.tolerations.iter().flatten().any(|one| {
+        let (key, effect) = (text(&one.key), text(&one.effect));
+        let exists = one.operator.as_deref() == Some("Exists");
+        (effect.is_empty() || effect == taint.effect)
+            && (key == taint.key || (key.is_empty() && exists))
+            && (exists || text(&one.value) == text(&taint.value))
     })
 }
 
 /// Whether the file labels the node so.
-fn will_have(intent: &Intent, node: &Value, key: &str, value: &str) -> bool {
-    let addresses = node["status"]["addresses"].as_array().map_or(&[][..], Vec::as_slice);
-    let is = |listed: &&Node| {
-        listed.address == name(node) || addresses.iter().any(|one| one["address"] == listed.address.as_str())
+fn will_have(intent: &Intent, node: &Node, key: &str, value: &str) -> bool {
+    let addresses = || node.status.iter().flat_map(|status| status.addresses.iter().flatten());
+    let is = |listed: &&intent::Node| {
+        listed.address == name(node) || addresses().any(|one| one.address == listed.address)
     };
     intent.nodes.iter().filter(is).any(|listed| match listed.labels.get(key) {
         Some(own) => own.as_deref() == Some(value),

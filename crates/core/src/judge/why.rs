@@ -1,11 +1,12 @@
-//! Why a claim stays Pending or a pod does not run: known texts and what to do about them.
-//! Pure; the texts are in facts of Kubernetes and of the provisioners' sources, and may change with them.
+//! Why a claim of a check stays Pending or its pod does not run, by what the cluster says, and what to do about it.
 
+use super::words as say;
 use crate::config_doc;
+use crate::model::said::{POD_SECURITY, READ_ONLY, Words};
 
 /// What a sign was seen on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum On {
+pub enum On {
     Claim,
     /// The check's own pod or job.
     Pod,
@@ -15,16 +16,37 @@ pub(super) enum On {
 
 /// An event or a status, as the API told it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Sign {
+pub struct Sign {
     pub on: On,
     pub name: String,
     pub reason: String,
     pub message: String,
 }
 
+impl Sign {
+    /// A volume is being made for the claim.
+    pub fn is_made(&self) -> bool {
+        self.on == On::Claim && say::OF_PROVISIONER.begin(&self.reason)
+    }
+
+    /// A volume was asked for, or is being made, for the claim.
+    pub fn is_asked_for(&self) -> bool {
+        self.on == On::Claim && say::OF_PROVISIONER.are_in(&self.reason)
+    }
+
+    pub fn has_failed(&self) -> bool {
+        say::PROVISIONING_FAILED.are(&self.reason)
+    }
+
+    /// A pod waits for its image.
+    pub fn is_of_image(&self) -> bool {
+        say::OF_IMAGE.are_in(&self.reason)
+    }
+}
+
 /// What a sign means for the check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Means {
+pub enum Means {
     /// The storage is at fault, and waiting will not heal it.
     FaultNow,
     /// The storage is at fault, if it is still so when the time is over.
@@ -37,13 +59,13 @@ pub(super) enum Means {
 
 impl Means {
     /// There is nothing to wait for.
-    pub(super) fn now(self) -> bool {
+    pub fn now(self) -> bool {
         matches!(self, Self::FaultNow | Self::NotRunNow)
     }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Why {
+pub struct Why {
     pub means: Means,
     pub why: String,
     pub hint: String,
@@ -51,7 +73,7 @@ pub(super) struct Why {
 
 /// What the hints name.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Names<'a> {
+pub struct Names<'a> {
     pub class: &'a str,
     pub base_path: &'a str,
     /// The provisioner's name in the class.
@@ -62,8 +84,8 @@ pub(super) struct Names<'a> {
 
 struct Rule {
     on: &'static [On],
-    /// Any of these in `reason: message` matches; several words joined by `*` must come in this order.
-    texts: &'static [&'static str],
+    /// Any of these in `reason: message`; whatever it says, where there are none.
+    said: &'static [Words],
     means: Means,
     why: &'static str,
     hint: &'static str,
@@ -74,25 +96,33 @@ const CLAIM: &[On] = &[On::Claim];
 const POD: &[On] = &[On::Pod];
 const HELPER: &[On] = &[On::Helper];
 
+/// Trying again seldom brings the image.
+const HOPELESS_IMAGE: &[Words] =
+    &[say::IMAGE_NEVER, say::IMAGE_NAME, say::IMAGE_BACK_OFF, say::IMAGE_NOT_THERE];
+const HELPER_IMAGE: &str = "set `images.helper` to an image the nodes can pull (a mirror, for an air-gapped cluster), then \
+               `nodeprep apply`";
+const POD_IMAGE: &str =
+    "set `images.shell` and `images.fio` to images the nodes can pull (a mirror, for an air-gapped cluster)";
+
 /// The first rule that matches any sign speaks: what is certain and specific comes first.
 const RULES: &[Rule] = &[
     Rule {
         on: CLAIM,
-        texts: &["violates PodSecurity"],
+        said: &[POD_SECURITY],
         means: Means::FaultNow,
         why: "Pod Security refuses the provisioner's helper pods",
         hint: "kubectl label namespace {namespace} pod-security.kubernetes.io/enforce=privileged --overwrite",
     },
     Rule {
         on: POD,
-        texts: &["violates PodSecurity"],
+        said: &[POD_SECURITY],
         means: Means::NotRun,
         why: "Pod Security refuses the check's own pod, although it keeps the restricted level",
         hint: "look for a policy stricter than `restricted` for new namespaces",
     },
     Rule {
         on: CLAIM,
-        texts: &["no node was specified"],
+        said: &[say::NO_NODE_CHOSEN],
         means: Means::FaultNow,
         why: "the class binds at once, before a pod has chosen a node",
         hint: "the binding mode can't be changed in place: `kubectl delete storageclass {class}` (volumes stay), \
@@ -100,7 +130,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         on: POD,
-        texts: &["path \"*does not exist"],
+        said: &[say::NO_PATH],
         means: Means::FaultNow,
         why: "the kubelet does not see the volume's directory, though the provisioner made it",
         hint: "the kubelet sees `/var/mnt/<user volume>` by itself: put the base path {base_path} on a Talos user \
@@ -110,7 +140,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         on: ANY,
-        texts: &["ead-only file system"],
+        said: &[READ_ONLY],
         means: Means::FaultNow,
         why: "the base path is read-only on that node",
         hint: "only a mounted user volume is writable below /var/mnt: make the user volume of {base_path} ready \
@@ -118,35 +148,35 @@ const RULES: &[Rule] = &[
     },
     Rule {
         on: CLAIM,
-        texts: &["storageclass.storage.k8s.io*not found"],
+        said: &[say::NO_CLASS],
         means: Means::FaultNow,
         why: "the storage class does not exist",
         hint: "make class {class} with `nodeprep apply`",
     },
     Rule {
         on: CLAIM,
-        texts: &["hostname is empty"],
+        said: &[say::NO_HOSTNAME],
         means: Means::FaultNow,
         why: "the node has no label kubernetes.io/hostname",
         hint: "restart that node's kubelet so that it registers its hostname label again",
     },
     Rule {
         on: CLAIM,
-        texts: &["should not be under root directory"],
+        said: &[say::UNDER_ROOT],
         means: Means::FaultNow,
         why: "the provisioner refuses a base path directly under /",
         hint: "give class {class} a deeper base path, such as /var/mnt/openebs",
     },
     Rule {
         on: CLAIM,
-        texts: &["hard limit cannot be smaller than soft limit", "invalid format for limit grace"],
+        said: &[say::QUOTA_ORDER, say::QUOTA_FORMAT],
         means: Means::FaultNow,
         why: "the class has a quota the provisioner can't read",
         hint: "correct the XFSQuota or EXT4Quota entry in the class's annotation cas.openebs.io/config",
     },
     Rule {
         on: CLAIM,
-        texts: &["no local path available on node", "config doesn't contain node"],
+        said: &[say::NO_LOCAL_PATH, say::NODE_NOT_LISTED],
         means: Means::FaultNow,
         why: "the provisioner has no path for that node",
         hint: "add the node, or DEFAULT_PATH_FOR_NON_LISTED_NODES, with path {base_path} to nodePathMap in the \
@@ -154,23 +184,21 @@ const RULES: &[Rule] = &[
     },
     Rule {
         on: HELPER,
-        texts: &["ErrImageNeverPull", "InvalidImageName", "ImagePullBackOff", "ErrImagePull*not found"],
+        said: HOPELESS_IMAGE,
         means: Means::FaultNow,
         why: "the image of the provisioner's helper pod can't be had",
-        hint: "set `images.helper` to an image the nodes can pull (a mirror, for an air-gapped cluster), then \
-               `nodeprep apply`",
+        hint: HELPER_IMAGE,
     },
     Rule {
         on: HELPER,
-        texts: &["ErrImagePull"],
+        said: &[say::IMAGE_PULL],
         means: Means::Fault,
         why: "the image of the provisioner's helper pod can't be had",
-        hint: "set `images.helper` to an image the nodes can pull (a mirror, for an air-gapped cluster), then \
-               `nodeprep apply`",
+        hint: HELPER_IMAGE,
     },
     Rule {
         on: CLAIM,
-        texts: &["create process timeout"],
+        said: &[say::HELPER_LATE],
         means: Means::FaultNow,
         why: "the provisioner's helper pod did not finish in time: its image, a taint or Pod Security",
         hint: "kubectl -n {namespace} get pods,events shows the helper pod; check that its image can be pulled on \
@@ -178,70 +206,70 @@ const RULES: &[Rule] = &[
     },
     Rule {
         on: HELPER,
-        texts: &[""],
+        said: &[],
         means: Means::Fault,
         why: "the provisioner's helper pod does not get done",
         hint: "kubectl -n {namespace} describe pods",
     },
     Rule {
         on: CLAIM,
-        texts: &["already exists"],
+        said: &[say::THERE_ALREADY],
         means: Means::Fault,
         why: "a helper pod of an earlier try is in the way",
         hint: "delete the left-over helper pod in namespace {namespace}",
     },
     Rule {
         on: CLAIM,
-        texts: &["ProvisioningFailed"],
+        said: &[say::PROVISIONING_FAILED],
         means: Means::Fault,
         why: "the provisioner failed",
         hint: "read the provisioner's log in namespace {namespace}",
     },
     Rule {
         on: POD,
-        texts: &["ErrImageNeverPull", "InvalidImageName", "ImagePullBackOff", "ErrImagePull*not found"],
+        said: HOPELESS_IMAGE,
         means: Means::NotRunNow,
         why: "the image of the check's pod can't be had",
-        hint: "set `images.shell` and `images.fio` to images the nodes can pull (a mirror, for an air-gapped cluster)",
+        hint: POD_IMAGE,
     },
     Rule {
         on: POD,
-        texts: &["ErrImagePull"],
+        said: &[say::IMAGE_PULL],
         means: Means::NotRun,
         why: "the image of the check's pod can't be had",
-        hint: "set `images.shell` and `images.fio` to images the nodes can pull (a mirror, for an air-gapped cluster)",
+        hint: POD_IMAGE,
     },
     Rule {
         on: POD,
-        texts: &["volume node affinity conflict", "didn't match PersistentVolume's node affinity"],
+        said: &[say::VOLUME_AFFINITY_BEFORE, say::VOLUME_AFFINITY],
         means: Means::Fault,
         why: "the volume is on a node that the pod can't go to",
         hint: "was the node renamed, cordoned or lost? A local volume stays on its node",
     },
     Rule {
         on: POD,
-        texts: &["unbound immediate PersistentVolumeClaims"],
+        said: &[say::UNBOUND],
         means: Means::Fault,
         why: "the class binds at once, and its claim is not bound",
         hint: "make class {class} again with `volumeBindingMode: WaitForFirstConsumer`",
     },
     Rule {
         on: POD,
-        texts: &["were unschedulable"],
+        said: &[say::CORDONED],
         means: Means::NotRun,
         why: "the node is cordoned",
         hint: "kubectl uncordon the node, or leave it out",
     },
     Rule {
         on: POD,
-        texts: &["untolerated taint", "Insufficient ", "Too many pods"],
+        said: &[say::TAINTED, say::NO_ROOM, say::TOO_MANY],
         means: Means::NotRun,
         why: "the scheduler finds no node for the check's pod",
         hint: "free the node, or remove the taint; a node that is not Ready is tainted by Kubernetes itself",
     },
     Rule {
         on: CLAIM,
-        texts: &["is provisioning volume for claim"],
+        said: &[say::PROVISIONING],
         means: Means::Fault,
         why: "the provisioner is at it, and was not done in time",
         hint: "kubectl -n {namespace} get pods,events shows its helper pod and what that waits for; on a slow node give \
@@ -249,7 +277,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         on: CLAIM,
-        texts: &["ExternalProvisioning"],
+        said: &[say::EXTERNAL],
         means: Means::Fault,
         why: "the provisioner does not answer",
         hint: "is the provisioner in namespace {namespace} running, and does it serve the name {provisioner} that \
@@ -257,20 +285,21 @@ const RULES: &[Rule] = &[
     },
     Rule {
         on: POD,
-        texts: &["FailedMount", "FailedAttachVolume"],
+        said: &[say::FAILED_MOUNT, say::FAILED_ATTACH],
         means: Means::Fault,
         why: "the kubelet can't mount the volume",
         hint: "look at the node's disk and mounts (`nodeprep discover`)",
     },
     Rule {
         on: POD,
-        texts: &[
-            "FailedScheduling",
-            "Unschedulable",
-            "FailedCreate",
-            "CreateContainer",
-            "RunContainer",
-            "Failed: ",
+        said: &[
+            say::FAILED_SCHEDULING,
+            say::UNSCHEDULABLE,
+            say::FAILED_CREATE,
+            say::CONTAINER_CONFIG,
+            say::CREATE_CONTAINER,
+            say::RUN_CONTAINER,
+            say::FAILED,
         ],
         means: Means::NotRun,
         why: "the check's pod does not start",
@@ -279,8 +308,8 @@ const RULES: &[Rule] = &[
 ];
 
 /// What the signs say, if any of them is known. What held up a claim is over once it has its volume.
-pub(super) fn explain(signs: &[Sign], names: &Names<'_>) -> Option<Why> {
-    let provisioned = signs.iter().any(|sign| sign.on == On::Claim && sign.reason == "ProvisioningSucceeded");
+pub fn explain(signs: &[Sign], names: &Names<'_>) -> Option<Why> {
+    let provisioned = signs.iter().any(|sign| sign.on == On::Claim && say::PROVISIONED.are(&sign.reason));
     let over = |sign: &Sign| provisioned && sign.on == On::Claim;
     RULES.iter().find_map(|rule| {
         let speaks = |sign: &&Sign| rule.on.contains(&sign.on) && !over(sign) && rule.matches(sign);
@@ -296,21 +325,12 @@ pub(super) fn explain(signs: &[Sign], names: &Names<'_>) -> Option<Why> {
 impl Rule {
     fn matches(&self, sign: &Sign) -> bool {
         let text = format!("{}: {}", sign.reason, sign.message);
-        self.texts.iter().any(|pattern| {
-            let mut rest = text.as_str();
-            pattern.split('*').all(|word| match rest.find(word) {
-                Some(at) => {
-                    rest = &rest[at + word.len()..];
-                    true
-                }
-                None => false,
-            })
-        })
+        self.said.is_empty() || self.said.iter().any(|words| words.are_in(&text))
     }
 }
 
 /// A sign in one line.
-pub(super) fn quote(sign: &Sign) -> String {
+pub fn quote(sign: &Sign) -> String {
     let what = match sign.on {
         On::Claim => "claim",
         On::Pod => "pod",
