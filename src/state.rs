@@ -17,14 +17,14 @@ pub struct State {
 
 /// What tells a cluster from others of its name: the fingerprints of its authorities, as far as they are known.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Identity {
+pub struct ClusterIdentity {
     /// Of the machine API's authority.
     pub talos: Option<String>,
     /// Of Kubernetes' authority.
     pub kubernetes: Option<String>,
 }
 
-impl Identity {
+impl ClusterIdentity {
     fn kinds(&self) -> [Option<&String>; 2] {
         [self.talos.as_ref(), self.kubernetes.as_ref()]
     }
@@ -50,7 +50,7 @@ impl State {
     ///
     /// # Errors
     /// `Kind::Invalid`: several clusters have the name, and nothing is known of this one.
-    pub fn find(dir: &Path, cluster: &str, identity: &Identity) -> Result<Self> {
+    pub fn find(dir: &Path, cluster: &str, identity: &ClusterIdentity) -> Result<Self> {
         let beside = format!("{cluster}@");
         let names = std::fs::read_dir(dir).into_iter().flatten().flatten();
         let mut names: Vec<String> = names.filter_map(|entry| entry.file_name().into_string().ok()).collect();
@@ -67,15 +67,15 @@ impl State {
             }
             return Self::open(dir, names.first().map_or(cluster, String::as_str));
         };
-        let same = |name: &String| Identity::read(&dir.join(name)).same(identity) == Some(true);
+        let same = |name: &String| ClusterIdentity::read(&dir.join(name)).same(identity) == Some(true);
         let own = || format!("{beside}{}", known.get(..12).unwrap_or(known));
-        let taken = Identity::read(&dir.join(cluster)).same(identity) == Some(false);
+        let taken = ClusterIdentity::read(&dir.join(cluster)).same(identity) == Some(false);
         // Whatever the file, or the talosconfig where there is none, calls it: a cluster has one folder, and one lock.
         let name =
             names.iter().find(|name| same(name)).or_else(|| others.iter().find(|name| same(name))).cloned();
         let found = Self::open(dir, &name.unwrap_or_else(|| if taken { own() } else { cluster.to_owned() }))?;
-        let before = Identity::read(&found.dir);
-        let after = Identity {
+        let before = ClusterIdentity::read(&found.dir);
+        let after = ClusterIdentity {
             talos: identity.talos.clone().or_else(|| before.talos.clone()),
             kubernetes: identity.kubernetes.clone().or_else(|| before.kubernetes.clone()),
         };
@@ -246,7 +246,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let identity = |talos: &str, kubernetes: &str| {
             let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
-            Identity { talos: some(talos), kubernetes: some(kubernetes) }
+            ClusterIdentity { talos: some(talos), kubernetes: some(kubernetes) }
         };
         let name = |talos: &str, kubernetes: &str| {
             let found = State::find(folder.path(), "home", &identity(talos, kubernetes));

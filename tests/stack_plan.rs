@@ -2,7 +2,7 @@
 
 use nodeprep::error::Kind;
 use nodeprep::intent;
-use nodeprep::model::cluster::{ClusterState, DryRun, ObjectState, Wait};
+use nodeprep::model::cluster::{AwaitedState, ClusterState, DryRun, ObjectState};
 use nodeprep::model::object::{Object, Ready};
 use nodeprep::observe::cluster::owner;
 use nodeprep::plan::{Action, ObjectAction, Plan, Target, stack};
@@ -191,7 +191,7 @@ fn a_wait_comes_when_something_changes_or_is_not_ready() {
         let would = DryRun::Would(kept(deployment("v2"), 1));
         let (mut items, mut observed) = one(object(deployment("v2")), Some(kept(deployment(live), 1)), would);
         items.push(StackItem::Ready(ready.clone()));
-        observed.waits.push(Wait { ready: ready.clone(), lacks: lacks.map(Into::into) });
+        observed.waits.push(AwaitedState { ready: ready.clone(), lacks: lacks.map(Into::into) });
         let plan = plan(&items, &observed).unwrap();
         plan.steps.iter().map(|step| (step.id.clone(), step.why.clone())).collect::<Vec<_>>()
     };

@@ -1,6 +1,6 @@
 //! Each node that a class allows has the disk meant for it: no claim can bind to a directory of another.
 
-use super::pvc::{Place, probed};
+use super::pvc::{VolumeSite, probed};
 use super::{Check, Per, Run, Stop, Subject};
 use crate::event::Verdict;
 
@@ -45,8 +45,10 @@ async fn judge(run: &Run<'_>, subject: &Subject<'_>) -> Result<Verdict, Stop> {
         place => place?,
     };
     Ok(match place {
-        Place::Own(summary) if node.beyond => Verdict::pass(format!("{summary}; the file does not name it")),
-        Place::Own(summary) => Verdict::pass(summary),
-        Place::Doubtful { why, hint } => Verdict::warn(why, hint),
+        VolumeSite::Own(summary) if node.beyond => {
+            Verdict::pass(format!("{summary}; the file does not name it"))
+        }
+        VolumeSite::Own(summary) => Verdict::pass(summary),
+        VolumeSite::Doubtful { why, hint } => Verdict::warn(why, hint),
     })
 }

@@ -92,7 +92,7 @@ impl Probed {
     }
 
     /// Where the volume lies; `node` is the one that its pod ran on.
-    pub(super) fn place(&self, node: &Node, class: &Class, intent: &Intent) -> Result<Place, Stop> {
+    pub(super) fn place(&self, node: &Node, class: &Class, intent: &Intent) -> Result<VolumeSite, Stop> {
         let at = At { node: &self.finished.node, container: in_container(node) };
         placed(&self.volume, &self.mount()?, class, intent, at)
     }
@@ -118,14 +118,14 @@ async fn judge(run: &Run<'_>, subject: &Subject<'_>) -> Result<Verdict, Stop> {
         return Ok(doubt);
     }
     Ok(match place {
-        Place::Own(summary) => {
+        VolumeSite::Own(summary) => {
             let noexec = Measurement { value: f64::from(u8::from(mount.has("noexec"))), unit: Unit::YesNo };
             let (bound, done) = (Measurement::seconds(*bound), Measurement::seconds(*done));
             let measurements = [("bound", bound), ("done", done), ("noexec", noexec)];
             let measurements = measurements.map(|(name, m)| (name.to_owned(), m)).into();
             Verdict::Pass { summary: summary + how_read(&finished.output.text), measurements }
         }
-        Place::Doubtful { why, hint } => Verdict::warn(why, hint),
+        VolumeSite::Doubtful { why, hint } => Verdict::warn(why, hint),
     })
 }
 
@@ -217,7 +217,7 @@ fn on_node(volume: &PersistentVolume, node: &Node) -> Result<(), Stop> {
 
 /// Where a volume lies.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum VolumeSite {
     /// On a mount meant for it.
     Own(String),
     Doubtful {
@@ -247,7 +247,7 @@ fn placed(
     class: &Class,
     intent: &Intent,
     at: At<'_>,
-) -> Result<Place, Stop> {
+) -> Result<VolumeSite, Stop> {
     let node = at.node;
     let spec = volume.spec.as_ref();
     let local = spec.and_then(|s| s.local.as_ref()).map(|l| l.path.as_str());
@@ -259,7 +259,7 @@ fn placed(
     };
     let Some(path) = local.or(host_path) else {
         let why = format!("volume {name} is neither of type local nor hostPath: where it lies can't be told");
-        return Ok(Place::Doubtful { why, hint: "judge such a class by its own driver's tools".into() });
+        return Ok(VolumeSite::Doubtful { why, hint: "judge such a class by its own driver's tools".into() });
     };
     if !path.strip_prefix(base).is_some_and(|rest| rest.starts_with('/')) {
         return Err(Stop::fail(
@@ -283,11 +283,11 @@ fn placed(
         return if promised {
             Err(Stop::fail(stray, hint))
         } else {
-            Ok(Place::Doubtful { why: stray, hint })
+            Ok(VolumeSite::Doubtful { why: stray, hint })
         };
     }
     if host_path.is_some() {
-        return Ok(Place::Doubtful {
+        return Ok(VolumeSite::Doubtful {
             why: format!(
                 "volume {name} is of type hostPath: Velero's file-system backup skips it without an error"
             ),
@@ -297,11 +297,11 @@ fn placed(
         });
     }
     let Mount { kind, source, .. } = mount;
-    Ok(Place::Own(format!("on {node}, {kind} on {source}, a mount of its own")))
+    Ok(VolumeSite::Own(format!("on {node}, {kind} on {source}, a mount of its own")))
 }
 
 /// Whether a volume is of its class's CSI driver; where that has it is the driver's own matter.
-fn of_driver(volume: &PersistentVolume, mount: &Mount, csi: &Csi, node: &str) -> Result<Place, Stop> {
+fn of_driver(volume: &PersistentVolume, mount: &Mount, csi: &Csi, node: &str) -> Result<VolumeSite, Stop> {
     let name = volume.name_any();
     let driver = volume.spec.as_ref().and_then(|spec| spec.csi.as_ref()).map(|csi| csi.driver.as_str());
     if driver != Some(csi.driver.as_str()) {
@@ -318,12 +318,12 @@ fn of_driver(volume: &PersistentVolume, mount: &Mount, csi: &Csi, node: &str) ->
         ));
     }
     let Mount { kind, source, .. } = mount;
-    Ok(Place::Own(format!("on {node}, {kind} on {source}, a volume of {}", csi.driver)))
+    Ok(VolumeSite::Own(format!("on {node}, {kind} on {source}, a volume of {}", csi.driver)))
 }
 
 /// Where a volume lies for which the file wants no disk: in a directory of Talos' own data partition, which is mounted at
 /// `/var`.
-fn directory(path: &str, mount: &Mount, base: &str, intent: &Intent, at: At<'_>) -> Option<Place> {
+fn directory(path: &str, mount: &Mount, base: &str, intent: &Intent, at: At<'_>) -> Option<VolumeSite> {
     let name = volume_at(base)?;
     let volume = intent.volumes.iter().find(|volume| volume.name == name)?;
     let here = path.strip_prefix("/var").is_some_and(|within| mount.root.ends_with(within));
@@ -332,10 +332,10 @@ fn directory(path: &str, mount: &Mount, base: &str, intent: &Intent, at: At<'_>)
     }
     let (node, Mount { kind, source, .. }) = (at.node, mount);
     match volume.kind {
-        VolumeType::Directory => Some(Place::Own(format!(
+        VolumeType::Directory => Some(VolumeSite::Own(format!(
             "on {node}, {kind} on {source}: a directory of Talos' own, as volume {name} asks"
         ))),
-        VolumeType::Partition | VolumeType::Disk if at.container => Some(Place::Doubtful {
+        VolumeType::Partition | VolumeType::Disk if at.container => Some(VolumeSite::Doubtful {
             why: format!(
                 "volume {name} is a directory on {node}, where Talos runs in a container: it has no size, file system or quota of its own"
             ),
@@ -410,7 +410,7 @@ mod tests {
         volume(json!({ "local": { "path": path } }))
     }
 
-    fn place(volume: &PersistentVolume, line: &str, base: &str) -> Result<Place, Stop> {
+    fn place(volume: &PersistentVolume, line: &str, base: &str) -> Result<VolumeSite, Stop> {
         placed(volume, &mount::find(line, DATA).unwrap(), &class(base), &intent(), METAL)
     }
 
@@ -435,14 +435,14 @@ mod tests {
     fn a_volume_on_its_own_disk_passes() {
         let base = "/var/mnt/openebs";
         let own = place(&local("/var/mnt/openebs/pvc-1"), OWN, base).unwrap();
-        assert_eq!(own, Place::Own("on n1, xfs on /dev/nvme1n1p1, a mount of its own".into()));
+        assert_eq!(own, VolumeSite::Own("on n1, xfs on /dev/nvme1n1p1, a mount of its own".into()));
         assert!(matches!(
             place(&local("/var/mnt/openebs/pvc-1"), OWN, "/var/mnt/openebs/"),
-            Ok(Place::Own(_))
+            Ok(VolumeSite::Own(_))
         ));
         let deeper = "90 80 259:3 /fast/pvc-1 /data rw - xfs /dev/nvme1n1p1 rw";
         let place = place(&local("/var/mnt/openebs/fast/pvc-1"), deeper, "/var/mnt/openebs/fast");
-        assert!(matches!(place, Ok(Place::Own(_))));
+        assert!(matches!(place, Ok(VolumeSite::Own(_))));
     }
 
     #[test]
@@ -475,8 +475,8 @@ mod tests {
             asked.volumes.push(serde_json::from_value(json!({ "name": "data", "type": kind })).unwrap());
             let mount = mount::find(line, DATA).unwrap();
             match placed(&local("/var/mnt/data/pvc-1"), &mount, &class("/var/mnt/data"), &asked, at) {
-                Ok(Place::Own(said)) => format!("own: {said}"),
-                Ok(Place::Doubtful { why, .. }) => format!("warn: {why}"),
+                Ok(VolumeSite::Own(said)) => format!("own: {said}"),
+                Ok(VolumeSite::Doubtful { why, .. }) => format!("warn: {why}"),
                 Err(Stop::Fault { why, .. }) => format!("fault: {why}"),
                 Err(_) => panic!("{line}"),
             }
@@ -504,7 +504,8 @@ mod tests {
     fn where_no_disk_was_promised_the_system_disk_only_warns() {
         let line = "90 80 8:1 /openebs/local/pvc-1 /data rw - ext4 /dev/sda1 rw";
         let base = "/var/openebs/local";
-        let Place::Doubtful { why, hint } = place(&local("/var/openebs/local/pvc-1"), line, base).unwrap()
+        let VolumeSite::Doubtful { why, hint } =
+            place(&local("/var/openebs/local/pvc-1"), line, base).unwrap()
         else {
             panic!()
         };
@@ -532,10 +533,12 @@ mod tests {
     #[test]
     fn a_host_path_volume_warns_that_velero_skips_it() {
         let host_path = volume(json!({ "hostPath": { "path": "/var/mnt/openebs/pvc-1" } }));
-        let Ok(Place::Doubtful { why, .. }) = place(&host_path, OWN, "/var/mnt/openebs") else { panic!() };
+        let Ok(VolumeSite::Doubtful { why, .. }) = place(&host_path, OWN, "/var/mnt/openebs") else {
+            panic!()
+        };
         assert!(why.contains("Velero"), "{why}");
         let other = volume(json!({ "csi": { "driver": "x", "volumeHandle": "y" } }));
-        assert!(matches!(place(&other, OWN, "/var/mnt/openebs"), Ok(Place::Doubtful { .. })));
+        assert!(matches!(place(&other, OWN, "/var/mnt/openebs"), Ok(VolumeSite::Doubtful { .. })));
         let astray = "90 80 259:6 /mnt/openebs/pvc-1 /data rw - xfs /dev/nvme0n1p6 rw";
         fault(place(&host_path, astray, "/var/mnt/openebs"));
     }

@@ -21,7 +21,7 @@ use crate::report::{self, Progress};
 use crate::secrets;
 use crate::session::Reach;
 use crate::stack::StackSecret;
-use crate::state::{Identity, State};
+use crate::state::{ClusterIdentity, State};
 use crate::talos::client::Options;
 use crate::talos::config::Places;
 use crate::yaml::{PathPart, Stream};
@@ -200,13 +200,13 @@ impl Global {
     }
 
     /// What the configurations at hand tell of the cluster. A sandbox makes new authorities each time, and has a folder of its own.
-    fn identity(&self) -> Identity {
+    fn identity(&self) -> ClusterIdentity {
         if self.simulated.is_some() {
-            return Identity::default();
+            return ClusterIdentity::default();
         }
         let reach = self.reach();
         let talos = reach.has_talosconfig().then(|| reach.talos_context().ok()).flatten();
-        Identity {
+        ClusterIdentity {
             talos: talos.map(|context| context.fingerprint()),
             kubernetes: cluster::fingerprint(self.kubeconfig.as_deref(), self.context.as_deref()),
         }

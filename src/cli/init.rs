@@ -90,7 +90,7 @@ fn good(text: &str, import: Option<&Import>) -> Result<()> {
 }
 
 /// What is known of the cluster.
-struct Found {
+struct KnownCluster {
     /// The name of the talosconfig's context.
     context: Option<String>,
     /// Addresses, with what people call them.
@@ -101,7 +101,7 @@ struct Found {
 }
 
 /// The nodes of `--nodes`, else of the file, else the cluster's members; and what is on them, as far as they can be read.
-async fn look(global: &Global, import: Option<&Import>) -> Result<Found> {
+async fn look(global: &Global, import: Option<&Import>) -> Result<KnownCluster> {
     let reach = global.reach();
     let (context, client) = (reach.talos_context(), reach.talos());
     let mut machines: Vec<(String, String)> =
@@ -150,7 +150,7 @@ async fn look(global: &Global, import: Option<&Import>) -> Result<Found> {
             notes.push(format!("{}: nothing is known of its disks: {}", node.address, e.what));
         }
     }
-    Ok(Found { context: context.ok().map(|context| context.name), machines, nodes, notes })
+    Ok(KnownCluster { context: context.ok().map(|context| context.name), machines, nodes, notes })
 }
 
 /// The cluster's members, as the first node tells that answers.
@@ -188,7 +188,7 @@ struct Asking {
 }
 
 impl Asking {
-    fn cluster_name(&self, args: &Args, import: Option<&Import>, found: &Found) -> Result<String> {
+    fn cluster_name(&self, args: &Args, import: Option<&Import>, found: &KnownCluster) -> Result<String> {
         if let Some(name) = &args.name {
             return Ok(name.clone());
         }
@@ -198,7 +198,7 @@ impl Asking {
     }
 
     /// Nodes and volumes: of the file that has volumes, unless one is named; else one volume on a disk of each node.
-    fn answers(&self, args: &Args, import: Option<&Import>, found: &Found) -> Result<Answers> {
+    fn answers(&self, args: &Args, import: Option<&Import>, found: &KnownCluster) -> Result<Answers> {
         let named = args.volume.is_some() || args.matches.is_some();
         if let Some(import) =
             import.filter(|import| !named && import.machines.iter().any(|m| !m.volumes.is_empty()))

@@ -32,7 +32,7 @@ enum What {
     /// Encrypt a file, or stdin, to stdout or in place.
     Encrypt {
         #[command(flatten)]
-        place: Place,
+        place: FileArgs,
         /// Recipients, such as age1… [default: SOPS_AGE_RECIPIENTS, then .sops.yaml].
         #[arg(long, value_delimiter = ',', value_name = "RECIPIENT")]
         age: Vec<String>,
@@ -43,7 +43,7 @@ enum What {
     /// Decrypt a file, or stdin, to stdout; the MAC is always verified.
     Decrypt {
         #[command(flatten)]
-        place: Place,
+        place: FileArgs,
         /// A file of age identities, tried before the places where sops looks.
         #[arg(long, value_name = "FILE")]
         age_key_file: Option<PathBuf>,
@@ -51,7 +51,7 @@ enum What {
 }
 
 #[derive(Debug, clap::Args)]
-struct Place {
+struct FileArgs {
     /// The file; stdin without it.
     #[arg(value_name = "FILE")]
     path: Option<PathBuf>,
@@ -99,7 +99,7 @@ pub(super) fn run(args: Args) -> Result<()> {
 }
 
 fn settings(
-    place: &Place,
+    place: &FileArgs,
     age: &[String],
     encrypted_regex: Option<&str>,
     env: &Environment,
@@ -115,7 +115,7 @@ fn settings(
     Ok(settings)
 }
 
-impl Place {
+impl FileArgs {
     fn name(&self) -> String {
         self.path.as_ref().map_or_else(|| "stdin".into(), |path| path.display().to_string())
     }

@@ -20,7 +20,7 @@ use crate::error::{Error, Result, chain};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// A cluster's connection data, and what people call it.
-pub(super) struct Found {
+pub(super) struct Connection {
     pub config: Config,
     /// What its connections go through.
     pub proxy: Option<Proxy>,
@@ -28,7 +28,7 @@ pub(super) struct Found {
 }
 
 /// Finds and reads the connection data.
-pub(super) async fn load(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<Found> {
+pub(super) async fn load(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<Connection> {
     let places = places(kubeconfig);
     let Some(files) = read_all(&places, kubeconfig.is_some())? else {
         return in_cluster(&places);
@@ -53,7 +53,7 @@ pub(super) async fn load(kubeconfig: Option<&Path>, context: Option<&str>) -> Re
     let proxy = Proxy::of(&config.cluster_url, own.as_deref(), &environment);
     let proxy = proxy.map_err(|error| error.at(format!("context `{name}`")))?;
     let name = format!("context {name} ({})", config.cluster_url);
-    Ok(Found { config, proxy, name })
+    Ok(Connection { config, proxy, name })
 }
 
 fn environment(name: &str) -> Option<String> {
@@ -157,7 +157,7 @@ fn unreadable(path: &Path, error: &KubeconfigError) -> Error {
     Error::invalid(format!("{}: {why}", path.display()))
 }
 
-fn in_cluster(tried: &[PathBuf]) -> Result<Found> {
+fn in_cluster(tried: &[PathBuf]) -> Result<Connection> {
     let mut config = Config::incluster().map_err(|_| {
         Error::invalid(format!("no kubeconfig: tried {} and the pod's service account", list(tried)))
             .hint("give --kubeconfig FILE or set KUBECONFIG; `talosctl kubeconfig` writes one")
@@ -165,7 +165,7 @@ fn in_cluster(tried: &[PathBuf]) -> Result<Found> {
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     let proxy = Proxy::of(&config.cluster_url, None, &environment)?;
     let name = format!("in-cluster ({})", config.cluster_url);
-    Ok(Found { config, proxy, name })
+    Ok(Connection { config, proxy, name })
 }
 
 /// An expired client certificate only shows as "Unauthorized" at the server; here its date can be told.

@@ -61,7 +61,7 @@ impl Cluster {
     /// Connects by kubectl's rules (the path, else `KUBECONFIG`, else `~/.kube/config`, else in-cluster) and
     /// asks the API server for its version, so that a wrong address or credential shows at once.
     pub async fn connect(kubeconfig: Option<&Path>, context: Option<&str>, dial: &Dial) -> Result<Self> {
-        let config::Found { config, proxy, name } = config::load(kubeconfig, context).await?;
+        let config::Connection { config, proxy, name } = config::load(kubeconfig, context).await?;
         let authorities = Arc::new(config.root_cert.clone().unwrap_or_default());
         let dial = proxy.map_or_else(|| Arc::clone(dial), |proxy| proxy.dial(dial));
         let client = client::client(config, dial).map_err(|e| from_kube(&name, e))?;

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::cluster::{Cluster, MANAGER};
 use crate::error::{Kind, Result};
 use crate::judge::velero::kinds::{Backup, Restore};
-use crate::model::cluster::{ClusterState, DryRun, Leftovers, ObjectState, Wait};
+use crate::model::cluster::{AwaitedState, ClusterState, DryRun, Leftovers, ObjectState};
 use crate::model::object::{Object, Ready};
 use crate::stack::{KINDS, MANAGED_BY, StackItem, TEST_RUN};
 
@@ -185,8 +185,8 @@ async fn namespaces(cluster: &Cluster, items: &[StackItem]) -> Result<BTreeMap<S
     Ok(there)
 }
 
-async fn wait(cluster: &Cluster, ready: &Ready) -> Result<Wait> {
-    Ok(Wait { ready: ready.clone(), lacks: cluster.not_ready(ready).await? })
+async fn wait(cluster: &Cluster, ready: &Ready) -> Result<AwaitedState> {
+    Ok(AwaitedState { ready: ready.clone(), lacks: cluster.not_ready(ready).await? })
 }
 
 async fn object_state(

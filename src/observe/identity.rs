@@ -164,9 +164,9 @@ pub async fn prove(
     let machines = listed.machines.as_slice();
     let served = served(cluster).await?;
     match by_authority(machines, &served, |name| listed.named(name).is_some()) {
-        Found::One => return Ok(listed),
-        Found::Two(why) => return Err(two(cluster, why)),
-        Found::Open => {}
+        Proof::One => return Ok(listed),
+        Proof::Two(why) => return Err(two(cluster, why)),
+        Proof::Open => {}
     }
     let mut away = None;
     for machine in machines {
@@ -227,7 +227,7 @@ async fn served(cluster: &Cluster) -> Result<Vec<Vec<u8>>> {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Found {
+enum Proof {
     One,
     Two(String),
     /// It needs another proof.
@@ -236,16 +236,16 @@ enum Found {
 
 /// What the authorities tell. Clusters that were made from one set of secrets share them: a machine that has seen its Node
 /// object must be listed too.
-fn by_authority(machines: &[Witness], served: &[Vec<u8>], listed: impl Fn(&str) -> bool) -> Found {
+fn by_authority(machines: &[Witness], served: &[Vec<u8>], listed: impl Fn(&str) -> bool) -> Proof {
     let registered = machines.iter().filter(|machine| machine.registered);
     let mut names = registered.filter_map(|machine| machine.name.as_deref()).peekable();
     if let Some(first) = names.peek().copied()
         && !names.any(listed)
     {
-        return Found::Two(format!("it has no node {first}"));
+        return Proof::Two(format!("it has no node {first}"));
     }
     let common = |machine: &Witness| machine.authorities.iter().any(|authority| served.contains(authority));
-    if machines.iter().any(common) { Found::One } else { Found::Open }
+    if machines.iter().any(common) { Proof::One } else { Proof::Open }
 }
 
 #[cfg(test)]
@@ -311,14 +311,14 @@ mod tests {
         };
         let (a, b) = (b"a".as_slice(), b"b".as_slice());
         for (what, machines, expected) in [
-            ("its authority, listed", vec![machine("n1", true, a)], Found::One),
-            ("its authority, not registered yet", vec![machine("new", false, a)], Found::One),
-            ("one of two is listed", vec![machine("gone", true, a), machine("n1", true, a)], Found::One),
-            ("of the same secrets", vec![machine("x", true, a)], Found::Two("it has no node x".into())),
-            ("of other secrets", vec![machine("x", true, b)], Found::Two("it has no node x".into())),
-            ("of other secrets, names alike", vec![machine("n1", true, b)], Found::Open),
-            ("of other secrets, not registered", vec![machine("n1", false, b)], Found::Open),
-            ("nobody", vec![], Found::Open),
+            ("its authority, listed", vec![machine("n1", true, a)], Proof::One),
+            ("its authority, not registered yet", vec![machine("new", false, a)], Proof::One),
+            ("one of two is listed", vec![machine("gone", true, a), machine("n1", true, a)], Proof::One),
+            ("of the same secrets", vec![machine("x", true, a)], Proof::Two("it has no node x".into())),
+            ("of other secrets", vec![machine("x", true, b)], Proof::Two("it has no node x".into())),
+            ("of other secrets, names alike", vec![machine("n1", true, b)], Proof::Open),
+            ("of other secrets, not registered", vec![machine("n1", false, b)], Proof::Open),
+            ("nobody", vec![], Proof::Open),
         ] {
             assert_eq!(by_authority(&machines, &[a.to_vec()], |name| name == "n1"), expected, "{what}");
         }

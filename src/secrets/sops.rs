@@ -196,7 +196,7 @@ fn decrypt_with(
     let mut edits: Vec<Edit> = Vec::new();
     for document in stream.documents() {
         let places =
-            Places { paths: map_paths(&document.root), comment_lists: comment_lists(&document.root) };
+            DocumentPaths { paths: map_paths(&document.root), comment_lists: comment_lists(&document.root) };
         walk(stream, document, &mut |leaf| {
             let picked =
                 metadata.selector.picks(&leaf.path, &leaf.comments, matches!(leaf.what, What::Comment(_)));
@@ -222,7 +222,7 @@ fn decrypt_leaf(
     leaf: &Leaf<'_>,
     picked: bool,
     key: &DataKey,
-    places: &Places,
+    places: &DocumentPaths,
     mac: &mut Mac,
 ) -> Result<Vec<Edit>> {
     let node = match &leaf.what {
@@ -257,7 +257,7 @@ fn decrypt_leaf(
 }
 
 /// What is known of a document before its leaves are visited.
-struct Places {
+struct DocumentPaths {
     /// The additional data of every map and list.
     paths: Vec<String>,
     /// The starts of the last items of lists that hold nothing but encrypted comments.

@@ -37,7 +37,7 @@ pub(super) async fn run(
     });
     let (former, journal) = (&record.former, Mutex::new(&mut record.journal));
     let (outputs, ended) = (Mutex::default(), Mutex::default());
-    let run = Run { context, events, journal, former, outputs, interrupted, ended };
+    let run = PlanRun { context, events, journal, former, outputs, interrupted, ended };
     for wave in waves(&plan.steps, context.manner.parallel) {
         run.wave(&wave).await;
     }
@@ -58,7 +58,7 @@ pub(super) async fn run(
 }
 
 /// A run that is under way.
-struct Run<'a> {
+struct PlanRun<'a> {
     context: &'a RunContext,
     events: &'a Events,
     journal: Mutex<&'a mut Journal>,
@@ -79,7 +79,7 @@ struct Ended {
     failed: Vec<(usize, String, Error)>,
 }
 
-impl Run<'_> {
+impl PlanRun<'_> {
     fn ended(&self) -> MutexGuard<'_, Ended> {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }

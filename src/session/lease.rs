@@ -60,11 +60,11 @@ pub struct Lease {
 
 /// Whether a Lease is still ours, for those who are about to change something.
 #[derive(Debug, Clone)]
-pub struct Held(watch::Receiver<Standing>);
+pub struct Held(watch::Receiver<LeaseState>);
 
 /// What the renewals of a Lease showed.
 #[derive(Debug, Clone)]
-struct Standing {
+struct LeaseState {
     renewed: Moment,
     taken_by: Option<String>,
 }
@@ -98,7 +98,7 @@ impl Held {
     /// `Kind::Unavailable` (exit 75) when somebody else has it, or when nothing can be learned of it `within` that time.
     pub async fn sure(&self, within: Duration) -> Result<()> {
         let mut standing = self.0.clone();
-        let known = |now: &Standing| now.taken_by.is_some() || now.renewed.until(Moment::now()) < LASTS;
+        let known = |now: &LeaseState| now.taken_by.is_some() || now.renewed.until(Moment::now()) < LASTS;
         let standing = tokio::time::timeout(within, standing.wait_for(known)).await;
         match standing.map(|known| known.map(|standing| standing.taken_by.clone())) {
             Ok(Ok(None)) => Ok(()),
@@ -142,7 +142,7 @@ impl Lease {
             }
             _ => failed(error),
         })?;
-        let (tell, standing) = watch::channel(Standing { renewed: Moment::now(), taken_by: None });
+        let (tell, standing) = watch::channel(LeaseState { renewed: Moment::now(), taken_by: None });
         let renewal = tokio::spawn(renew(leases.clone(), made, tell));
         Ok(Self { leases, renewal, identity: holder.identity(), held: Held(standing) })
     }
@@ -188,7 +188,7 @@ pub async fn give_up(cluster: &Cluster, holder: &LeaseHolder) -> Result<bool> {
 
 /// Renews the Lease until the task is ended or somebody else has it. What fails is tried again: the API server may be
 /// away because the run reboots it.
-async fn renew(leases: Api<Object>, mut held: Object, tell: watch::Sender<Standing>) {
+async fn renew(leases: Api<Object>, mut held: Object, tell: watch::Sender<LeaseState>) {
     let own = identity(&held).to_owned();
     loop {
         tokio::time::sleep(RENEWED_EVERY).await;

@@ -99,11 +99,11 @@ struct File {
     #[serde(default)]
     context: Option<String>,
     #[serde(default)]
-    contexts: Option<BTreeMap<String, Entry>>,
+    contexts: Option<BTreeMap<String, ContextEntry>>,
 }
 
 #[derive(Deserialize)]
-struct Entry {
+struct ContextEntry {
     /// The name `endpoints` had once.
     #[serde(default)]
     target: Option<String>,
@@ -180,7 +180,7 @@ impl Context {
     }
 }
 
-impl Entry {
+impl ContextEntry {
     fn into_context(self, name: &str, file: &Path, now: Timestamp) -> Result<Context> {
         if self.auth.is_some_and(|auth| auth.siderov1.is_some()) {
             return Err(Error::invalid("this is an Omni context (auth.siderov1), which nodeprep cannot use")

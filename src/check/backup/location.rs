@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::super::wait::Look;
-use super::{Found, Stop};
+use super::{Finding, Stop};
 use crate::error::Code;
 use crate::judge::store::{StoreAddress, advice};
 use crate::judge::velero::Location;
@@ -41,7 +41,7 @@ pub(super) fn judge(location: &BackupStorageLocation, now: Timestamp) -> Result<
 }
 
 /// What is wrong with the repository of a namespace's volumes.
-pub(super) fn repository(repository: &BackupRepository, store: &StoreAddress) -> Option<Found> {
+pub(super) fn repository(repository: &BackupRepository, store: &StoreAddress) -> Option<Finding> {
     let status = repository.status.as_ref().filter(|status| status.phase.as_deref() == Some("NotReady"))?;
     let namespace = repository.spec.volume_namespace.as_deref().unwrap_or_default();
     let message = status.message.as_deref().unwrap_or_default();
@@ -56,7 +56,10 @@ pub(super) fn repository(repository: &BackupRepository, store: &StoreAddress) ->
             |advice| advice.hint,
         )
     };
-    Some(Found::fault(format!("the backup repository of namespace {namespace} is NotReady: {message}"), hint))
+    Some(Finding::fault(
+        format!("the backup repository of namespace {namespace} is NotReady: {message}"),
+        hint,
+    ))
 }
 
 #[cfg(test)]
@@ -132,7 +135,7 @@ mod tests {
             ("error to connect: invalid repository password", "made with"),
             ("disk on fire", "until it is Ready"),
         ] {
-            let Some(Found::Fault { why, hint }) = of("NotReady", message) else { panic!("{message}") };
+            let Some(Finding::Fault { why, hint }) = of("NotReady", message) else { panic!("{message}") };
             assert!(
                 why.contains("databases") && why.contains(message) && hint.contains(word),
                 "{why}: {hint}"

@@ -33,13 +33,13 @@ const INSTALL: &str = "install Velero with `nodeprep apply`, or correct `backup.
 
 /// What one look at a part found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Found {
+enum Finding {
     Fine(String),
     Warn { why: String, hint: String },
     Fault { why: String, hint: String },
 }
 
-impl Found {
+impl Finding {
     fn fault(why: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::Fault { why: why.into(), hint: hint.into() }
     }
@@ -74,14 +74,14 @@ async fn judge(run: &Run<'_>, subject: &Subject<'_>) -> Result<Verdict, Stop> {
         location::judge(&read_location(run, backup).await?, run.ctx.cluster.time().await?)
     });
     let located = match located.await? {
-        Ok(summary) => Found::Fine(summary),
+        Ok(summary) => Finding::Fine(summary),
         Err(last) => {
-            Found::fault(last, format!("read Velero's log: kubectl -n {namespace} logs deployment/velero"))
+            Finding::fault(last, format!("read Velero's log: kubectl -n {namespace} logs deployment/velero"))
         }
     };
     let mut found = vec![password, located];
     let https = "write https:// in `backup.location.url`, with `caCert` for an authority of your own";
-    found.extend(plan::stack::in_the_clear(backup).map(|why| Found::warn(why, https)));
+    found.extend(plan::stack::in_the_clear(backup).map(|why| Finding::warn(why, https)));
     let store = StoreAddress::of(&read_location(run, backup).await?);
     found.extend(made(run, backup, &store, run.ctx.cluster.time().await?).await?);
     Ok(verdict(found))
@@ -93,7 +93,7 @@ async fn made(
     backup: &Backup,
     store: &StoreAddress,
     now: Timestamp,
-) -> Result<Vec<Found>, Stop> {
+) -> Result<Vec<Finding>, Stop> {
     let (cluster, namespace) = (&run.ctx.cluster, Some(backup.namespace.as_str()));
     let kept_there = |location: &Option<String>| location.as_ref() == Some(&backup.location.name);
     let live = cluster.list_of(namespace, "").await?;
@@ -101,23 +101,23 @@ async fn made(
     backups.retain(|one| kept_there(&one.spec.storage_location));
     let repositories = cluster.list_of::<BackupRepository>(namespace, "").await?;
     let ours = repositories.iter().filter(|one| kept_there(&one.spec.backup_storage_location));
-    let mut found: Vec<Found> = ours.filter_map(|one| location::repository(one, store)).collect();
+    let mut found: Vec<Finding> = ours.filter_map(|one| location::repository(one, store)).collect();
     found.extend(schedules::judge(&stack::schedules(backup)?, &live, &backups, store, now));
     Ok(found)
 }
 
 /// One verdict of all: every fault is told, then every warning.
-fn verdict(found: Vec<Found>) -> Verdict {
+fn verdict(found: Vec<Finding>) -> Verdict {
     let (mut faults, mut warnings, mut fine) =
         ((Vec::new(), Vec::new()), (Vec::new(), Vec::new()), Vec::new());
     for one in found {
         let (into, why, hint) = match one {
-            Found::Fine(summary) => {
+            Finding::Fine(summary) => {
                 fine.push(summary);
                 continue;
             }
-            Found::Warn { why, hint } => (&mut warnings, why, hint),
-            Found::Fault { why, hint } => (&mut faults, why, hint),
+            Finding::Warn { why, hint } => (&mut warnings, why, hint),
+            Finding::Fault { why, hint } => (&mut faults, why, hint),
         };
         into.0.push(why);
         if !into.1.contains(&hint) {
@@ -168,17 +168,17 @@ async fn running(run: &Run<'_>, namespace: &str, steady: &mut Steady) -> Result<
 }
 
 /// The repository's password must be there, not be the one that everybody knows, and be the file's. It is never shown.
-async fn repository_password(run: &Run<'_>, namespace: &str) -> Result<Found, Stop> {
+async fn repository_password(run: &Run<'_>, namespace: &str) -> Result<Finding, Stop> {
     const NAME: &str = stack::REPOSITORY_SECRET.0;
     let secrets = Api::<Secret>::namespaced(run.ctx.cluster.client(), namespace);
     let secret = secrets.get_opt(NAME).await;
     let secret = secret.map_err(broken(format!("can't read Secret {namespace}/{NAME}")))?;
     let wanted = run.ctx.password.as_ref();
     match password::fault(secret.as_ref(), wanted.ok().and_then(Option::as_ref)) {
-        Some((why, hint)) => Ok(Found::fault(format!("Secret {namespace}/{NAME} {why}"), hint)),
+        Some((why, hint)) => Ok(Finding::fault(format!("Secret {namespace}/{NAME} {why}"), hint)),
         None => Ok(match wanted {
-            Ok(_) => Found::Fine(String::new()),
-            Err(error) => Found::warn(
+            Ok(_) => Finding::Fine(String::new()),
+            Err(error) => Finding::warn(
                 format!("whether the repository's password is the file's is not known: {}", error.what),
                 error.hint.clone().unwrap_or_else(|| "name the age key, as for `nodeprep plan`".into()),
             ),
@@ -198,11 +198,11 @@ mod tests {
 
     #[test]
     fn every_fault_is_told_and_a_hint_once() {
-        let fine = || Found::Fine("location s3 is Available".into());
-        let fault = |why: &str| Found::fault(why, "do this");
-        let warning = || Found::warn("w", "x");
+        let fine = || Finding::Fine("location s3 is Available".into());
+        let fault = |why: &str| Finding::fault(why, "do this");
+        let warning = || Finding::warn("w", "x");
         assert_eq!(
-            verdict(vec![Found::Fine(String::new()), fine()]),
+            verdict(vec![Finding::Fine(String::new()), fine()]),
             Verdict::pass("location s3 is Available")
         );
         assert_eq!(verdict(vec![fine(), warning()]), Verdict::warn("w; location s3 is Available", "x"));

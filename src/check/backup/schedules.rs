@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde_json::{Value, json};
 
-use super::Found;
+use super::Finding;
 use crate::intent::{Cron, Duration};
 use crate::judge::store::{StoreAddress, advice};
 use crate::judge::velero::kinds::{self, Backup};
@@ -37,8 +37,8 @@ pub(super) fn judge(
     backups: &[Backup],
     store: &StoreAddress,
     now: Timestamp,
-) -> Vec<Found> {
-    let mut found: Vec<Found> = wanted
+) -> Vec<Finding> {
+    let mut found: Vec<Finding> = wanted
         .iter()
         .map(|wanted| {
             let name = name(wanted);
@@ -48,7 +48,7 @@ pub(super) fn judge(
         })
         .collect();
     if wanted.is_empty() {
-        found.push(Found::warn(
+        found.push(Finding::warn(
             "the file has no `backup.schedules`: nothing is backed up on its own",
             "add a schedule, such as {name: daily, cron: \"0 2 * * *\"}",
         ));
@@ -58,7 +58,7 @@ pub(super) fn judge(
 }
 
 /// The newest backup of all, when it is of no schedule of the file, and is no good.
-fn newest_by_hand(wanted: &[Value], backups: &[Backup], store: &StoreAddress) -> Option<Found> {
+fn newest_by_hand(wanted: &[Value], backups: &[Backup], store: &StoreAddress) -> Option<Finding> {
     let newest = backups.iter().filter(|backup| finished(backup)).max_by_key(|backup| began(backup))?;
     let told = wanted.iter().any(|schedule| schedule_of(newest) == Some(name(schedule)));
     if told { None } else { bad(newest, store) }
@@ -70,36 +70,36 @@ fn schedule(
     backups: &[&Backup],
     store: &StoreAddress,
     now: Timestamp,
-) -> Found {
+) -> Finding {
     let name = name(wanted);
     let Some(live) = live else {
-        return Found::fault(
+        return Finding::fault(
             format!("there is no Schedule {name}: nothing is backed up by it"),
             "make it with `nodeprep apply`",
         );
     };
     let Schedule { paused, phase } = Schedule::of(live);
     if paused {
-        return Found::fault(
+        return Finding::fault(
             format!("schedule {name} is paused: it makes no backups"),
             format!("`velero schedule unpause {name}`, or take it out of the file"),
         );
     }
     if let Phase::Refused { errors, .. } = &phase {
-        return Found::fault(
+        return Finding::fault(
             format!("schedule {name} is refused by Velero, and makes no backups: {}", errors.join("; ")),
             "correct it in the file, and `nodeprep apply`",
         );
     }
     if let Some(differs) = differs(wanted, live) {
-        return Found::fault(
+        return Finding::fault(
             format!("schedule {name} is not as the file asks: {differs}"),
             "`nodeprep apply` puts back what the file says; what somebody else added has to be taken out by hand",
         );
     }
     match phase {
         Phase::Enabled => made(live, backups, store, now),
-        Phase::New | Phase::Refused { .. } => Found::fault(
+        Phase::New | Phase::Refused { .. } => Finding::fault(
             format!("Velero has not looked at schedule {name} yet"),
             "read Velero's log, and validate again",
         ),
@@ -152,11 +152,11 @@ fn alike(key: &str, wanted: &Value, live: &Value) -> bool {
 
 /// Whether the backups that were due were made. When one is due is Velero's own rule: the first time that the line names
 /// after the last backup, or else after the schedule was made or told to skip.
-fn made(live: &kinds::Schedule, backups: &[&Backup], store: &StoreAddress, now: Timestamp) -> Found {
+fn made(live: &kinds::Schedule, backups: &[&Backup], store: &StoreAddress, now: Timestamp) -> Finding {
     let name = named(&live.metadata);
     let line = live.spec.schedule.as_deref().unwrap_or_default();
     let Ok(cron) = Cron::parse(line) else {
-        return Found::fault(
+        return Finding::fault(
             format!("schedule {name} has no cron line: `{line}`"),
             "correct it in the file, and `nodeprep apply`",
         );
@@ -177,7 +177,7 @@ fn made(live: &kinds::Schedule, backups: &[&Backup], store: &StoreAddress, now: 
             .map_or(created, |skipped| skipped.max(created)),
     };
     let Some(due) = cron.next(since) else {
-        return Found::fault(
+        return Finding::fault(
             format!("schedule {name} is never due: no day is as `{line}` says"),
             "correct it in the file",
         );
@@ -190,7 +190,7 @@ fn made(live: &kinds::Schedule, backups: &[&Backup], store: &StoreAddress, now: 
     let going = |backup: &&&Backup| !finished(backup) && phase(backup) != "Deleting";
     let running = backups.iter().filter(going).max_by_key(|backup| began(backup));
     match running.and_then(|backup| Some((named(&backup.metadata), began(backup)?))) {
-        Some((backup, at)) if overdue && now.duration_since(at) > LONGEST => Found::fault(
+        Some((backup, at)) if overdue && now.duration_since(at) > LONGEST => Finding::fault(
             format!(
                 "backup {backup} of schedule {name} has been running since {at}, and Velero begins no other beside it; \
                  {last}"
@@ -200,22 +200,22 @@ fn made(live: &kinds::Schedule, backups: &[&Backup], store: &StoreAddress, now: 
             ),
         ),
         Some((backup, at)) if due <= now => {
-            Found::Fine(format!("schedule {name}: {backup} is running since {at}, {last}"))
+            Finding::Fine(format!("schedule {name}: {backup} is running since {at}, {last}"))
         }
-        _ if overdue => Found::fault(
+        _ if overdue => Finding::fault(
             format!(
                 "schedule {name} has made no good backup since the one that was due at {due} ({late:#} late is allowed, \
                  and it is {now}): {last}"
             ),
             format!("read Velero's log, and make one: `velero backup create --from-schedule {name}`"),
         ),
-        _ if newest.is_none() => Found::Fine(format!("schedule {name}: {last}, first backup due at {due}")),
-        _ => Found::Fine(format!("schedule {name}: {last}, next due at {due}")),
+        _ if newest.is_none() => Finding::Fine(format!("schedule {name}: {last}, first backup due at {due}")),
+        _ => Finding::Fine(format!("schedule {name}: {last}, next due at {due}")),
     }
 }
 
 /// What is wrong with a backup that came to its end.
-fn bad(backup: &Backup, store: &StoreAddress) -> Option<Found> {
+fn bad(backup: &Backup, store: &StoreAddress) -> Option<Finding> {
     let phase = phase(backup);
     if phase == "Completed" {
         return None;
@@ -234,7 +234,7 @@ fn bad(backup: &Backup, store: &StoreAddress) -> Option<Found> {
         )
     };
     let hint = advice(&said, store).map_or_else(look, |advice| advice.hint);
-    Some(Found::fault(format!("the newest backup, {name}, is {phase}{said}"), hint))
+    Some(Finding::fault(format!("the newest backup, {name}, is {phase}{said}"), hint))
 }
 
 /// It came to an end, and is not on its way out.
@@ -300,7 +300,7 @@ mod tests {
         .unwrap()
     }
 
-    fn judged(live: Option<kinds::Schedule>, backups: &[Backup], now: &str) -> Found {
+    fn judged(live: Option<kinds::Schedule>, backups: &[Backup], now: &str) -> Finding {
         let live: Vec<kinds::Schedule> = live.into_iter().collect();
         let mut found = judge(&[wanted()], &live, backups, &StoreAddress::default(), now.parse().unwrap());
         assert_eq!(found.len(), 1, "{found:?}");
@@ -311,7 +311,7 @@ mod tests {
     fn a_schedule_is_there_works_and_is_as_the_file_asks() {
         let good = [backup("2026-11-21T02:00:05Z", "Completed")];
         let now = "2026-11-21T10:00:00Z";
-        assert!(matches!(judged(Some(live(json!({}))), &good, now), Found::Fine(_)));
+        assert!(matches!(judged(Some(live(json!({}))), &good, now), Finding::Fine(_)));
         let refused =
             json!({"status": {"phase": "FailedValidation", "validationErrors": ["invalid schedule: x"]}});
         for (live, word) in [
@@ -340,15 +340,15 @@ mod tests {
                 "labelSelector",
             ),
         ] {
-            let Found::Fault { why, .. } = judged(live, &good, now) else { panic!("{word}") };
+            let Finding::Fault { why, .. } = judged(live, &good, now) else { panic!("{word}") };
             assert!(why.contains(word), "{why}");
         }
         // Other words for the same.
         let other = json!({"spec": {"template": {"ttl": "720h", "includedNamespaces": null, "snapshotVolumes": null}}});
-        assert!(matches!(judged(Some(live(other)), &good, now), Found::Fine(_)));
+        assert!(matches!(judged(Some(live(other)), &good, now), Finding::Fine(_)));
         // What the server fills in narrows nothing.
         let filled = json!({"spec": {"template": {"hooks": {}, "metadata": {}, "excludedNamespaces": [], "csiSnapshotTimeout": "0s"}}});
-        assert!(matches!(judged(Some(live(filled)), &good, now), Found::Fine(_)));
+        assert!(matches!(judged(Some(live(filled)), &good, now), Finding::Fine(_)));
     }
 
     #[test]
@@ -410,8 +410,8 @@ mod tests {
         ] {
             let backups: Vec<Backup> = backups.iter().map(|(at, phase)| backup(at, phase)).collect();
             match (judged(Some(live(json!({}))), &backups, now), word) {
-                (Found::Fine(_), None) => {}
-                (Found::Fault { why, .. }, Some(word)) => assert!(why.contains(word), "{now}: {why}"),
+                (Finding::Fine(_), None) => {}
+                (Finding::Fault { why, .. }, Some(word)) => assert!(why.contains(word), "{now}: {why}"),
                 (found, _) => panic!("{backups:?} at {now}: {found:?}"),
             }
         }
@@ -422,19 +422,21 @@ mod tests {
         let found = judged(Some(live(json!({}))), &[], "2026-11-01T01:00:00Z");
         assert_eq!(
             found,
-            Found::Fine("schedule daily: no backup so far, first backup due at 2026-11-01T02:00:00Z".into())
+            Finding::Fine(
+                "schedule daily: no backup so far, first backup due at 2026-11-01T02:00:00Z".into()
+            )
         );
         // What was to be skipped was not due.
         let skipped = live(json!({"status": {"lastSkipped": "2026-11-09T12:00:00Z"}}));
         assert!(
-            matches!(judged(Some(skipped), &[], "2026-11-10T01:00:00Z"), Found::Fine(said) if said.contains("due at 2026-11-10T02:00:00Z"))
+            matches!(judged(Some(skipped), &[], "2026-11-10T01:00:00Z"), Finding::Fine(said) if said.contains("due at 2026-11-10T02:00:00Z"))
         );
     }
 
     #[test]
     fn a_file_without_schedules_warns_and_a_bad_backup_by_hand_is_a_fault() {
         let now = "2026-11-21T10:00:00Z".parse().unwrap();
-        assert!(matches!(judge(&[], &[], &[], &StoreAddress::default(), now)[..], [Found::Warn { .. }]));
+        assert!(matches!(judge(&[], &[], &[], &StoreAddress::default(), now)[..], [Finding::Warn { .. }]));
         let mut by_hand = backup("2026-11-21T03:00:00Z", "PartiallyFailed");
         by_hand.metadata.labels = None;
         by_hand.status.as_mut().unwrap().errors = Some(3);
@@ -446,7 +448,7 @@ mod tests {
             now,
         );
         assert!(
-            matches!(&found[..], [Found::Fine(_), Found::Fault { why, .. }] if why.ends_with("is PartiallyFailed: 3 errors")),
+            matches!(&found[..], [Finding::Fine(_), Finding::Fault { why, .. }] if why.ends_with("is PartiallyFailed: 3 errors")),
             "{found:?}"
         );
     }

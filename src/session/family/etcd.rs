@@ -22,7 +22,7 @@ const AGAIN: Duration = Duration::from_secs(60);
 
 /// Which machine was asked to begin etcd.
 #[derive(Debug, Serialize, Deserialize)]
-struct Record {
+struct EtcdRecord {
     address: String,
     at: String,
 }
@@ -35,7 +35,8 @@ pub fn begun_on(record: &Path) -> Result<Option<String>> {
     let failed = |why: String| Error::failed(format!("{}: {why}", record.display()));
     match std::fs::read(record) {
         Ok(bytes) => {
-            let read: Record = serde_json::from_slice(&bytes).map_err(|error| failed(error.to_string()))?;
+            let read: EtcdRecord =
+                serde_json::from_slice(&bytes).map_err(|error| failed(error.to_string()))?;
             Ok(Some(read.address))
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -115,6 +116,6 @@ fn note(work: &Bootstrap) -> Result<()> {
     match begun_on(&work.record)? {
         Some(former) if former == work.address => Ok(()),
         Some(former) => Err(Error::refused(format!("a former run began etcd on {former}"))),
-        None => write_json(&work.record, &Record { address: work.address.clone(), at: now() }),
+        None => write_json(&work.record, &EtcdRecord { address: work.address.clone(), at: now() }),
     }
 }

@@ -55,7 +55,7 @@ fn find<'v>(value: &'v mut Value, path: &[usize]) -> Option<&'v mut Value> {
 }
 
 /// A node of a document with what it hangs on.
-pub(super) struct Place<'n> {
+pub(super) struct NodePlace<'n> {
     pub node: &'n Node,
     /// The map or list that it is in.
     pub parent: Option<&'n Node>,
@@ -66,8 +66,8 @@ pub(super) struct Place<'n> {
 }
 
 /// The node at a path.
-pub(super) fn place<'n>(root: &'n Node, path: &[usize]) -> Option<Place<'n>> {
-    let start = Place { node: root, parent: None, key: None, name: String::new() };
+pub(super) fn place<'n>(root: &'n Node, path: &[usize]) -> Option<NodePlace<'n>> {
+    let start = NodePlace { node: root, parent: None, key: None, name: String::new() };
     path.iter().try_fold(start, |place, index| {
         let parent = Some(place.node);
         let (key, node) = match &place.node.kind {
@@ -80,7 +80,7 @@ pub(super) fn place<'n>(root: &'n Node, path: &[usize]) -> Option<Place<'n>> {
             Some(key) => format!("{}.{key}", place.name),
             None => format!("{}[{index}]", place.name),
         };
-        Some(Place { node, parent, key, name })
+        Some(NodePlace { node, parent, key, name })
     })
 }
 

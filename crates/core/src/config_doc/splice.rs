@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::ops::Range;
 
-use super::change::{Change, Place, cannot, place};
+use super::change::{Change, NodePlace, cannot, place};
 use super::layout::{colon_end, eol, first_column, step, with_eol, written_end};
 use crate::error::{Error, Result};
 use crate::yaml::{self, Document, Kind, Node, Stream, line_column};
@@ -70,7 +70,7 @@ impl Splicer<'_> {
         Ok(())
     }
 
-    fn place<'n>(&self, root: &'n Node, path: &[usize]) -> Result<Place<'n>> {
+    fn place<'n>(&self, root: &'n Node, path: &[usize]) -> Result<NodePlace<'n>> {
         let place =
             place(root, path).ok_or_else(|| Error::failed("machine config: a change has no place"))?;
         if place.node.shared || place.node.tag.is_some() {
@@ -79,7 +79,7 @@ impl Splicer<'_> {
         Ok(place)
     }
 
-    fn set(&mut self, place: &Place<'_>, want: &Node) -> Result<()> {
+    fn set(&mut self, place: &NodePlace<'_>, want: &Node) -> Result<()> {
         let have = place.node;
         match (place.parent, place.key) {
             (Some(map), Some(key)) if have.is_null() => self.fill(map, key, have, want),
@@ -190,7 +190,7 @@ impl Splicer<'_> {
         self.edits.push(Edit { at, depth: 0, text: format!("{space}{text}") });
     }
 
-    fn insert(&mut self, place: &Place<'_>, missing: &[(&Node, &Node)]) -> Result<()> {
+    fn insert(&mut self, place: &NodePlace<'_>, missing: &[(&Node, &Node)]) -> Result<()> {
         let map = place.node;
         match &map.kind {
             Kind::Map { entries, flow: true } => {
@@ -224,7 +224,7 @@ impl Splicer<'_> {
         }
     }
 
-    fn append(&mut self, place: &Place<'_>, new: &[&Node]) -> Result<()> {
+    fn append(&mut self, place: &NodePlace<'_>, new: &[&Node]) -> Result<()> {
         let Kind::Seq { items, flow } = &place.node.kind else {
             return Err(self.cannot(place, "is no list"));
         };
@@ -277,7 +277,7 @@ impl Splicer<'_> {
     }
 
     /// The only entry or item of a collection goes: an empty one stays.
-    fn empty(&mut self, parent: &Place<'_>, span: &Range<usize>, flow: bool) -> Result<()> {
+    fn empty(&mut self, parent: &NodePlace<'_>, span: &Range<usize>, flow: bool) -> Result<()> {
         let start = self.start(parent.node)?;
         let end = parent.node.span.end.max(span.end);
         if flow && (self.has_comment(start..span.start) || self.has_comment(span.end..end)) {
@@ -331,7 +331,7 @@ impl Splicer<'_> {
         self.edits.push(Edit { at: at..at, depth, text });
     }
 
-    fn cannot(&self, place: &Place<'_>, why: &str) -> Error {
+    fn cannot(&self, place: &NodePlace<'_>, why: &str) -> Error {
         cannot(self.text, place.node, &place.name, why)
     }
 }

@@ -11,7 +11,7 @@ use super::object::{Object, Ready};
 #[derive(Debug, Default)]
 pub struct ClusterState {
     pub objects: Vec<ObjectState>,
-    pub waits: Vec<Wait>,
+    pub waits: Vec<AwaitedState>,
     /// Every StorageClass that is marked as the default one.
     pub default_classes: Vec<String>,
     /// The Node objects; none when they may not be listed.
@@ -82,7 +82,7 @@ impl std::fmt::Debug for DryRun {
 
 /// A condition and whether it holds now.
 #[derive(Debug, Clone)]
-pub struct Wait {
+pub struct AwaitedState {
     pub ready: Ready,
     /// Why it does not hold; None when it does.
     pub lacks: Option<String>,

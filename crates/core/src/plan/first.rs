@@ -6,7 +6,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::disks::describe;
 pub use super::target::InstallDisk;
-use super::target::{Target, UNATTENDED, document, text};
+use super::target::{InstallTarget, UNATTENDED, document, text};
 use crate::config_doc::ConfigDoc;
 use crate::error::{Error, Result};
 use crate::intent::MaxSize;
@@ -60,7 +60,7 @@ impl First {
                 Error::invalid(format!("neither cluster.ca.crt nor {AUTHORITY} is in it")).hint(WHOLE)
             );
         }
-        Target::of(&first.doc)?;
+        InstallTarget::of(&first.doc)?;
         match first.writes() {
             Some(what) => Err(unseen(&what, "")),
             None => Ok(first),
@@ -237,7 +237,7 @@ impl First {
         if disks.iter().any(|disk| disk.system) {
             return Ok(None);
         }
-        let target = Target::of(&self.doc).map_err(|error| error.at(&self.file))?;
+        let target = InstallTarget::of(&self.doc).map_err(|error| error.at(&self.file))?;
         let Some(target) = target else {
             return Err(Error::invalid(format!("{}: machine.install.disk is not in it, nor {UNATTENDED}", self.file))
                 .hint("say which disk Talos is installed on, for example by its path: machine: {install: {disk: /dev/disk/by-id/…}}"));

@@ -13,7 +13,7 @@ pub(super) const UNATTENDED: &str = "UnattendedInstallConfig";
 
 /// What names the disk.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Target {
+pub(super) enum InstallTarget {
     Path(String),
     Selector {
         /// Where in the config it is.
@@ -23,7 +23,7 @@ pub(super) enum Target {
     },
 }
 
-impl Target {
+impl InstallTarget {
     /// What the config says; nothing when it says nothing.
     ///
     /// # Errors
@@ -172,7 +172,7 @@ pub struct InstallDisk {
 
 impl InstallDisk {
     /// The disk, if it is free or may be made so by a token.
-    pub(super) fn choose(target: &Target, disks: &[Disk]) -> Result<Self> {
+    pub(super) fn choose(target: &InstallTarget, disks: &[Disk]) -> Result<Self> {
         let disk = target.find(disks)?;
         let told = disk.token(disks).filter(|_| disk.twin(disks).is_none());
         let token = match (&disk.eligible, told) {
@@ -187,8 +187,8 @@ impl InstallDisk {
             }
         };
         let selector = match target {
-            Target::Path(_) => None,
-            Target::Selector { at, expression } => Some((*at, expression.clone())),
+            InstallTarget::Path(_) => None,
+            InstallTarget::Selector { at, expression } => Some((*at, expression.clone())),
         };
         let (name, what) = (disk.id.clone(), describe(disk));
         Ok(Self { name, id: disk.identity(), what, token, selector })
@@ -214,7 +214,7 @@ impl InstallDisk {
             return refused(&format!("has another name by now, {}", disk.id));
         }
         if let Some((at, expression)) = &self.selector {
-            let target = Target::Selector { at, expression: expression.clone() };
+            let target = InstallTarget::Selector { at, expression: expression.clone() };
             if target.find(disks).map(|found| &found.id).ok() != Some(&disk.id) {
                 return refused(&format!("{at} does not match it alone any more"));
             }
@@ -242,15 +242,15 @@ mod tests {
     use crate::model::disks::Uses;
     use crate::model::resources::DiskSpec;
 
-    fn target(install: &str) -> Result<Option<Target>> {
+    fn target(install: &str) -> Result<Option<InstallTarget>> {
         let legacy = if install.contains("kind:") { String::new() } else { install.to_owned() };
         let rest = if legacy.is_empty() { format!("---\n{install}") } else { String::new() };
-        Target::of(&ConfigDoc::parse(&format!("machine:\n  type: worker\n{legacy}{rest}")).unwrap())
+        InstallTarget::of(&ConfigDoc::parse(&format!("machine:\n  type: worker\n{legacy}{rest}")).unwrap())
     }
 
     fn selector(of: &str) -> String {
         match target(&format!("  install: {{diskSelector: {of}}}\n")).unwrap() {
-            Some(Target::Selector { expression, .. }) => expression,
+            Some(InstallTarget::Selector { expression, .. }) => expression,
             other => panic!("{of}: {other:?}"),
         }
     }
@@ -313,14 +313,17 @@ mod tests {
     fn it_is_found_where_talos_looks_for_it() {
         let unattended =
             "kind: UnattendedInstallConfig\nprovisioning: {diskSelector: {match: system_disk}}\n";
-        assert_eq!(target("  install: {disk: /dev/sda}\n").unwrap(), Some(Target::Path("/dev/sda".into())));
+        assert_eq!(
+            target("  install: {disk: /dev/sda}\n").unwrap(),
+            Some(InstallTarget::Path("/dev/sda".into()))
+        );
         let both = target("  install: {disk: /dev/sda, diskSelector: {type: ssd}}\n").unwrap();
-        assert!(matches!(both, Some(Target::Selector { .. })), "Talos takes the selector");
-        assert!(matches!(target(unattended).unwrap(), Some(Target::Selector { .. })));
+        assert!(matches!(both, Some(InstallTarget::Selector { .. })), "Talos takes the selector");
+        assert!(matches!(target(unattended).unwrap(), Some(InstallTarget::Selector { .. })));
         assert_eq!(target("  install: {wipe: false}\n").unwrap(), None);
         assert!(target("kind: UnattendedInstallConfig\n").unwrap_err().what.contains("diskSelector"));
         let doc = format!("machine: {{install: {{disk: /dev/sda}}}}\n---\n{unattended}");
-        assert!(Target::of(&ConfigDoc::parse(&doc).unwrap()).unwrap_err().what.contains("both"));
+        assert!(InstallTarget::of(&ConfigDoc::parse(&doc).unwrap()).unwrap_err().what.contains("both"));
     }
 
     #[test]
@@ -353,7 +356,7 @@ mod tests {
 
     #[test]
     fn a_disk_that_another_one_says_to_be_is_not_installed_on_and_its_token_names_it_alone() {
-        let target = Target::Path("/dev/sda".into());
+        let target = InstallTarget::Path("/dev/sda".into());
         let named = |name: &str, serial: &str, wwid: &str| {
             let mut disk = disk(name, "sata", 100);
             (disk.spec.serial, disk.spec.wwid) = (serial.into(), wwid.into());

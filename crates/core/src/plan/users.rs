@@ -39,7 +39,7 @@ const REMOTE: [&str; 22] = [
 const NAMED: usize = 3;
 
 /// A volume's place on a node, by all that leads there.
-struct Place<'a> {
+struct VolumePlace<'a> {
     id: &'a str,
     /// Where it is mounted.
     mounts: Vec<String>,
@@ -72,7 +72,7 @@ pub(super) fn refuse(
     users: &Users,
     unused: &[String],
 ) -> Result<()> {
-    let place = Place::of(node, doc, (id, mount));
+    let place = VolumePlace::of(node, doc, (id, mount));
     let here = here(node, users);
     let what = mount.map_or_else(|| format!("volume {id}"), str::to_owned);
     let sure = sure(&place, &here, users, &static_pods(doc));
@@ -100,7 +100,12 @@ fn quoted(name: &str) -> String {
 }
 
 /// What has data there.
-fn sure(place: &Place<'_>, here: &[&KubeNode], users: &Users, own: &[(String, Vec<String>)]) -> Vec<String> {
+fn sure(
+    place: &VolumePlace<'_>,
+    here: &[&KubeNode],
+    users: &Users,
+    own: &[(String, Vec<String>)],
+) -> Vec<String> {
     let reaches = |paths: &[String], least: fn(At) -> bool| paths.iter().any(|path| least(place.at(path)));
     let volumes = users.volumes.iter().filter(|volume| {
         volume.can_be_on(here, &users.nodes)
@@ -119,7 +124,7 @@ fn sure(place: &Place<'_>, here: &[&KubeNode], users: &Users, own: &[(String, Ve
 }
 
 /// What may have data there: its name, and why.
-fn maybe(place: &Place<'_>, here: &[&KubeNode], users: &Users) -> Vec<(String, String)> {
+fn maybe(place: &VolumePlace<'_>, here: &[&KubeNode], users: &Users) -> Vec<(String, String)> {
     let unknown = |paths: &[String]| {
         let path = paths.iter().find(|path| place.at(path) == At::Unknown)?;
         Some(format!("{path} is no device that the node tells of"))
@@ -217,7 +222,7 @@ struct Mounts<'p> {
     disk: Option<&'p String>,
 }
 
-impl<'a> Place<'a> {
+impl<'a> VolumePlace<'a> {
     fn of(node: &'a Node, doc: &ConfigDoc, (id, mount): (&'a str, Option<&str>)) -> Self {
         let disks = node.disks.as_deref().unwrap_or_default();
         let mut own = Vec::new();

@@ -26,7 +26,7 @@ use crate::wait::{Look, Wait};
 const LOOKS: usize = 5;
 
 /// What a node has after a call whose reply was lost.
-enum Found {
+enum AfterCall {
     Ours,
     Another,
     Former,
@@ -153,21 +153,23 @@ impl ConfigWrite<'_> {
             };
             without += 1;
             Ok(if has(&configs) {
-                Look::Done(Found::Ours)
+                Look::Done(AfterCall::Ours)
             } else if !configs.runs(work) && configs.active.version != before.active.version {
-                Look::Done(Found::Another)
+                Look::Done(AfterCall::Another)
             } else if without == LOOKS {
-                Look::Done(Found::Former)
+                Look::Done(AfterCall::Former)
             } else {
                 Look::not_yet("it runs the former one")
             })
         });
         match found.await {
-            Ok(Found::Ours) => Ok(()),
-            Ok(Found::Another) => {
+            Ok(AfterCall::Ours) => Ok(()),
+            Ok(AfterCall::Another) => {
                 Err(error.hint("the node has another config by now: run it again, to plan from it"))
             }
-            Ok(Found::Former) | Err(_) => Err(error.hint("the node does not have the config; run it again")),
+            Ok(AfterCall::Former) | Err(_) => {
+                Err(error.hint("the node does not have the config; run it again"))
+            }
         }
     }
 

@@ -21,7 +21,7 @@ const RUNS: &str = "Running";
 
 /// A member, as the others list it and as it answers for itself.
 #[derive(Debug, Clone)]
-struct Member {
+struct JudgedMember {
     id: u64,
     name: String,
     voter: bool,
@@ -32,7 +32,7 @@ struct Member {
 /// What all members together say.
 #[derive(Debug, Clone, Default)]
 struct Etcd {
-    members: Vec<Member>,
+    members: Vec<JudgedMember>,
     /// Such as `NOSPACE on talos-1`.
     alarms: BTreeSet<String>,
     /// The member of the node that was asked.
@@ -142,7 +142,7 @@ impl Etcd {
                 Err(error) => (Err(error.what), Vec::new()),
             };
             let name = member.hostname.clone();
-            etcd.members.push(Member { id: member.id, name, voter: !member.is_learner, leader });
+            etcd.members.push(JudgedMember { id: member.id, name, voter: !member.is_learner, leader });
             etcd.alarms.extend(alarms.iter().filter_map(|alarm| told(alarm, &members)));
         }
         Ok(etcd)
@@ -154,12 +154,12 @@ impl Etcd {
         if let Some(alarm) = self.alarms.first() {
             return Err(format!("etcd has the alarm {alarm}"));
         }
-        let voters: Vec<&Member> = self.members.iter().filter(|member| member.voter).collect();
+        let voters: Vec<&JudgedMember> = self.members.iter().filter(|member| member.voter).collect();
         let leaders: BTreeSet<u64> = voters.iter().filter_map(|member| member.leader.clone().ok()).collect();
         if leaders.len() > 1 {
             return Err("the members of etcd do not agree on their leader".to_owned());
         }
-        let away = |member: &Member| reboot && voters.len() > 1 && member.id == self.own;
+        let away = |member: &JudgedMember| reboot && voters.len() > 1 && member.id == self.own;
         let left = voters.iter().filter(|member| member.leader.is_ok() && !away(member)).count();
         let needed = voters.len() / 2 + 1;
         if left >= needed {
@@ -207,7 +207,7 @@ mod tests {
 
     /// Members by what each says: a leader's id, or why it has none; the node that was asked is the first.
     fn etcd(members: &[Result<u64, &str>]) -> Etcd {
-        let member = |(id, leader): (u64, &Result<u64, &str>)| Member {
+        let member = |(id, leader): (u64, &Result<u64, &str>)| JudgedMember {
             id,
             name: format!("c{id}"),
             voter: true,

@@ -11,7 +11,7 @@ use cel::common::ast::{
 };
 
 use super::environment::{FIELDS, Field, GLOB_SINCE, Release, UNITS};
-use super::types::{Found, Type, look_up};
+use super::types::{Signature, Type, look_up};
 use super::words::nearest;
 use super::{Mistake, pattern};
 
@@ -251,18 +251,18 @@ impl<'a> Checker<'a> {
             return Err(self.function(id, plain, "came with Talos 1.9"));
         }
         match look_up(&name, &types) {
-            Found::Result(Type::Open) => Err(self.mistake(id, "is empty, so it has no elements")),
-            Found::Result(found) => {
+            Signature::Result(Type::Open) => Err(self.mistake(id, "is empty, so it has no elements")),
+            Signature::Result(found) => {
                 if plain == "matches" {
                     self.pattern(call)?;
                 }
                 Ok(found)
             }
-            Found::OtherArguments(others) => Err(self.other_arguments(id, call, &types, &others)),
-            Found::LeftOut => Err(self
+            Signature::OtherArguments(others) => Err(self.other_arguments(id, call, &types, &others)),
+            Signature::LeftOut => Err(self
                 .function(id, plain, "is not evaluated by nodeprep")
                 .hint("its answer could differ from Talos'; compare texts as texts and numbers as numbers")),
-            Found::Nothing => Err(self.unknown_function(id, plain, &name)),
+            Signature::Nothing => Err(self.unknown_function(id, plain, &name)),
         }
     }
 

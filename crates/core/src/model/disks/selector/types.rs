@@ -144,7 +144,7 @@ const LEFT_OUT_CONVERSIONS: &[(&str, Type)] =
     &[("bool", Type::String), ("double", Type::String), ("uint", Type::String), ("string", Type::Double)];
 
 /// What the table says of a call.
-pub(super) enum Found {
+pub(super) enum Signature {
     Result(Type),
     /// There is a function of that name, for the arguments listed.
     OtherArguments(Vec<String>),
@@ -154,7 +154,7 @@ pub(super) enum Found {
 }
 
 /// Looks a call up; `name` has a dot in front when it is called on its first argument.
-pub(super) fn look_up(name: &str, arguments: &[Type]) -> Found {
+pub(super) fn look_up(name: &str, arguments: &[Type]) -> Signature {
     let rows: Vec<_> = TABLE.iter().filter(|(names, _, _)| names.contains(&name)).collect();
     for (_, overloads, result) in &rows {
         for overload in *overloads {
@@ -162,20 +162,20 @@ pub(super) fn look_up(name: &str, arguments: &[Type]) -> Found {
             if overload.len() == arguments.len()
                 && overload.iter().zip(arguments).all(|(of, argument)| bound.take(of, argument))
             {
-                return Found::Result(bound.give(result, arguments));
+                return Signature::Result(bound.give(result, arguments));
             }
         }
     }
     let conversion =
         |(function, from): &(&str, Type)| *function == name && arguments == std::slice::from_ref(from);
     if LEFT_OUT.contains(&name) || LEFT_OUT_CONVERSIONS.iter().any(conversion) {
-        return Found::LeftOut;
+        return Signature::LeftOut;
     }
     if rows.is_empty() {
-        return Found::Nothing;
+        return Signature::Nothing;
     }
     let lists = rows.iter().flat_map(|(_, overloads, _)| overloads.iter());
-    Found::OtherArguments(lists.map(|list| signature(list)).collect())
+    Signature::OtherArguments(lists.map(|list| signature(list)).collect())
 }
 
 /// The functions that people write by name, with a dot in front when called on something.
