@@ -3,7 +3,7 @@
 //! The modules, in the order of the flow (ARCHITECTURE.md):
 //!
 //! * what is asked: [`intent`]
-//! * what is there: [`observe`], read through [`talos`] and [`cluster`]
+//! * what exists: [`observe`], read through [`talos`] and [`cluster`]
 //! * what to do about it: [`plan`], with [`stack`] and [`config_doc`]
 //! * doing it: [`session`]
 //! * judging it: [`judge`], [`check`]

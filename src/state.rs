@@ -123,7 +123,7 @@ pub fn now() -> String {
     jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
 }
 
-/// Makes a folder for its owner only (mode 0700), and those above it; one that is there stays as it is.
+/// Makes a folder for its owner only (mode 0700), and those above it; one that exists stays as it is.
 ///
 /// # Errors
 /// `Kind::Failed` with the path.
@@ -200,7 +200,7 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// Makes the file; one that is there already is another run's, and an error.
+    /// Makes the file; one that exists already is another run's, and an error.
     pub fn create(path: &Path) -> Result<Self> {
         let open = || -> std::io::Result<File> {
             let file = OpenOptions::new().create_new(true).append(true).mode(0o600).open(path)?;
@@ -210,7 +210,7 @@ impl Lines {
         Ok(Self { file: open().map_err(failed)? })
     }
 
-    /// Goes on with a file that is there; a last line that a crash cut short goes.
+    /// Goes on with a file that exists; a last line that a crash cut short goes.
     pub fn append(path: &Path) -> Result<Self> {
         let open = || -> std::io::Result<File> {
             let bytes = std::fs::read(path)?;

@@ -1,4 +1,4 @@
-//! The one way to wait: look, say what is not there yet, and look again, until it is there or the time is over.
+//! The one way to wait: look, say what does not exist yet, and look again, until it is there or the time is over.
 
 use std::time::Duration;
 
@@ -18,13 +18,13 @@ pub enum Look<T> {
 }
 
 impl<T> Look<T> {
-    /// What is waited for is not there yet, and why.
+    /// What is waited for does not exist yet, and why.
     pub fn not_yet(why: impl Into<String>) -> Self {
         Self::NotYet(Open { what: None, why: why.into() })
     }
 }
 
-/// What is not there yet.
+/// What does not exist yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Open {
     /// Which of several things that are waited for; nothing where it is the only one.

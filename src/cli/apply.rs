@@ -109,7 +109,7 @@ pub(super) async fn run(global: &Global, args: &Args) -> Result<()> {
     let intent = global.intent()?;
     let session = open(global, &intent.metadata.name, "apply", super::interrupted(global.events()))?;
     carry_out(global, &intent, &session, Part::All, &args.consent, &args.rollout).await?;
-    // What is staged is not there yet.
+    // What is staged does not exist yet.
     if args.no_validate || args.rollout.mode == ApplyMode::Staged {
         return Ok(());
     }

@@ -39,7 +39,7 @@ pub(super) struct Args {
     /// The tool's own file, for the names that it gives the nodes [default: topf.yaml or talconfig.yaml in DIR].
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
-    /// Overwrite files that are there and say something else.
+    /// Overwrite files that exist and say something else.
     #[arg(long)]
     force: bool,
 }
@@ -219,7 +219,7 @@ impl Task<'_> {
                     )
                 });
                 let text = format!("To apply them to configs that you keep:\n{kept}");
-                // Talos would add a volume's keys to those that are there.
+                // Talos would add a volume's keys to those that exist.
                 if hosts.iter().any(|host| host.asked.documents.iter().any(|document| document.there)) {
                     return text;
                 }

@@ -1,4 +1,4 @@
-//! `validate`: the checks, against what is there now.
+//! `validate`: the checks, against what exists now.
 
 use jiff::Timestamp;
 

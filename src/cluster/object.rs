@@ -22,7 +22,7 @@ use crate::wait::{Look, Wait};
 /// An object before and after an apply.
 #[derive(Clone)]
 pub struct Applied {
-    /// None when it was not there.
+    /// None when it did not exist.
     pub before: Option<Value>,
     /// As the server keeps it now, or would keep it (dry run).
     pub after: Value,
@@ -81,7 +81,7 @@ impl<'a> Address<'a> {
 impl Cluster {
     /// Makes the object be as given (server-side apply, manager `nodeprep`, strict about unknown fields). A field
     /// that another manager holds with another value is an error that names both; it is never taken by force.
-    /// With `create_only` an object that is there stays as it is. A `dry_run` changes nothing.
+    /// With `create_only` an object that exists stays as it is. A `dry_run` changes nothing.
     pub async fn apply(&self, object: &Value, dry_run: bool, create_only: bool) -> Result<Applied> {
         let at = Address::of(object)?;
         let before = self.get(at.api_version, at.kind, at.namespace, at.name).await?;
@@ -133,7 +133,7 @@ impl Cluster {
         }
     }
 
-    /// The object; None when it, its namespace or its kind is not there.
+    /// The object; None when it, its namespace or its kind does not exist.
     pub async fn get(
         &self,
         api_version: &str,
@@ -204,7 +204,7 @@ impl Cluster {
         found.as_ref().map(read).transpose()
     }
 
-    /// Deletes this very object and what it owns, and waits until both are gone; false when it was not there.
+    /// Deletes this very object and what it owns, and waits until both are gone; false when it did not exist.
     ///
     /// # Errors
     /// `Refused` when another object has its name by now, `Failed` when it is still there after `within`.
@@ -319,7 +319,7 @@ fn held_by(live: &Value) -> String {
     }
 }
 
-/// The object, its namespace or its kind is not there.
+/// The object, its namespace or its kind does not exist.
 fn is_missing(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.is_not_found())
 }

@@ -1,4 +1,4 @@
-//! What is there in Kubernetes, seen against what nodeprep would send.
+//! What exists in Kubernetes, seen against what nodeprep would send.
 
 use std::collections::BTreeMap;
 

@@ -219,7 +219,7 @@ async fn served(cluster: &Cluster) -> Result<Vec<Vec<u8>>> {
             certificates.map(|text| pem(text.as_bytes())).unwrap_or_default()
         }
         Err(error) if error.kind == Kind::Unavailable => return Err(error),
-        // It may not be read, or is not there.
+        // It may not be read, or does not exist.
         Ok(None) | Err(_) => Vec::new(),
     };
     let trusted = cluster.authorities();

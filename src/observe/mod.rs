@@ -1,4 +1,4 @@
-//! What is there: nodes and cluster. Each part is a Result: "could not read" is data, not an abort.
+//! What exists: nodes and cluster. Each part is a Result: "could not read" is data, not an abort.
 
 pub mod about;
 pub mod backups;

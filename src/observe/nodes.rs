@@ -69,7 +69,7 @@ pub fn handle(client: &Client, node: &Node) -> Result<talos::Node> {
     }
 }
 
-/// Without a date on which credentials expire there are none: what they are needed for is not there either.
+/// Without a date on which credentials expire there are none: what they are needed for does not exist either.
 async fn read(node: &talos::Node, now: Timestamp, expires: Option<Timestamp>) -> Node {
     let maintenance = expires.is_none();
     let (version, hostname, machine_type, status, storage, wanted_labels, labels, config) = tokio::join!(

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::plan::{Effect, Plan, Risk, Target};
 
-/// The plan, a line per step; with the diff of everything that is there and would change, and of all steps when
+/// The plan, a line per step; with the diff of everything that exists and would change, and of all steps when
 /// `verbose`.
 pub fn text(plan: &Plan, verbose: bool) -> String {
     let mut text = String::new();

@@ -97,7 +97,7 @@ impl Manner {
     }
 }
 
-/// What is staged is not there before the nodes reboot, and the stack needs it.
+/// What is staged does not exist before the nodes reboot, and the stack needs it.
 fn only_configs(plan: &mut Plan) {
     let config = |step: &Step| matches!(step.action, Action::Node(NodeAction::Config(_)));
     if plan.steps.iter().any(config) {

@@ -1,4 +1,4 @@
-//! What the file asks for, beside what is there: the plan of nodes and stack, and the connections that it was made through.
+//! What the file asks for, beside what exists: the plan of nodes and stack, and the connections that it was made through.
 
 use std::collections::BTreeMap;
 

@@ -317,7 +317,7 @@ impl Node {
         Ok(items)
     }
 
-    /// Watches one resource, or all of a type: first what is there, then every change. The stream ends when the node
+    /// Watches one resource, or all of a type: first what exists, then every change. The stream ends when the node
     /// ends it, and an error is its last item.
     pub async fn watch(
         &self,

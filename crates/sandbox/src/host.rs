@@ -126,7 +126,7 @@ impl Host {
         self.mounts.get(&place.mount)?.directories.get(&place.root)
     }
 
-    /// Makes a directory, where its file system is mounted; one that is there stays as it is.
+    /// Makes a directory, where its file system is mounted; one that exists stays as it is.
     pub fn make_directory(&mut self, place: &Place) {
         if let Some(system) = self.mounts.get_mut(&place.mount) {
             system.directories.entry(place.root.clone()).or_default();

@@ -50,7 +50,7 @@ pub(super) struct Saved {
     pub(super) configs: Option<String>,
 }
 
-/// Takes the folder, which is made if it is not there; none while another process has it.
+/// Takes the folder, which is made if it does not exist; none while another process has it.
 pub(super) fn lock(folder: &Path) -> Result<Option<File>> {
     let fail = |error: std::io::Error| {
         Error::invalid(format!("can't use the sandbox folder {}: {error}", folder.display()))

@@ -114,7 +114,7 @@ fn yes(prompt: &str) -> Result<bool> {
     dialoguer::Confirm::new().with_prompt(prompt).default(true).interact().map_err(no_answer)
 }
 
-/// What is to be written beside the new file; nothing of it takes the place of a file that is there.
+/// What is to be written beside the new file; nothing of it takes the place of a file that exists.
 #[derive(Debug, Default)]
 pub(super) struct Secrets {
     key: Option<(NewKey, PathBuf)>,
@@ -158,7 +158,7 @@ impl Secrets {
         Ok(secrets)
     }
 
-    /// Whom to encrypt to: by the .sops.yaml that is there, else by one that is made here.
+    /// Whom to encrypt to: by the .sops.yaml that exists, else by one that is made here.
     fn settings(&mut self, path: &Path, base: &Path, age: &[String]) -> Result<Settings> {
         let env = Environment::from_process();
         let given = age.iter().map(|text| text.parse()).collect::<Result<Vec<Recipient>>>()?;

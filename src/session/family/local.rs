@@ -19,7 +19,7 @@ pub(super) async fn carry_out(action: &Local, context: &RunContext, events: &Eve
     kubeconfig(context.talos()?, address, path, within, events).await
 }
 
-/// Fetches the kubeconfig into a file that is not there yet; true when it was written.
+/// Fetches the kubeconfig into a file that does not exist yet; true when it was written.
 async fn kubeconfig(
     client: &Client,
     address: &str,

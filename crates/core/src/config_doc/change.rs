@@ -6,7 +6,7 @@ use crate::yaml::{Kind, Node, Value, line_column};
 /// Where a node is below the document's root: the number of the entry or item at every level.
 pub(super) type Path = Vec<usize>;
 
-/// One change of a document that is there. The paths of all changes that are made together are those of the
+/// One change of a document that exists. The paths of all changes that are made together are those of the
 /// document before any of them.
 #[derive(Debug)]
 pub(super) enum Change<'a> {

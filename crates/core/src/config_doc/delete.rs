@@ -124,7 +124,7 @@ fn is_deletion_of(key: &Node, value: &Node) -> bool {
 }
 
 impl Deletion {
-    /// Where in `have` (a document of `config`) this is; `None` if it is not there, so that nothing has to go.
+    /// Where in `have` (a document of `config`) this is; `None` if it does not exist, so that nothing has to go.
     pub(super) fn find(&self, patch: &str, config: &str, rule: &Rule, have: &Node) -> Result<Option<Path>> {
         let (mut rule, mut node, mut path) = (rule, have, Path::new());
         for (number, key) in self.keys.iter().enumerate() {

@@ -10,7 +10,7 @@
 //! | `size` | replaces it, but bytes do not become a percentage |
 //! | `url` | replaces it part by part |
 //! | `closed` | fails if there is one already |
-//! | `any` | merges what is there by its type |
+//! | `any` | merges what exists by its type |
 //! | `args` | a map whose values are replaced |
 //! | `*RULE` | nothing if there is no value; a zero one counts |
 //! | `[]RULE` | appends its items |

@@ -26,7 +26,7 @@ struct Merge<'t, 'a> {
 }
 
 impl<'a> Merge<'_, 'a> {
-    /// Merges a value into one that is there. `pointed`: the type knows "no value", so that zero counts as one.
+    /// Merges a value into one that exists. `pointed`: the type knows "no value", so that zero counts as one.
     fn value(&mut self, rule: &Rule, have: &Node, want: &'a Node, pointed: bool) -> Result<()> {
         if have.is_null() {
             if is_asked_for(rule, want) {
@@ -109,7 +109,7 @@ impl<'a> Merge<'_, 'a> {
         Err(self.cannot(have, "is of a type that Talos itself cannot merge"))
     }
 
-    /// Free-form values: Talos merges by what is there, and only like into like.
+    /// Free-form values: Talos merges by what exists, and only like into like.
     fn any(&mut self, have: &Node, want: &'a Node) -> Result<()> {
         match (&have.kind, &want.kind) {
             (Kind::Map { .. }, Kind::Map { .. }) => return self.map(&Rule::Any, have, want),
@@ -201,7 +201,7 @@ impl<'a> Merge<'_, 'a> {
         })
     }
 
-    /// Map entries: those that are there by `merge`, others are new whatever their value is.
+    /// Map entries: those that exist by `merge`, others are new whatever their value is.
     fn entries(
         &mut self,
         have: &Node,

@@ -153,11 +153,11 @@ impl ConfigDoc {
     }
 
     /// Makes sure that the config holds the document `wanted` (one YAML document of this kind and name, which is
-    /// empty for a kind without names): appends it, or merges it into the one that is there. Scalars and maps are
+    /// empty for a kind without names): appends it, or merges it into the one that exists. Scalars and maps are
     /// merged; a list must be equal or new. True if that changed the text.
     ///
     /// # Errors
-    /// `wanted` is not one document of that kind and name, or cannot be merged safely into the one that is there.
+    /// `wanted` is not one document of that kind and name, or cannot be merged safely into the one that exists.
     pub fn upsert_document(&mut self, kind: &str, name: &str, wanted: &str) -> Result<bool> {
         let parsed = Stream::parse(wanted)?;
         let [document] = parsed.documents() else {

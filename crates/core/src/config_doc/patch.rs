@@ -17,7 +17,7 @@ impl ConfigDoc {
     /// where Talos replaces or merges them, so that the same patch twice may not be the same as once. True if that changed
     /// the text.
     ///
-    /// Where Talos fails because something is there already or is not there any more, and the outcome is plain, nothing
+    /// Where Talos fails because something exists already or does not exist any more, and the outcome is plain, nothing
     /// changes: a deletion without a target, and a value that Talos can't merge but that is what the patch says.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use super::change::{Change, Path, cannot};
 use crate::error::Result;
 use crate::yaml::{Kind, Node, Value};
 
-/// Merges `wanted` into `base`: maps by key, what is there and not wanted stays, a wanted null asks for nothing.
+/// Merges `wanted` into `base`: maps by key, what exists and is not wanted stays, a wanted null asks for nothing.
 pub(super) fn merge(base: &mut Value, wanted: &Value) {
     match (base, wanted) {
         (_, Value::Null) => {}

@@ -4,7 +4,7 @@ use super::ConfigDoc;
 use crate::error::Result;
 
 impl ConfigDoc {
-    /// Takes the document of this kind and name out, as `$patch: delete` does; false when it is not there.
+    /// Takes the document of this kind and name out, as `$patch: delete` does; false when it does not exist.
     ///
     /// # Errors
     /// The rest would not mean what it meant before: [`crate::error::Kind::Failed`], and nothing is changed.

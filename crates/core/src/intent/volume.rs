@@ -62,7 +62,7 @@ pub enum VolumeType {
     Directory,
     /// A partition without a file system, for those who bring their own (Talos 1.11 and later).
     Raw,
-    /// A file system that is there already: it is mounted, and never formatted (Talos 1.11 and later).
+    /// A file system that exists already: it is mounted, and never formatted (Talos 1.11 and later).
     Existing,
 }
 

@@ -32,7 +32,7 @@ pub struct Leftovers {
     pub at_work: BTreeMap<String, Vec<String>>,
 }
 
-/// One wanted object beside the one that is there.
+/// One wanted object beside the one that exists.
 pub struct ObjectState {
     pub wanted: Object,
     pub live: Option<Value>,
@@ -57,7 +57,7 @@ impl std::fmt::Debug for ObjectState {
 pub enum DryRun {
     /// It would look like this.
     Would(Value),
-    /// Its namespace is not there yet, so the server can't say.
+    /// Its namespace does not exist yet, so the server can't say.
     NotYet(String),
     /// Its kind is not served.
     NotServed(String),

@@ -59,7 +59,7 @@ pub struct BootstrapRequest<'a> {
     pub former: Option<String>,
 }
 
-/// The steps; none for what is there already.
+/// The steps; none for what exists already.
 ///
 /// # Errors
 /// `Kind::Refused` where data or a second etcd would be at stake.

@@ -45,7 +45,7 @@ pub enum How {
     Empty,
     /// It is in use, and its free space will be written.
     Beside,
-    /// The volume is there already.
+    /// The volume exists already.
     Holds,
     /// It has a file system that will be mounted.
     Adopts,

@@ -15,7 +15,7 @@ pub(super) const NAME: &str = "EPHEMERAL";
 /// Caps `EPHEMERAL`, if it is not made yet; true when that changed the config.
 ///
 /// # Errors
-/// The partition is there already: its size can't be changed any more, and Talos would take no notice.
+/// The partition exists already: its size can't be changed any more, and Talos would take no notice.
 pub(super) fn cap(doc: &mut ConfigDoc, disks: &[Disk], version: &Version, most: MaxSize) -> Result<bool> {
     let first = match most {
         MaxSize::Bytes(_) => (1, 0),

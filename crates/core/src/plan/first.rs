@@ -193,7 +193,7 @@ impl First {
         let section = legacy.as_ref().and_then(|legacy| legacy.root.get(&["cluster", "network"]));
         let section = section.filter(|section| !section.is_null());
         let wanted = section.and_then(|section| text(section, &["cni", "name"])) != Some("none");
-        // From 1.14 on a section that is not there means nothing.
+        // From 1.14 on a section that does not exist means nothing.
         let flannel = document(&self.doc, FLANNEL).is_some();
         let said = flannel || section.is_some() || !self.is_of_documents();
         !self.is_control_plane() || wanted && said

@@ -1,4 +1,4 @@
-//! One node's machine config: volumes and labels, spliced into the config that is there.
+//! One node's machine config: volumes and labels, spliced into the config that exists.
 
 use secrecy::{ExposeSecret, SecretString};
 
@@ -98,7 +98,7 @@ fn steps(on: OnNode, node: &Node, passphrases: &Passphrases) -> Result<Plan, Vec
     Ok(plan)
 }
 
-/// All that the file asks of one node's machine config, whether it is there already or not; refused as a plan is.
+/// All that the file asks of one node's machine config, whether it exists already or not; refused as a plan is.
 pub fn asked(intent: &Intent, node: &Node, passphrases: &Passphrases) -> Result<WantedConfig> {
     whole(intent.on(&node.address), node, passphrases).map_err(|error| on_node(error, &node.address))
 }
@@ -123,7 +123,7 @@ fn whole(on: OnNode, node: &Node, passphrases: &Passphrases) -> Result<WantedCon
 
 /// One node's config with all that is asked of it.
 struct Written<'a> {
-    /// The one that is there.
+    /// The one that exists.
     config: &'a MachineConfig,
     before: ConfigDoc,
     doc: ConfigDoc,
@@ -191,7 +191,7 @@ pub(super) struct Work {
     volumes: Vec<AwaitVolume>,
     unready: Vec<(AwaitVolume, String)>,
     taken: Vec<ChosenDisk>,
-    /// A volume that was not there before.
+    /// A volume that did not exist before.
     makes: bool,
     /// What will be made: the worst of it.
     risk: Option<Risk>,
@@ -419,7 +419,7 @@ fn apply_step(node: &Node, config: &MachineConfig, before: &ConfigDoc, doc: &Con
     }
 }
 
-/// The config is right, but a volume is not there yet: nothing to change, only to wait for.
+/// The config is right, but a volume does not exist yet: nothing to change, only to wait for.
 fn await_step(address: &str, work: Work) -> Option<Step> {
     if work.unready.is_empty() {
         return None;

@@ -1,4 +1,4 @@
-//! Pure planning: what differs between what is asked and what is there, as ordered steps.
+//! Pure planning: what differs between what is asked and what exists, as ordered steps.
 //!
 //! No clock, no I/O, no async. An [`Action`] holds the final bytes, so carrying it out leaves no choice open.
 
@@ -123,7 +123,7 @@ pub struct ApprovedDisk {
     pub label: String,
     /// Labels of the other partitions that may be on it.
     pub beside: Vec<String>,
-    /// What is there is only mounted; nothing is made.
+    /// What exists is only mounted; nothing is made.
     pub adopted: bool,
     pub id: DiskId,
     /// Its name today, for people; never used to find it.

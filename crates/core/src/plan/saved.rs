@@ -103,7 +103,7 @@ impl Saved {
         mac.hex()
     }
 
-    /// Whether `now`, made from what is there now, does the very same.
+    /// Whether `now`, made from what exists now, does the very same.
     ///
     /// # Errors
     /// `Kind::Refused` with every step that moved; `Kind::Invalid` when the digests are of two keys, so that nobody can tell.

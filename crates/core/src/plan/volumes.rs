@@ -1,4 +1,4 @@
-//! The documents of volumes in a machine config: what is written, and what of one that is there must stay.
+//! The documents of volumes in a machine config: what is written, and what of one that exists must stay.
 
 use std::sync::LazyLock;
 

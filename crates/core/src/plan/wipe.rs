@@ -122,7 +122,7 @@ pub(super) fn step(wipe: Wipe, tokens: &[String]) -> Result<Step> {
     })
 }
 
-/// How the disk stands now, found again by serial and WWID; refused when it is not there exactly once, or in use.
+/// How the disk stands now, found again by serial and WWID; refused when it does not exist exactly once, or in use.
 pub fn look(wipe: &Wipe, disks: &[Disk]) -> Result<Now> {
     let refused = |why: String| {
         Error::refused(format!("{}: {why}", wipe.address))

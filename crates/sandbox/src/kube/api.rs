@@ -53,10 +53,10 @@ pub struct Watch {
     pub(super) selector: Selector,
     /// What was sent last.
     pub version: u64,
-    /// What is there at the beginning goes first.
+    /// What exists at the beginning goes first.
     pub first: Vec<Value>,
     pub bookmarks: bool,
-    /// A bookmark is to say where what was there at the beginning ends.
+    /// A bookmark is to say where what existed at the beginning ends.
     pub(super) initial: bool,
     /// Objects go as rows of a table.
     pub(super) table: bool,

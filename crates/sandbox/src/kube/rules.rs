@@ -123,7 +123,7 @@ fn fill_pod(spec: &mut Value) {
     }
 }
 
-/// Sets what is not there; a way of names from the object down.
+/// Sets what does not exist; a way of names from the object down.
 fn default(object: &mut Value, way: &str, value: &Value) {
     let mut at = object;
     for name in way.split('/').skip(1) {

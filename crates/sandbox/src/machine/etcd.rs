@@ -1,4 +1,4 @@
-//! A control plane's etcd: it begins a cluster of its own when it is told to, or joins the one that is there.
+//! A control plane's etcd: it begins a cluster of its own when it is told to, or joins the one that exists.
 
 use std::time::Duration;
 
@@ -75,7 +75,7 @@ impl Machine {
         }
     }
 
-    /// Joins the etcd that is there, unless it is about to begin one of its own.
+    /// Joins the etcd that exists, unless it is about to begin one of its own.
     pub fn join_etcd(&mut self, timers: &mut Timers, now: Timestamp) {
         if self.waits_for_etcd() && !self.bootstrapping && timers.done(&self.joining(), JOIN, now) {
             self.etcd_data = true;

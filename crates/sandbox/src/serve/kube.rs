@@ -102,7 +102,7 @@ async fn undated(fleet: Arc<Fleet>, request: Request<Incoming>) -> Result<Respon
 }
 
 async fn carried_out(fleet: &Fleet, peer: &Peer, asked: &api::Request) -> Result<Reply, Upset> {
-    // A server that is not there takes no calls.
+    // A server that does not exist takes no calls.
     if !fleet.look().has_api() {
         return Err(peer.cut());
     }

@@ -127,7 +127,7 @@ impl ConfigWrite<'_> {
         Ok(configs)
     }
 
-    /// Sends the config, over the one that was there `before`. A lost reply is settled by looking whether the node has it;
+    /// Sends the config, over the one that existed `before`. A lost reply is settled by looking whether the node has it;
     /// that it has not is settled by several looks, as the node may be at it still.
     async fn send(&self, mode: Mode, before: &Configs) -> Result<()> {
         let Self { node, work, .. } = self;

@@ -251,7 +251,7 @@ fn key(source: &Source, item: &Node, hint: &str) -> Result<Key> {
     for (name, value) in item.entries() {
         let allowed: &[&str] = match name.text() {
             Some("slot") => continue,
-            // Null is a key that is not there.
+            // Null is a key that does not exist.
             _ if value.is_null() => continue,
             Some("nodeID" | "tpm") => &[],
             Some("kms") => &["endpoint"],

@@ -19,7 +19,7 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Reads the list; none when a line is not as expected, since what is not in it is not there.
+    /// Reads the list; none when a line is not as expected, since what is not in it does not exist.
     pub fn parse(text: &str) -> Option<Self> {
         let mut lines = text.lines().filter(|line| !line.is_empty());
         let heads = lines.next()?.split_whitespace();
@@ -54,7 +54,7 @@ pub fn is_needed(facts: &Facts) -> bool {
     facts.devices.iter().any(|device| is_doubtful(&facts.discovered, device))
 }
 
-/// Takes out the partitions that are not there any more.
+/// Takes out the partitions that do not exist any more.
 pub fn drop_deleted(facts: &mut Facts, kernel: &Kernel) {
     let Facts { devices, discovered, .. } = facts;
     devices.retain(|device| !(is_doubtful(discovered, device) && kernel.lacks(device)));

@@ -36,7 +36,7 @@ fn sorted(value: Value) -> Value {
     }
 }
 
-/// The diff of an object that is not there yet.
+/// The diff of an object that does not exist yet.
 pub(super) fn created(object: &Object) -> String {
     let empty = Value::Object(Map::new());
     let wanted = content(&object.value);

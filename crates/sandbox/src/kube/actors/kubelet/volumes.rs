@@ -8,7 +8,7 @@ use crate::kube::actors::programs::Mount;
 use crate::kube::actors::scheduler::matches;
 use crate::kube::actors::{Stage, csi, names, text};
 
-/// Parts of a machine that are there although no disk holds them.
+/// Parts of a machine that exist although no disk holds them.
 const SYSTEM: [&str; 6] = ["/dev", "/etc", "/proc", "/run", "/sys", "/usr"];
 
 /// What is mounted into the pod's first container; the error is the kubelet's, when a volume can't be mounted.

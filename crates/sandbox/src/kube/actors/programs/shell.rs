@@ -335,7 +335,7 @@ impl Shell<'_> {
         self.host.directory(&directory)?.files.get(name).map(Data::of)
     }
 
-    /// Writes a file over the one that was there.
+    /// Writes a file over the one that existed.
     pub(super) fn write(&mut self, path: &str, data: Data) -> Result<(), Fault> {
         if path == "/dev/null" {
             return Ok(());

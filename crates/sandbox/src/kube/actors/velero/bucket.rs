@@ -99,7 +99,7 @@ impl Bucket {
         stage.store.remove(&self.asked.bucket, &self.place(key));
     }
 
-    /// Opens the repository of a namespace. One that is not there is made, when it is to be written to; its password is the
+    /// Opens the repository of a namespace. One that does not exist is made, when it is to be written to; its password is the
     /// one that it was made with.
     pub(super) fn open(&self, stage: &mut Stage<'_>, of: &Repository<'_>, make: bool) -> Result<(), String> {
         let Repository { home, namespace, location } = of;

@@ -1,4 +1,4 @@
-//! What a restore does with objects that are there already.
+//! What a restore does with objects that exist already.
 
 use serde_json::{Map, Value, json};
 
@@ -20,7 +20,7 @@ pub(super) fn strip(object: &mut Value) {
     json_patch::merge(object, &own);
 }
 
-/// Does with the object that is there what the restore's policy says; the error is the warning.
+/// Does with the object that exists what the restore's policy says; the error is the warning.
 pub(super) fn meet(
     stage: &mut Stage<'_>,
     policy: &str,

@@ -128,7 +128,7 @@ impl<'a> Restoring<'a> {
         scope && self.resources.takes_resource(entry.resource)
     }
 
-    /// Makes a namespace that is not there, as it was; false when it can't be had.
+    /// Makes a namespace that does not exist, as it was; false when it can't be had.
     fn namespace(&mut self, stage: &mut Stage<'_>, original: &str) -> bool {
         let name = target(self.restore, original);
         if self.lost.contains(name) {

@@ -26,7 +26,7 @@ pub(super) fn act(stage: &mut Stage<'_>, members: &Members) {
 struct Spot {
     /// It is to have a pod.
     wanted: bool,
-    /// A pod that is there may stay.
+    /// A pod that exists may stay.
     may_stay: bool,
 }
 
