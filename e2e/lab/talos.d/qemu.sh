@@ -11,7 +11,7 @@ done
 # slab_nomerge, pti and init_on_alloc: Talos checks them. panic_on_oops: the kubelet checks it. nvme timeout: a slow host is not a broken disk.
 # nopti, mitigations, preempt: the kernel's last word, where Talos looks for pti=on alone; an emulated CPU has nothing to guard and pays for it dearly.
 exec nsenter "--net=/run/netns/$NS" qemu-system-x86_64 -name talos-1 -machine q35 -accel "$accel" -cpu "$cpu" -smp "${SMP:-1}" -m "${MEM:-4096}" \
-  -kernel "$LAB/boot/vmlinuz" -initrd "$LAB/boot/initramfs.cpio" \
+  -kernel "$RELEASE/boot/vmlinuz" -initrd "$RELEASE/boot/initramfs.cpio" \
   -append "talos.platform=metal console=ttyS0 slab_nomerge= pti=on init_on_alloc=0 printk.devkmsg=on talos.dashboard.disabled=1 net.ifnames=0 \
 consoleblank=0 panic=1 oops=panic nvme_core.io_timeout=4294967295 random.trust_cpu=on nopti mitigations=off preempt=none" \
   -display none -monitor none -chardev "file,id=console,path=$RUN/console,append=on" -serial chardev:console \
