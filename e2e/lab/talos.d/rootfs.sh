@@ -107,11 +107,12 @@ extension() {
   local c=usr/local/lib/containers/shell
   cd "$R"; mkdir -p usr/local/etc/containers $c/{dev,etc,proc,run,sys,usr,var/mnt}
   ln -s usr/bin usr/lib usr/lib64 $c/
+  # 1.14 takes the document of a service alone that waits for it; on those before, a service that waits keeps the boot from its end.
+  local waits=; if [ "$MINOR" -ge 14 ]; then waits=$'\n  - configuration: true'; fi
   cat > usr/local/etc/containers/shell.yaml <<Y
 name: shell
 depends:
-  - path: /var/mnt
-  - configuration: true
+  - path: /var/mnt$waits
 restart: untilSuccess
 container:
   entrypoint: /bin/sh
