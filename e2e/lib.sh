@@ -2,7 +2,7 @@
 set -uo pipefail
 E2E=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 ROOT=$(dirname "$E2E")
-LAB=${NODEPREP_LAB:-$HOME/.cache/nodeprep-lab}
+. "$E2E/lab/release.sh"
 NODEPREP=${NODEPREP_BIN:-${CARGO_TARGET_DIR:-$ROOT/target}/release/nodeprep}
 WORK=$(mktemp -d "${TMPDIR:-/tmp}/nodeprep-e2e.XXXXXX")
 # nodeprep finds nothing of this machine's user: TESTED runs it with a home and a state of its own

@@ -2,14 +2,15 @@
 # shellcheck shell=bash
 set -euo pipefail
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-LAB=${NODEPREP_LAB:-$HOME/.cache/nodeprep-lab}   # every file the lab makes is below this directory
+. "$HERE/release.sh"
 BIN=$LAB/bin IMAGES=$LAB/registry
-TALOS=v1.11.5 KUBE=v1.34.4 ETCD=v3.6.4           # the Go modules' versions are in go/*/go.mod; these must agree with them
-export LAB BIN IMAGES TALOS KUBE ETCD PATH=$BIN:$PATH:/usr/sbin:/sbin
-mkdir -p "$BIN" "$LAB/stamps"
+KUBE=v1.34.4 ETCD=v3.6.4   # the Go modules' versions are in go/kube/go.mod; these must agree with them
+export LAB BIN IMAGES TALOS MINOR RELEASE KUBE ETCD PATH=$RELEASE/bin:$BIN:$PATH:/usr/sbin:/sbin
+mkdir -p "$BIN" "$RELEASE/bin" "$LAB/stamps"
 
 say() { printf '%s %s\n' "$(date +%T)" "$*" >&2; }
 die() { say "$*"; exit 1; }
+[ -e "$HERE/go/talos/$TALOS.mod" ] || die "NODEPREP_LAB_TALOS=$TALOS: the lab can make $(cd "$HERE/go/talos" && echo *.mod | sed 's/\.mod//g')"
 
 # timed NAME CMD...: runs CMD and says how many seconds it took
 timed() {

@@ -9,11 +9,12 @@ for i in ${NVME_ORDER:-0 1 2}; do
   nvme+=(-drive "file=$RUN/disks/nvme$i.img,if=none,id=e$i,format=raw,cache=unsafe,discard=unmap" -device "nvme,drive=e$i,serial=${serials[i]}")
 done
 # slab_nomerge, pti and init_on_alloc: Talos checks them. panic_on_oops: the kubelet checks it. nvme timeout: a slow host is not a broken disk.
+# audit: every system call is slower while somebody listens, and nobody reads what Talos' auditd writes.
 # nopti, mitigations, preempt: the kernel's last word, where Talos looks for pti=on alone; an emulated CPU has nothing to guard and pays for it dearly.
 exec nsenter "--net=/run/netns/$NS" qemu-system-x86_64 -name talos-1 -machine q35 -accel "$accel" -cpu "$cpu" -smp "${SMP:-1}" -m "${MEM:-4096}" \
-  -kernel "$LAB/boot/vmlinuz" -initrd "$LAB/boot/initramfs.cpio" \
+  -kernel "$RELEASE/boot/vmlinuz" -initrd "$RELEASE/boot/initramfs.cpio" \
   -append "talos.platform=metal console=ttyS0 slab_nomerge= pti=on init_on_alloc=0 printk.devkmsg=on talos.dashboard.disabled=1 net.ifnames=0 \
-consoleblank=0 panic=1 oops=panic nvme_core.io_timeout=4294967295 random.trust_cpu=on nopti mitigations=off preempt=none" \
+consoleblank=0 panic=1 oops=panic nvme_core.io_timeout=4294967295 random.trust_cpu=on nopti mitigations=off preempt=none audit=0 talos.auditd.disabled=1" \
   -display none -monitor none -chardev "file,id=console,path=$RUN/console,append=on" -serial chardev:console \
   -netdev tap,id=n0,ifname=tap1,script=no,downscript=no -device virtio-net-pci,netdev=n0,mac=52:54:00:00:00:01 \
   -object rng-random,filename=/dev/urandom,id=r0 -device virtio-rng-pci,rng=r0 \
