@@ -10,6 +10,9 @@ use serde::Deserialize;
 
 use crate::common::{golden, nodeprep};
 
+/// Since Talos 1.14 what is no number is compared with one, and is not less; here it fails still.
+const ORDERED_ANYHOW: &[&str] = &["not a number ordered"];
+
 /// What Talos takes and nodeprep refuses, and why. The reverse is never right.
 const CAUTIOUS: &[(&str, &[&str])] = &[
     (
@@ -27,7 +30,7 @@ const CAUTIOUS: &[(&str, &[&str])] = &[
     ),
     (
         "the `cel` crate reads or writes some texts in another way",
-        &["uint of string", "double of string", "bool of string", "string of double"],
+        &["uint of string", "double of string", "bool of string", "string of double", "backticks"],
     ),
     (
         "elements of several types can only be typed as anything",
@@ -142,7 +145,9 @@ fn every_selector_is_answered_as_each_talos_answers_it() {
                     let failing: Vec<String> = answer.failed.keys().cloned().collect();
                     let mut failed = failed.clone();
                     failed.sort();
-                    if (matches, &failed) != (&answer.matches, &failing) {
+                    // What fails here is no match there: neither takes a disk.
+                    let newer = *release >= (1, 14) && ORDERED_ANYHOW.contains(&name.as_str());
+                    if matches != &answer.matches || (failed != failing && !newer) {
                         wrong.push(format!(
                             "{name} {release:?}: {expression}: {matches:?} {failed:?} is not {answer:?}"
                         ));

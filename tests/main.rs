@@ -21,6 +21,7 @@ mod init;
 mod laws;
 mod lease;
 mod merge;
+mod mounts;
 mod nemesis;
 mod one_cluster;
 mod patches;

@@ -11,10 +11,10 @@ use sha2::{Digest, Sha256};
 use crate::common::{assert_golden, golden, renews};
 
 /// The versions of Talos whose answers are recorded.
-pub(crate) const VERSIONS: [&str; 4] = ["v1.10.9", "v1.11.5", "v1.12.6", "v1.13.9"];
+pub(crate) const VERSIONS: [&str; 5] = ["v1.10.9", "v1.11.5", "v1.12.6", "v1.13.9", "v1.14.1"];
 
 /// Where our answer is not Talos' (that of all versions, or of those named), and why that is right.
-const DIFFERENT: [(&str, &[&str], &str); 16] = [
+const DIFFERENT: [(&str, &[&str], &str); 17] = [
     ("anchors-in-config", &[], "refused: the change would be made at the anchor's other places too"),
     ("ca-key-not-named", &[], "refused: Talos empties the key that the patch does not name"),
     ("delete-in-extra-config", &["v1.10.9", "v1.11.5"], "newer versions look into free-form values"),
@@ -24,6 +24,11 @@ const DIFFERENT: [(&str, &[&str], &str); 16] = [
     ("delete-volume-field", &[], "refused: Talos empties minSize and the selector on the way"),
     ("disk-selector-size-same", &[], "Talos cannot merge sizes; this one is what is there"),
     ("document-selector-not-named", &[], "refused: Talos empties minSize and the selector"),
+    (
+        "document-twice-in-patch",
+        &["v1.14.1"],
+        "refused: Talos before 1.14 takes no document twice, and one of them is a mistake",
+    ),
     ("empty-map-patch", &[], "Talos finds no document in it; it asks for nothing"),
     ("endpoint-loses-path", &[], "refused: Talos keeps the path of the URL that is replaced"),
     ("max-size-kept", &["v1.10.9", "v1.11.5"], "these empty a maxSize that the patch does not name"),

@@ -104,6 +104,7 @@ fn node(address: &str, facts: &Facts) -> Node {
         filesystem: "xfs".into(),
         size: None,
         available: None,
+        flags: Default::default(),
     });
     Node {
         address: address.into(),

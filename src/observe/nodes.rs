@@ -218,10 +218,10 @@ async fn udev(node: &talos::Node, facts: &Facts) -> Observed<BTreeMap<String, Re
 }
 
 fn sized(mount: Item<MountStatus>, sizes: &[MountStat]) -> Mount {
-    let MountStatus { source, target, filesystem, .. } = mount.spec;
+    let MountStatus { source, target, filesystem, flags, .. } = mount.spec;
     let found = sizes.iter().rev().find(|stat| stat.mounted_on == target);
     let (size, available) = (found.map(|stat| stat.size), found.map(|stat| stat.available));
-    Mount { source, target, filesystem, size, available }
+    Mount { source, target, filesystem, size, available, flags }
 }
 
 async fn wanted_labels(node: &talos::Node) -> Observed<BTreeMap<String, String>> {

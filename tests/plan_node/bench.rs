@@ -181,6 +181,7 @@ impl Machine {
             filesystem: "xfs".into(),
             size: None,
             available: None,
+            flags: Default::default(),
         };
         Node {
             address: ADDRESS.into(),

@@ -229,7 +229,7 @@ async fn a_disk_that_is_not_what_the_plan_saw_is_not_touched() {
 
 #[tokio::test]
 async fn a_volume_is_gone_when_neither_its_status_nor_its_mount_is_left() {
-    let volume = AwaitVolume { id: "u-old".into(), mount: Some("/var/mnt/old".into()) };
+    let volume = AwaitVolume { id: "u-old".into(), mount: Some("/var/mnt/old".into()), secure: None };
     let plan = || {
         let action =
             Action::Node(NodeAction::AwaitGone { address: "10.0.0.7".into(), volume: volume.clone() });

@@ -7,7 +7,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 use super::disks::Disk;
-use super::resources::{Item, VolumeStatus};
+use super::resources::{Item, MountFlags, VolumeStatus};
 use crate::error::{Error, Result};
 
 /// A part of what was observed; that it could not be read is data too.
@@ -104,6 +104,12 @@ pub struct Mount {
     pub size: Option<u64>,
     /// Bytes, where they could be read.
     pub available: Option<u64>,
+    #[serde(default, skip_serializing_if = "is_plain")]
+    pub flags: MountFlags,
+}
+
+fn is_plain(flags: &MountFlags) -> bool {
+    *flags == MountFlags::default()
 }
 
 /// A machine's configuration: all its documents, and the version of the resource that holds them.

@@ -153,6 +153,18 @@ pub struct MountStatus {
     pub project_quota_support: bool,
     #[serde(deserialize_with = "lower")]
     pub encryption_provider: String,
+    #[serde(rename = "spec")]
+    pub flags: MountFlags,
+}
+
+/// What programs on a mounted volume may do. Before 1.14 Talos tells of no `noExec`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct MountFlags {
+    /// No set-user-id programs and no devices.
+    pub secure: bool,
+    /// No programs.
+    pub no_exec: bool,
 }
 
 /// Where a machine is in its life.

@@ -177,12 +177,26 @@ fn write_all<'a>(
         faults.extend(add_ephemeral(&mut doc, &mut work, &world, &on).err());
         let added = volumes.iter().map(|volume| add_volume(&mut doc, &mut work, &world, volume, &on.volumes));
         faults.extend(added.filter_map(Result::err));
+        warnings.extend(volumes.iter().filter_map(|volume| without_programs(node, volume)));
     }
     faults.extend(labels::add(&mut doc, &mut work, node, &on)?);
     if doc.text() != before.text() {
         versions::writable(version)?;
     }
     Ok(Some(Written { config, before, doc, work, warnings }))
+}
+
+/// Of a volume that is mounted so that no program on it runs, and that nobody asked to be so: an upgrade to Talos 1.14 does that.
+fn without_programs(node: &Node, volume: &Volume) -> Option<String> {
+    let (mounts, path) = (node.mounts.as_ref().ok()?, mount_of(&volume.name));
+    let mounted = mounts.iter().find(|mount| mount.target == path)?;
+    (mounted.flags.no_exec && volume.mount.secure.is_none()).then(|| {
+        format!(
+            "{}: volume {} is mounted noexec, the default since Talos 1.14: programs on it don't run. mount.secure: false lets \
+             them, true says that it is meant so",
+            node.address, volume.name
+        )
+    })
 }
 
 /// What one node's new config asks for.
@@ -273,7 +287,7 @@ fn add_volume(
     all: &[Volume],
 ) -> Result<()> {
     let mount = (volume.kind != VolumeType::Raw).then(|| mount_of(&volume.name));
-    let wait = AwaitVolume { id: id(volume), mount };
+    let wait = AwaitVolume { id: id(volume), mount, secure: volume.mount.secure };
     let there = volumes::there(doc, volume)?;
     if there.is_none() {
         refuse_leftover(volume, world.disks)?;
@@ -377,7 +391,8 @@ fn not_ready(node: &Node, wait: &AwaitVolume) -> Result<Option<String>> {
     let mounts = need("mounts", &node.mounts)?;
     let status = volumes.iter().find(|v| v.id == wait.id);
     let status = status.map(|v| (v.spec.phase.as_str(), v.spec.error_message.as_str()));
-    let mounted = mounts.iter().any(|mount| Some(&mount.target) == wait.mount.as_ref());
+    let mounted = mounts.iter().find(|mount| Some(&mount.target) == wait.mount.as_ref());
+    let mounted = mounted.map(|mount| mount.flags);
     Ok(volume_state(wait, status, mounted).err())
 }
 

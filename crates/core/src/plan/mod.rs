@@ -38,6 +38,7 @@ use serde::Serialize;
 pub use crate::intent::Deadlines;
 use crate::intent::Passphrase;
 use crate::model::disks::DiskId;
+use crate::model::resources::MountFlags;
 
 /// The passphrases that the file's volumes name, decrypted.
 pub type Passphrases = BTreeMap<Passphrase, SecretString>;
@@ -106,6 +107,8 @@ pub struct AwaitVolume {
     pub id: String,
     /// Nothing for a raw volume.
     pub mount: Option<String>,
+    /// Whether it is to be mounted without set-user-id programs, devices and, from 1.14 on, programs; where the file says so.
+    pub secure: Option<bool>,
 }
 
 impl std::fmt::Display for AwaitVolume {
@@ -132,10 +135,14 @@ pub struct ApprovedDisk {
     pub what: String,
 }
 
-/// Whether a volume is usable: phase ready, and a mount at exactly its path; else why not.
+/// Whether a volume is usable: phase ready, and a mount at exactly its path, as it is asked for; else why not.
 ///
-/// `status` is the phase and the last error of the volume, if the node knows it.
-pub fn volume_state(wait: &AwaitVolume, status: Option<(&str, &str)>, mounted: bool) -> Result<(), String> {
+/// `status` is the phase and the last error of the volume, if the node knows it; `mounted` the flags of the mount at its path.
+pub fn volume_state(
+    wait: &AwaitVolume,
+    status: Option<(&str, &str)>,
+    mounted: Option<MountFlags>,
+) -> Result<(), String> {
     match status {
         None => Err("the node knows no such volume yet".into()),
         Some((phase, "")) if !phase.eq_ignore_ascii_case("ready") => Err(format!("phase {phase}")),
@@ -143,8 +150,12 @@ pub fn volume_state(wait: &AwaitVolume, status: Option<(&str, &str)>, mounted: b
         Some((phase, error)) if !phase.eq_ignore_ascii_case("ready") => {
             Err(format!("phase {phase}: {}", error.lines().next().unwrap_or_default()))
         }
-        Some(_) => match &wait.mount {
-            Some(mount) if !mounted => Err(format!("ready, but nothing is mounted at {mount}")),
+        Some(_) => match (&wait.mount, mounted) {
+            (Some(mount), None) => Err(format!("ready, but nothing is mounted at {mount}")),
+            // Talos changes the flags of a mounted volume some seconds after its config.
+            (Some(mount), Some(flags)) if wait.secure == Some(false) && (flags.secure || flags.no_exec) => {
+                Err(format!("still mounted at {mount} with nosuid, nodev or noexec"))
+            }
             _ => Ok(()),
         },
     }

@@ -57,7 +57,7 @@ pub fn find(node: &Node, asked: RemoveRequest<'_>, users: Option<&Users>) -> Res
     if let Some(users) = users {
         users::refuse(node, &doc, (&id, mount.as_deref()), users, asked.unused_by)?;
     }
-    let gone = AwaitVolume { id, mount };
+    let gone = AwaitVolume { id, mount, secure: None };
     let there = doc.remove_document(kind, volume).map_err(|e| e.at(address))?;
     let apply = there.then(|| ApplyConfig {
         address: address.clone(),

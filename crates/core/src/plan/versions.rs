@@ -30,7 +30,7 @@ pub(super) fn unsupported(volume: &Volume, version: &Version) -> Vec<Error> {
                 .hint(format!("upgrade to Talos {major}.{minor} or later, or take it out of the file"))
         })
         .collect();
-    if let (VolumeType::Raw, Some(most @ MaxSize::AllBut(_)), true) =
+    if let (VolumeType::Raw, Some(most @ (MaxSize::AllBut(_) | MaxSize::AllButPercent(_))), true) =
         (volume.kind, volume.max_size, errors.is_empty())
     {
         let what =

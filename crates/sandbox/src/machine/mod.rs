@@ -364,7 +364,11 @@ impl Machine {
     /// Whether it does nothing until somebody asks for something.
     pub fn rests(&self) -> bool {
         let waits = self.rebooting || self.applying || self.before_try.is_some() || self.waits_for_etcd();
-        let placed = || self.volumes.values().all(|volume| volume.phase == volumes::Phase::Ready);
+        let placed = || {
+            let is_placed =
+                |volume: &volumes::Volume| volume.phase == volumes::Phase::Ready && !volume.remounting;
+            self.volumes.values().all(is_placed)
+        };
         !self.dirty && (self.off || !waits) && placed()
     }
 

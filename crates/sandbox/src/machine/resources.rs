@@ -264,9 +264,14 @@ fn volumes_and_mounts(machine: &Machine, put: Put<'_>) {
         }
         let (source, kind) =
             if directory { ("", "none") } else { (mounted.source.as_str(), mounted.kind.as_str()) };
+        let has = |flag: &str| mounted.options.iter().any(|option| option == flag);
+        let mut flags = json!({"secure": has("nosuid")});
+        if has("noexec") {
+            flags["noExec"] = json!(true);
+        }
         let spec = json!({
             "source": source, "target": point, "filesystem": kind, "readOnly": false,
-            "projectQuotaSupport": quota,
+            "projectQuotaSupport": quota, "spec": flags,
         });
         put("MountStatuses.block.talos.dev", &id, spec);
     }

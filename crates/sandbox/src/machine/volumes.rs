@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Machine;
+use super::config::release;
 use super::disks::{Contents, Partition};
 use super::documents::UserVolume;
 use crate::host::{FileSystem, USER_VOLUMES};
@@ -30,6 +31,9 @@ pub struct Volume {
     /// It is a directory of Talos' own data partition.
     #[serde(default)]
     pub directory: bool,
+    /// Its flags are not yet those of its document.
+    #[serde(default)]
+    pub remounting: bool,
     /// What was on it when it was mounted last.
     pub unmounted: Option<FileSystem>,
 }
@@ -83,10 +87,14 @@ fn advance(machine: &mut Machine, wanted: &UserVolume, timers: &mut Timers, now:
         mount: format!("{USER_VOLUMES}{}", wanted.name),
         quota: wanted.filesystem.project_quota_support,
         directory: wanted.is_directory(),
+        remounting: false,
         unmounted: None,
     };
     let phase = machine.volumes.entry(id.clone()).or_insert_with(new).phase;
-    if phase == Phase::Ready || !timers.done(&format!("machine/{}/volume/{id}", machine.address), STEP, now) {
+    if phase == Phase::Ready {
+        return remount(machine, wanted, timers, now);
+    }
+    if !timers.done(&format!("machine/{}/volume/{id}", machine.address), STEP, now) {
         return;
     }
     let (next, error) = match phase {
@@ -105,6 +113,36 @@ fn advance(machine: &mut Machine, wanted: &UserVolume, timers: &mut Timers, now:
         volume.phase = next;
         volume.error = error;
     }
+}
+
+/// The flags of a mounted volume follow its document, some seconds later.
+fn remount(machine: &mut Machine, wanted: &UserVolume, timers: &mut Timers, now: Timestamp) {
+    let (flags, key) =
+        (flags(machine, wanted), format!("machine/{}/remount/{}", machine.address, wanted.name));
+    let path = format!("{USER_VOLUMES}{}", wanted.name);
+    let Some(mounted) = machine.host.mounts.get_mut(&path) else { return };
+    let is_flag = |option: &String| FLAGS.contains(&option.as_str());
+    let mut differs = !mounted.options.iter().filter(|option| is_flag(option)).eq(flags.iter());
+    if differs && timers.done(&key, REMOUNT, now) {
+        mounted.options.retain(|option| !is_flag(option));
+        mounted.options.splice(1..1, flags);
+        differs = false;
+    }
+    if let Some(volume) = machine.volumes.get_mut(&id_of(wanted)) {
+        volume.remounting = differs;
+    }
+}
+
+const FLAGS: [&str; 3] = ["nosuid", "nodev", "noexec"];
+/// Seen of v1.14.1: 13 s after the call.
+const REMOUNT: Duration = Duration::from_secs(13);
+
+/// What is not to be done on a volume: `mount.secure`, which is so unless the document says otherwise, and forbids programs from
+/// 1.14 on.
+fn flags(machine: &Machine, wanted: &UserVolume) -> Vec<String> {
+    let secure = wanted.mount.as_ref().is_none_or(|mount| mount["secure"] != false);
+    let known = if release(&machine.version) >= (1, 14) { 3 } else { 2 };
+    FLAGS.into_iter().take(if secure { known } else { 0 }).map(str::to_owned).collect()
 }
 
 /// Finds the partition that carries the volume's label, or makes it.
@@ -160,7 +198,9 @@ fn mount(machine: &mut Machine, wanted: &UserVolume) {
 
 fn partition(machine: &Machine, wanted: &UserVolume) -> Option<FileSystem> {
     let (disk, index, partition) = device(machine, &id_of(wanted))?;
-    let mut options = ["rw", "nosuid", "nodev", "noatime"].map(str::to_owned).to_vec();
+    let mut options = vec!["rw".to_owned()];
+    options.extend(flags(machine, wanted));
+    options.push("noatime".to_owned());
     if wanted.filesystem.project_quota_support {
         options.push("prjquota".to_owned());
     }
@@ -179,5 +219,8 @@ fn partition(machine: &Machine, wanted: &UserVolume) -> Option<FileSystem> {
 fn directory(machine: &Machine, wanted: &UserVolume) -> Option<FileSystem> {
     let var = machine.host.mounts.get("/var")?;
     let root = format!("{}/mnt/{}", var.root, wanted.name);
-    Some(FileSystem { root, directories: BTreeMap::new(), ..var.clone() })
+    let mut options = var.options.clone();
+    options.retain(|option| !FLAGS.contains(&option.as_str()));
+    options.splice(1..1, flags(machine, wanted));
+    Some(FileSystem { root, options, directories: BTreeMap::new(), ..var.clone() })
 }

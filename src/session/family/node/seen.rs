@@ -24,7 +24,8 @@ pub(in crate::session) async fn await_volumes(
         let open = wanted.iter().find_map(|wait| {
             let status = volumes.iter().find(|v| v.id == wait.id).map(|v| &v.spec);
             let status = status.map(|v| (v.phase.as_str(), v.error_message.as_str()));
-            let mounted = mounts.iter().any(|mount| Some(&mount.spec.target) == wait.mount.as_ref());
+            let mounted = mounts.iter().find(|mount| Some(&mount.spec.target) == wait.mount.as_ref());
+            let mounted = mounted.map(|mount| mount.spec.flags);
             let why = volume_state(wait, status, mounted).err()?;
             Some((format!("volume {wait}"), why))
         });
