@@ -126,9 +126,14 @@ fn a_backup_that_velero_calls_no_failure_fails_without_the_claims_files() {
 }
 
 #[test]
-fn a_namespace_that_is_not_there_is_refused_and_nothing_is_made() {
+fn a_namespace_that_is_not_there_is_refused_and_one_without_claims_is_told() {
     paused(async {
         let session = session().await;
+        let (reach, backup) = (session.reach(session.kubeconfig()), session.intent.backup.clone().unwrap());
+        let empty = Scope::Namespaces(vec!["default".into()]);
+        let planned = session::plan_backup(&reach, &backup, &empty, KEPT, None).await.unwrap();
+        let told = ["there is no claim in namespace default: the backup holds objects alone"];
+        assert_eq!(planned.plan.warnings, told);
         let error = back_up(&session, &Scope::Namespaces(vec!["ap".into()])).await.unwrap_err();
         assert_eq!((error.kind, error.what.as_str()), (Kind::Invalid, "there is no namespace ap to back up"));
         assert!(made(&session).await.is_empty());

@@ -2,7 +2,7 @@
 //! Source: velero-io/velero pkg/podvolume/{backupper.go, util.go} (v1.18): it reads the files of a volume through a running pod
 //! that mounts it, and skips the rest with a word in its log at most.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod, Volume};
@@ -128,12 +128,6 @@ impl Coverage {
         }
         coverage.covered.sort();
         coverage
-    }
-
-    /// The namespaces of the claims.
-    pub fn namespaces(&self) -> BTreeSet<&str> {
-        let covered = self.covered.iter().map(|covered| &covered.claim);
-        covered.chain(self.left_out.keys()).map(|claim| claim.namespace.as_str()).collect()
     }
 }
 

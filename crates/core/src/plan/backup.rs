@@ -38,13 +38,10 @@ pub fn plan(backup: &Backup, scope: &Scope, ttl: Duration, coverage: Coverage) -
         spec["labelSelector"] = json!({ "matchLabels": labels });
     }
     let Coverage { covered, left_out } = coverage;
-    let why = match covered.len() {
-        0 => "no claim's files are read".to_owned(),
-        1 => format!(
-            "with the files of claim {}",
-            covered.iter().map(|one| one.claim.to_string()).collect::<String>()
-        ),
-        many => format!("with the files of {many} claims"),
+    let why = match covered.as_slice() {
+        [] => "no claim's files are read".to_owned(),
+        [one] => format!("with the files of claim {}", one.claim),
+        many => format!("with the files of {} claims", many.len()),
     };
     let request = BackupRequest { namespace: backup.namespace.clone(), prefix: "nodeprep".into(), spec };
     let title = format!("back up {scope} to location {}", backup.location.name);
@@ -53,7 +50,10 @@ pub fn plan(backup: &Backup, scope: &Scope, ttl: Duration, coverage: Coverage) -
         ..Step::new(MAKE, Target::Cluster, title, Action::Velero(VeleroAction::Backup(request)))
     };
     let warnings = left_out.iter().map(|(claim, why)| format!("claim {claim} will not be in it: {why}"));
-    let warnings = warnings.collect();
+    let mut warnings: Vec<String> = warnings.collect();
+    if covered.is_empty() && left_out.is_empty() {
+        warnings.push(format!("there is no claim in {scope}: the backup holds objects alone"));
+    }
     let namespace = backup.namespace.clone();
     let seen = VeleroAction::Await(AwaitBackup { of: MAKE.into(), namespace, wanted: covered, left_out });
     let seen =
