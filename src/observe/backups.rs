@@ -13,39 +13,13 @@ use crate::judge::velero::kinds::{Backup, PodVolumeBackup};
 /// # Errors
 /// One of the lists can't be read: of what is not known nothing is said to be covered.
 pub async fn coverage(cluster: &Cluster, scope: &Scope) -> Result<Coverage> {
-    let selector = match scope {
-        Scope::Labels(labels) => {
-            labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
-        }
-        Scope::All | Scope::Namespaces(_) => String::new(),
-    };
+    let selector = scope.selector();
     let (claims, pods, volumes) = tokio::try_join!(
         cluster.list_of::<PersistentVolumeClaim>(None, ""),
         cluster.list_of::<Pod>(None, &selector),
         cluster.list_of::<PersistentVolume>(None, ""),
     )?;
-    let in_scope = |claim: &PersistentVolumeClaim| match scope {
-        Scope::All => true,
-        Scope::Namespaces(names) => {
-            claim.metadata.namespace.as_ref().is_some_and(|name| names.contains(name))
-        }
-        // A pod that is taken along brings its claims.
-        Scope::Labels(labels) => {
-            let has = claim.metadata.labels.clone().unwrap_or_default();
-            labels.iter().all(|(key, value)| has.get(key) == Some(value)) || brought(claim, &pods)
-        }
-    };
-    let claims: Vec<PersistentVolumeClaim> = claims.into_iter().filter(in_scope).collect();
-    Ok(Coverage::of(&claims, &pods, &volumes))
-}
-
-fn brought(claim: &PersistentVolumeClaim, pods: &[Pod]) -> bool {
-    let here = |pod: &&Pod| pod.metadata.namespace == claim.metadata.namespace;
-    let volumes = pods.iter().filter(here).filter_map(|pod| pod.spec.as_ref()?.volumes.as_ref()).flatten();
-    let named = |name: &str| claim.metadata.name.as_deref() == Some(name);
-    volumes
-        .into_iter()
-        .any(|volume| volume.persistent_volume_claim.as_ref().is_some_and(|source| named(&source.claim_name)))
+    Ok(Coverage::of(scope, &claims, &pods, &volumes))
 }
 
 /// The backups of a location, the newest first, each with the volumes that were read for it.
@@ -64,6 +38,9 @@ pub async fn backups(
     backups.retain(|backup| backup.spec.storage_location.as_deref() == Some(location));
     let began = |backup: &Backup| backup.status.as_ref().and_then(|status| status.start_timestamp.clone());
     backups.sort_by_key(|backup| std::cmp::Reverse(began(backup)));
-    let of = |backup: &Backup| volumes.iter().filter(|volume| is_for(volume, backup)).cloned().collect();
-    Ok(backups.into_iter().map(|backup| (backup.clone(), of(&backup))).collect())
+    let with_volumes = |backup: Backup| {
+        let of_it = volumes.iter().filter(|volume| is_for(volume, &backup)).cloned().collect();
+        (backup, of_it)
+    };
+    Ok(backups.into_iter().map(with_volumes).collect())
 }

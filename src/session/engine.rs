@@ -62,7 +62,7 @@ struct PlanRun<'a> {
     context: &'a RunContext,
     events: &'a Events,
     journal: Mutex<&'a mut Journal>,
-    /// What steps had left in a run of the verb that did not end well.
+    /// What steps had left in runs of the verb that did not end well.
     former: &'a Outputs,
     outputs: Mutex<Outputs>,
     interrupted: watch::Receiver<bool>,

@@ -10,28 +10,34 @@ use crate::plan::Saved;
 /// By the id of the step, and then by name.
 pub(super) type Outputs = BTreeMap<String, BTreeMap<String, String>>;
 
-/// What the steps of a run that did not end well had left, as far as the same steps are planned again.
-pub(super) fn left(entries: &[Entry], again: &Saved) -> Outputs {
-    let planned = entries.iter().find_map(|entry| match entry {
-        Entry::Begin { steps, .. } => Some(steps.as_slice()),
-        _ => None,
-    });
-    let same = |id: &str| {
-        let before = planned.unwrap_or_default().iter().find(|step| step.id == id);
-        let now = again.steps.iter().find(|step| step.id == id);
-        before.zip(now).is_some_and(|(before, now)| before.digest == now.digest)
-    };
+/// What the steps of runs that did not end well had left, as far as the same steps are planned again. The runs are those of a
+/// verb, the newest first: what came before one that ended well is over.
+pub(super) fn left(runs: impl Iterator<Item = Result<Vec<Entry>>>, again: &Saved) -> Result<Outputs> {
     let mut outputs = Outputs::new();
-    for entry in entries {
-        match entry {
-            Entry::Output { id, name, value, .. } if same(id) => {
-                outputs.entry(id.clone()).or_default().insert(name.clone(), value.clone());
+    for entries in runs {
+        let entries = entries?;
+        if entries.iter().any(|entry| matches!(entry, Entry::End { ok: true, .. })) {
+            break;
+        }
+        let planned = match entries.first() {
+            Some(Entry::Begin { steps, .. }) => steps.as_slice(),
+            _ => continue,
+        };
+        let same = |id: &str| {
+            let before = planned.iter().find(|step| step.id == id);
+            let now = again.steps.iter().find(|step| step.id == id);
+            before.zip(now).is_some_and(|(before, now)| before.digest == now.digest)
+        };
+        for entry in entries.iter().rev() {
+            if let Entry::Output { id, name, value, .. } = entry
+                && same(id)
+            {
+                let of_step = outputs.entry(id.clone()).or_default();
+                of_step.entry(name.clone()).or_insert_with(|| value.clone());
             }
-            Entry::End { ok: true, .. } => outputs.clear(),
-            _ => {}
         }
     }
-    outputs
+    Ok(outputs)
 }
 
 /// What one step can read of others, and leave.
@@ -72,6 +78,7 @@ impl StepRecord<'_, '_> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::plan::{Action, Key, ObjectAction, Plan, Step, Target};
@@ -108,7 +115,16 @@ mod tests {
             (vec![begin(&saved("a"))], saved("a"), false),
             (vec![], saved("a"), false),
         ] {
-            assert_eq!(left(&entries, &again).contains_key("s"), found, "{entries:?}");
+            let outputs = left([Ok(entries.clone())].into_iter(), &again).unwrap();
+            assert_eq!(outputs.contains_key("s"), found, "{entries:?}");
+        }
+        let (begun, ended) = (vec![begin(&saved("a")), output()], vec![begin(&saved("a")), end(true)]);
+        for (runs, found) in [
+            (vec![vec![], vec![begin(&saved("a"))], begun.clone()], true),
+            (vec![vec![begin(&saved("a"))], ended, begun], false),
+        ] {
+            let outputs = left(runs.into_iter().map(Ok), &saved("a")).unwrap();
+            assert_eq!(outputs.contains_key("s"), found, "through runs that were killed before their step");
         }
     }
 }

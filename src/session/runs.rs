@@ -83,7 +83,7 @@ pub struct RunRecord {
     cluster: String,
     began: String,
     pub journal: Journal,
-    /// What the same steps had left in the last run of the verb, if that did not end well.
+    /// What the same steps had left in runs of the verb since the last that ended well.
     pub(super) former: Outputs,
 }
 
@@ -95,8 +95,8 @@ impl RunRecord {
     pub fn begin(state: &State, verb: &str, saved: Saved, key: &Key) -> Result<Self> {
         let kept = all(state)?;
         let number = kept.last().map_or(0, |run| run.number) + 1;
-        let before = kept.iter().rev().find(|run| run.verb == verb).map(KeptRun::entries).transpose()?;
-        let former = outputs::left(&before.unwrap_or_default(), &saved);
+        let of_verb = kept.iter().rev().filter(|run| run.verb == verb);
+        let former = outputs::left(of_verb.map(KeptRun::entries), &saved)?;
         let dir = folder(state).join(format!("{number:06}-{verb}"));
         make_private_dir(&dir)?;
         write_json(&dir.join("plan.json"), &saved)?;
@@ -111,13 +111,7 @@ impl RunRecord {
             pid: std::process::id(),
             steps: saved.steps.into_iter().map(Into::into).collect(),
         };
-        let mut journal = Journal::create(&run.journal, &begin)?;
-        // A run that is cut off before these steps have their turn hands on what it was handed.
-        for (id, outputs) in &former {
-            for (name, value) in outputs {
-                journal.output(id, name, value)?;
-            }
-        }
+        let journal = Journal::create(&run.journal, &begin)?;
         last_is(state, &run)?;
         forget(&kept)?;
         Ok(Self { run, cluster, began, journal, former })

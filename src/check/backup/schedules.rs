@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::Finding;
 use crate::intent::{Cron, Duration};
+use crate::judge::backup::{has_ended, phase, reasons};
 use crate::judge::store::{StoreAddress, advice};
 use crate::judge::velero::kinds::{self, Backup};
 use crate::judge::velero::{Phase, Schedule};
@@ -187,7 +188,7 @@ fn made(live: &kinds::Schedule, backups: &[&Backup], store: &StoreAddress, now: 
     let last = newest.map(|newest| named(&newest.metadata)).zip(newest.and_then(began));
     let last = last
         .map_or_else(|| "no backup so far".to_owned(), |(name, at)| format!("newest backup {name} of {at}"));
-    let going = |backup: &&&Backup| !finished(backup) && phase(backup) != "Deleting";
+    let going = |backup: &&&Backup| !has_ended(backup);
     let running = backups.iter().filter(going).max_by_key(|backup| began(backup));
     match running.and_then(|backup| Some((named(&backup.metadata), began(backup)?))) {
         Some((backup, at)) if overdue && now.duration_since(at) > LONGEST => Finding::fault(
@@ -221,10 +222,9 @@ fn bad(backup: &Backup, store: &StoreAddress) -> Option<Finding> {
         return None;
     }
     let name = named(&backup.metadata);
-    let status = backup.status.clone().unwrap_or_default();
-    let mut said: Vec<String> = status.validation_errors.into_iter().flatten().collect();
-    said.extend(status.failure_reason);
-    if let Some(errors) = status.errors.filter(|errors| *errors > 0) {
+    let mut said = reasons(backup);
+    let errors = backup.status.as_ref().and_then(|status| status.errors);
+    if let Some(errors) = errors.filter(|errors| *errors > 0) {
         said.push(format!("{errors} errors"));
     }
     let said = if said.is_empty() { String::new() } else { format!(": {}", said.join("; ")) };
@@ -239,11 +239,7 @@ fn bad(backup: &Backup, store: &StoreAddress) -> Option<Finding> {
 
 /// It came to an end, and is not on its way out.
 fn finished(backup: &Backup) -> bool {
-    matches!(phase(backup), "Completed" | "PartiallyFailed" | "Failed" | "FailedValidation")
-}
-
-fn phase(backup: &Backup) -> &str {
-    backup.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default()
+    has_ended(backup) && phase(backup) != "Deleting"
 }
 
 /// When it began, or, where it never did, when it was asked for.

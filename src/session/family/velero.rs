@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use indicatif::BinaryBytes;
 use jiff::tz::TimeZone;
+use k8s_openapi::Resource;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -12,15 +13,12 @@ use super::RunContext;
 use crate::cluster::Cluster;
 use crate::error::{Error, Kind, Result};
 use crate::event::Events;
-
 use crate::judge::backup::{BACKUP_UID, Evidence, VolumeProgress, evidence, has_ended, phase};
 use crate::judge::velero::kinds::{Backup, PodVolumeBackup};
 use crate::plan::{AwaitBackup, BACKUP_NAME, BackupRequest, VeleroAction};
 use crate::session::outputs::StepRecord;
 use crate::stack::MANAGED_BY;
 use crate::wait::{Look, Wait};
-
-const VELERO: &str = "velero.io/v1";
 
 pub(super) async fn carry_out(
     action: &VeleroAction,
@@ -60,7 +58,7 @@ async fn make(
     let name = format!("{}-{}", request.prefix, now.strftime("%Y%m%d%H%M%S"));
     record.leave(BACKUP_NAME, &name)?;
     let object = json!({
-        "apiVersion": VELERO, "kind": "Backup",
+        "apiVersion": Backup::API_VERSION, "kind": Backup::KIND,
         "metadata": {"name": name, "namespace": request.namespace, "labels": {MANAGED_BY.0: MANAGED_BY.1}},
         "spec": request.spec,
     });

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use super::coverage::Covered;
-use super::velero::kinds::{Backup, PodVolumeBackup, VolumeBackupSpec};
+use super::pods::some;
+use super::velero::kinds::{Backup, Bytes, PodVolumeBackup, VolumeBackupSpec};
 use crate::error::Code;
 use crate::model::said::{self, By};
 
@@ -21,6 +22,13 @@ pub fn has_ended(backup: &Backup) -> bool {
 pub fn phase(backup: &Backup) -> &str {
     let phase = backup.status.as_ref().and_then(|status| status.phase.as_deref());
     phase.filter(|phase| !phase.is_empty()).unwrap_or("New")
+}
+
+/// Why Velero did not take or make it, in its words.
+pub fn reasons(backup: &Backup) -> Vec<String> {
+    let Some(status) = &backup.status else { return Vec::new() };
+    let reasons = status.validation_errors.iter().flatten().chain(&status.failure_reason);
+    reasons.filter(|reason| !reason.is_empty()).cloned().collect()
 }
 
 /// Whether a volume was read for this backup.
@@ -51,24 +59,27 @@ enum Read {
 }
 
 fn read(volume: &PodVolumeBackup) -> Read {
-    let status = volume.status.clone().unwrap_or_default();
-    let text = |text: &Option<String>| text.clone().unwrap_or_default();
-    let (phase, message, progress) =
-        (text(&status.phase), text(&status.message), status.progress.unwrap_or_default());
-    if phase != "Completed" {
-        let phase = if phase.is_empty() { "New" } else { &phase };
-        let said = if message.is_empty() { String::new() } else { format!(": {message}") };
-        return Read::Fault(format!("it is {phase}{said}"));
+    let Some(status) = &volume.status else { return Read::Fault("it is New".into()) };
+    let message = some(&status.message);
+    match some(&status.phase) {
+        "Completed" => {}
+        phase => {
+            let phase = if phase.is_empty() { "New" } else { phase };
+            let said = if message.is_empty() { String::new() } else { format!(": {message}") };
+            return Read::Fault(format!("it is {phase}{said}"));
+        }
     }
-    if text(&status.snapshot_id).is_empty() {
-        return match said::code(By::Velero, &message) {
+    if some(&status.snapshot_id).is_empty() {
+        return match said::code(By::Velero, message) {
             Some(Code::EmptyVolume) => Read::Nothing,
             _ => Read::Fault("it is Completed, and has no snapshot".into()),
         };
     }
-    match progress.bytes_done == progress.total_bytes {
-        true => Read::Bytes(progress.bytes_done),
-        false => Read::Fault(format!("{} of {} bytes were read", progress.bytes_done, progress.total_bytes)),
+    match status.progress.unwrap_or_default() {
+        Bytes { bytes_done, total_bytes } if bytes_done == total_bytes => Read::Bytes(bytes_done),
+        Bytes { bytes_done, total_bytes } => {
+            Read::Fault(format!("{bytes_done} of {total_bytes} bytes were read"))
+        }
     }
 }
 
@@ -86,8 +97,7 @@ pub fn evidence(backup: &Backup, volumes: &[PodVolumeBackup], wanted: &[Covered]
     let status = backup.status.clone().unwrap_or_default();
     let mut evidence = Evidence::default();
     if phase(backup) != "Completed" {
-        let reasons = status.validation_errors.into_iter().flatten().chain(status.failure_reason);
-        let reasons: Vec<String> = reasons.filter(|reason| !reason.is_empty()).collect();
+        let reasons = reasons(backup);
         let said = if reasons.is_empty() { String::new() } else { format!(": {}", reasons.join("; ")) };
         evidence.faults.push(format!("it is {}{said}", phase(backup)));
     }

@@ -29,10 +29,30 @@ impl fmt::Display for Scope {
             Self::All => f.write_str("all namespaces"),
             Self::Namespaces(names) if names.len() == 1 => write!(f, "namespace {}", names.join("")),
             Self::Namespaces(names) => write!(f, "namespaces {}", names.join(", ")),
+            Self::Labels(_) => write!(f, "what has the label {}", self.selector()),
+        }
+    }
+}
+
+impl Scope {
+    /// As a list of objects is asked for it; empty where labels decide nothing.
+    pub fn selector(&self) -> String {
+        let Self::Labels(labels) = self else { return String::new() };
+        labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
+    }
+
+    /// Whether a claim is in it; of pods with labels, those are `pods` that have them all.
+    fn takes(&self, claim: &PersistentVolumeClaim, pods: &[Pod]) -> bool {
+        let name = name_of(&claim.metadata);
+        match self {
+            Self::All => true,
+            Self::Namespaces(names) => names.contains(&name.namespace),
             Self::Labels(labels) => {
-                let labels: Vec<String> =
-                    labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-                write!(f, "what has the label {}", labels.join(","))
+                let has = claim.metadata.labels.as_ref();
+                let labelled = |(key, value)| has.and_then(|has| has.get(key)) == Some(value);
+                // A pod that is taken along brings its claims.
+                labels.iter().map(|(key, value)| (key, value)).all(labelled)
+                    || users(&name, pods).next().is_some()
             }
         }
     }
@@ -114,10 +134,16 @@ pub struct Coverage {
 }
 
 impl Coverage {
-    /// Of these claims, where every volume of a pod goes through the file-system backup unless the pod says otherwise.
-    pub fn of(claims: &[PersistentVolumeClaim], pods: &[Pod], volumes: &[PersistentVolume]) -> Self {
+    /// Of those of the claims that are in the scope, where every volume of a pod goes through the file-system backup unless the
+    /// pod says otherwise. `pods` are those that [`Scope::selector`] asks for.
+    pub fn of(
+        scope: &Scope,
+        claims: &[PersistentVolumeClaim],
+        pods: &[Pod],
+        volumes: &[PersistentVolume],
+    ) -> Self {
         let mut coverage = Self::default();
-        for claim in claims {
+        for claim in claims.iter().filter(|claim| scope.takes(claim, pods)) {
             let found = look(claim, pods, volumes);
             match found {
                 Ok(covered) => coverage.covered.push(covered),
@@ -153,14 +179,12 @@ fn look(
     if spec.volume_mode.as_deref() == Some("Block") {
         return Err(LeftOut::Block);
     }
-    let users = pods.iter().filter(|pod| pod.metadata.namespace.as_deref() == Some(name.namespace.as_str()));
-    let users = users.filter_map(|pod| Some((pod, volume_of(pod, &name.name)?)));
     let mut why = LeftOut::Unused;
-    for (pod, volume) in users {
+    for (pod, volume) in users(&name, pods) {
         match through(pod, volume) {
             Ok(()) => {
                 return Ok(Covered {
-                    claim: name,
+                    claim: name.clone(),
                     uid: claim.metadata.uid.clone().unwrap_or_default(),
                     pod: pod.metadata.name.clone().unwrap_or_default(),
                     volume: volume.name.clone(),
@@ -170,6 +194,12 @@ fn look(
         }
     }
     Err(why)
+}
+
+/// The pods that have the claim, and as which of their volumes.
+fn users<'a>(claim: &ClaimName, pods: &'a [Pod]) -> impl Iterator<Item = (&'a Pod, &'a Volume)> {
+    let here = |pod: &&Pod| pod.metadata.namespace.as_deref() == Some(claim.namespace.as_str());
+    pods.iter().filter(here).filter_map(|pod| Some((pod, volume_of(pod, &claim.name)?)))
 }
 
 /// The pod's volume that is this claim: also one that is made for the pod alone.
@@ -287,7 +317,8 @@ mod tests {
                 Some("is a hostPath"),
             ),
         ] {
-            let coverage = Coverage::of(std::slice::from_ref(&claim), &pods, &[volume(source.clone())]);
+            let coverage =
+                Coverage::of(&Scope::All, std::slice::from_ref(&claim), &pods, &[volume(source.clone())]);
             let told = coverage.left_out.values().next().map(ToString::to_string);
             assert_eq!(told.is_some(), why.is_some(), "{told:?} {why:?}");
             assert!(told.unwrap_or_default().contains(why.unwrap_or_default()), "{why:?}");
@@ -302,7 +333,7 @@ mod tests {
             pod(json!({}), "Succeeded", mounts.clone()),
             pod(json!({"name": "q"}), "Running", mounts.clone()),
         ];
-        let coverage = Coverage::of(&[claim(json!({}), "Filesystem")], &pods, &[]);
+        let coverage = Coverage::of(&Scope::All, &[claim(json!({}), "Filesystem")], &pods, &[]);
         assert_eq!(coverage.covered[0].pod, "q");
 
         let mut own = pod(json!({}), "Running", mounts);
@@ -310,6 +341,10 @@ mod tests {
         spec.volumes = serde_json::from_value(json!([{"name": "v", "ephemeral": {}}])).unwrap();
         let mut made = claim(json!({}), "Filesystem");
         made.metadata.name = Some("p-v".into());
-        assert_eq!(Coverage::of(&[made], &[own], &[]).covered.len(), 1);
+        // A pod that is taken along for its labels brings the claim that was made for it.
+        for scope in [Scope::All, Scope::Labels(vec![("app".into(), "p".into())])] {
+            let (made, own) = (std::slice::from_ref(&made), std::slice::from_ref(&own));
+            assert_eq!(Coverage::of(&scope, made, own, &[]).covered.len(), 1, "{scope}");
+        }
     }
 }

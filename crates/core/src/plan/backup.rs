@@ -7,6 +7,7 @@ use super::{Action, AwaitBackup, BackupRequest, Plan, Step, Target, VeleroAction
 use crate::error::{Error, Result};
 use crate::intent::{Backup, Duration};
 use crate::judge::coverage::{Coverage, Scope};
+use crate::stack;
 
 /// The id of the step that makes the Backup.
 const MAKE: &str = "backup/make";
@@ -14,24 +15,17 @@ const MAKE: &str = "backup/make";
 /// Plans a backup of the scope, kept for `ttl`; `coverage` is of the claims in it.
 ///
 /// # Errors
-/// `Invalid` for a time that Velero would take for its own default.
+/// `Invalid` for a time that Velero would take for its own default, `Failed` when the template is broken.
 pub fn plan(backup: &Backup, scope: &Scope, ttl: Duration, coverage: Coverage) -> Result<Plan> {
     if ttl.0 == 0 {
         return Err(Error::invalid("a backup can't be kept for 0 s: Velero takes that for its default of 30 days")
             .hint("name how long, such as --ttl 720h; nothing is kept for ever but with a long time, such as 87600h"));
     }
     let namespaces = match scope {
-        Scope::Namespaces(names) => names.clone(),
-        Scope::All | Scope::Labels(_) => vec!["*".to_owned()],
+        Scope::Namespaces(names) => names.as_slice(),
+        Scope::All | Scope::Labels(_) => &[],
     };
-    // As the file's schedules ask for it (manifests/velero/schedule.yaml.j2).
-    let mut spec = json!({
-        "storageLocation": backup.location.name,
-        "ttl": ttl.to_string(),
-        "includedNamespaces": namespaces,
-        "defaultVolumesToFsBackup": true,
-        "snapshotVolumes": false,
-    });
+    let mut spec = stack::backup_spec(backup, namespaces, ttl)?;
     if let Scope::Labels(labels) = scope {
         let labels: serde_json::Map<_, _> =
             labels.iter().map(|(key, value)| (key.clone(), json!(value))).collect();

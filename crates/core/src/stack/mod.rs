@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::intent::Intent;
 use crate::model::object::{Object, Ready};
 
-pub use velero::{CLOUD_KEY, REPOSITORY_SECRET, repository_password, schedules};
+pub use velero::{CLOUD_KEY, REPOSITORY_SECRET, backup_spec, repository_password, schedules};
 
 /// The label that says whose an object is, and nodeprep's value of it.
 pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "nodeprep");

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Component, Sources, StackItem, StackSecret, object, objects, template};
 use crate::error::{Error, Result};
-use crate::intent::Backup;
+use crate::intent::{Backup, Duration, Schedule};
 use crate::model::object::{Object, Ready};
 
 pub(super) const COMPONENT: Component =
@@ -86,22 +86,33 @@ fn render(sources: &Sources<'_>) -> Result<Vec<StackItem>> {
 /// # Errors
 /// `Failed` when the template is broken.
 pub fn schedules(backup: &Backup) -> Result<Vec<Value>> {
+    backup.schedules.iter().map(|schedule| manifest(backup, schedule)).collect()
+}
+
+/// What a backup on demand asks for: what the template of a schedule does. All namespaces when none is named.
+///
+/// # Errors
+/// `Failed` when the template is broken.
+pub fn backup_spec(backup: &Backup, namespaces: &[String], ttl: Duration) -> Result<Value> {
+    let (name, cron) = ("on-demand".into(), "@yearly".into());
+    let schedule = Schedule { name, cron, ttl, namespaces: namespaces.to_vec() };
+    Ok(manifest(backup, &schedule)?["spec"]["template"].take())
+}
+
+fn manifest(backup: &Backup, schedule: &Schedule) -> Result<Value> {
     let source = include_str!("../../../../manifests/velero/schedule.yaml.j2");
-    let mut all = Vec::new();
-    for schedule in &backup.schedules {
-        let namespaces =
-            if schedule.namespaces.is_empty() { vec!["*".into()] } else { schedule.namespaces.clone() };
-        let values = json!({
-            "namespace": backup.namespace,
-            "location": backup.location.name,
-            "namespaces": namespaces,
-            "name": schedule.name,
-            "cron": schedule.cron,
-            "ttl": schedule.ttl.to_string(),
-        });
-        all.extend(template::fill("velero/schedule.yaml.j2", source, &values)?);
-    }
-    Ok(all)
+    let namespaces =
+        if schedule.namespaces.is_empty() { vec!["*".into()] } else { schedule.namespaces.clone() };
+    let values = json!({
+        "namespace": backup.namespace,
+        "location": backup.location.name,
+        "namespaces": namespaces,
+        "name": schedule.name,
+        "cron": schedule.cron,
+        "ttl": schedule.ttl.to_string(),
+    });
+    let mut made = template::fill("velero/schedule.yaml.j2", source, &values)?;
+    made.pop().ok_or_else(|| Error::failed("velero/schedule.yaml.j2 holds no Schedule"))
 }
 
 /// Changes when the store's credentials change, so that Velero starts again with the new ones and its location is looked at

@@ -121,11 +121,9 @@ fn remount(machine: &mut Machine, wanted: &UserVolume, timers: &mut Timers, now:
         (flags(machine, wanted), format!("machine/{}/remount/{}", machine.address, wanted.name));
     let path = format!("{USER_VOLUMES}{}", wanted.name);
     let Some(mounted) = machine.host.mounts.get_mut(&path) else { return };
-    let is_flag = |option: &String| FLAGS.contains(&option.as_str());
     let mut differs = !mounted.options.iter().filter(|option| is_flag(option)).eq(flags.iter());
     if differs && timers.done(&key, REMOUNT, now) {
-        mounted.options.retain(|option| !is_flag(option));
-        mounted.options.splice(1..1, flags);
+        set_flags(&mut mounted.options, flags);
         differs = false;
     }
     if let Some(volume) = machine.volumes.get_mut(&id_of(wanted)) {
@@ -143,6 +141,16 @@ fn flags(machine: &Machine, wanted: &UserVolume) -> Vec<String> {
     let secure = wanted.mount.as_ref().is_none_or(|mount| mount["secure"] != false);
     let known = if release(&machine.version) >= (1, 14) { 3 } else { 2 };
     FLAGS.into_iter().take(if secure { known } else { 0 }).map(str::to_owned).collect()
+}
+
+fn is_flag(option: &str) -> bool {
+    FLAGS.contains(&option)
+}
+
+/// Puts the flags after `rw`, in place of those that are there.
+fn set_flags(options: &mut Vec<String>, flags: Vec<String>) {
+    options.retain(|option| !is_flag(option));
+    options.splice(1..1, flags);
 }
 
 /// Finds the partition that carries the volume's label, or makes it.
@@ -198,9 +206,8 @@ fn mount(machine: &mut Machine, wanted: &UserVolume) {
 
 fn partition(machine: &Machine, wanted: &UserVolume) -> Option<FileSystem> {
     let (disk, index, partition) = device(machine, &id_of(wanted))?;
-    let mut options = vec!["rw".to_owned()];
-    options.extend(flags(machine, wanted));
-    options.push("noatime".to_owned());
+    let mut options = ["rw", "noatime"].map(str::to_owned).to_vec();
+    set_flags(&mut options, flags(machine, wanted));
     if wanted.filesystem.project_quota_support {
         options.push("prjquota".to_owned());
     }
@@ -220,7 +227,6 @@ fn directory(machine: &Machine, wanted: &UserVolume) -> Option<FileSystem> {
     let var = machine.host.mounts.get("/var")?;
     let root = format!("{}/mnt/{}", var.root, wanted.name);
     let mut options = var.options.clone();
-    options.retain(|option| !FLAGS.contains(&option.as_str()));
-    options.splice(1..1, flags(machine, wanted));
+    set_flags(&mut options, flags(machine, wanted));
     Some(FileSystem { root, options, directories: BTreeMap::new(), ..var.clone() })
 }
