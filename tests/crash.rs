@@ -35,7 +35,7 @@ use nodeprep::cli::first_files;
 use nodeprep::session::{CutOff, Entry, last_run};
 use nodeprep::state::State;
 use nodeprep_sandbox::Sandbox;
-use nodeprep_sandbox::fleet::{Call, Fleet, Gate, Moment};
+use nodeprep_sandbox::fleet::{Call, Change, Fleet, Gate, Moment};
 use nodeprep_sandbox::kube::store::Place;
 use nodeprep_sandbox::machine::disks::Disk;
 use nodeprep_sandbox::scenario::Scenario;
@@ -208,23 +208,14 @@ impl Bed {
         Ok((output, calls))
     }
 
-    /// The step that a call belongs to: the one that the journal says is begun; of several, that of the machine.
-    /// Machines' addresses in it are those of no fleet.
-    fn gate(&self, holds: impl Fn(Option<&str>, &Call, Moment) -> bool + Send + Sync + 'static) {
+    /// The step that a call belongs to, and the journal as it stands then. Machines' addresses in the step are those of no
+    /// fleet.
+    fn gate(&self, holds: impl Fn(Option<&str>, &[Entry], &Call, Moment) -> bool + Send + Sync + 'static) {
         let (state, net) = (self.state(), self.net.clone());
         self.fleet().set_gate(Some(Gate::new(move |call, moment| {
             let entries = last_run(&state).unwrap();
-            let open = open(&entries);
-            let of_machine = |id: &&&str| id.starts_with(&format!("node/{}/", call.place));
-            let step = match entries.last() {
-                None if is_lease(call) => Some("lock"),
-                Some(Entry::End { .. }) if is_lease(call) => Some("unlock"),
-                // The Lease is renewed now and then during any step.
-                _ if is_lease(call) => None,
-                _ => open.iter().find(of_machine).or_else(|| open.last()).copied(),
-            };
-            let step = step.map(|step| step.replace(&net, NET));
-            holds(step.as_deref(), call, moment)
+            let step = step_of(call, &entries).map(|step| step.replace(&net, NET));
+            holds(step.as_deref(), &entries, call, moment)
         })));
     }
 
@@ -305,6 +296,39 @@ fn world(fleet: &Fleet) -> BTreeMap<String, Value> {
     machines.chain(objects).collect()
 }
 
+/// The step that a call belongs to: the one that the journal says is begun; of several, that of the machine or of the object.
+fn step_of<'a>(call: &Call, entries: &'a [Entry]) -> Option<&'a str> {
+    match entries.last() {
+        None if is_lease(call) => Some("lock"),
+        Some(Entry::End { .. }) if is_lease(call) => Some("unlock"),
+        // The Lease is renewed now and then during any step.
+        _ if is_lease(call) => None,
+        _ => match open(entries)[..] {
+            [only] => Some(only),
+            ref several => several.iter().find(|step| is_about(call, step)).copied(),
+        },
+    }
+}
+
+/// The call's machine or object is the step's.
+fn is_about(call: &Call, step: &str) -> bool {
+    let path = call.call.split_once(' ').map_or("", |(_, path)| path);
+    let mut segments = path.split('/');
+    match step.split('/').collect::<Vec<_>>()[..] {
+        ["node", machine, ..] => call.place == machine,
+        ["object" | "ready", .., kind, name] => {
+            let resources = ["s", "es"].map(|plural| kind.to_lowercase() + plural);
+            // What is created has its name in the body alone.
+            let named = |change: &Change| change.body.contains(&format!("\"name\":\"{name}\""));
+            segments.any(|segment| resources.iter().any(|resource| resource == segment))
+                && (path.ends_with(name)
+                    || call.query.contains(name)
+                    || call.change.as_ref().is_some_and(named))
+        }
+        _ => false,
+    }
+}
+
 /// The steps that are begun and not done.
 fn open(entries: &[Entry]) -> Vec<&str> {
     let mut open = Vec::new();
@@ -320,6 +344,14 @@ fn open(entries: &[Entry]) -> Vec<&str> {
         }
     }
     open
+}
+
+fn is_done(entries: &[Entry], step: &str) -> bool {
+    entries.iter().any(|entry| match entry {
+        Entry::Done { id, .. } => id == step,
+        Entry::End { .. } => true,
+        _ => false,
+    })
 }
 
 /// Without versions, ids, times, and what is of one sandbox alone.
@@ -354,7 +386,7 @@ fn unkilled(runtime: &Runtime, part: Part) -> (Vec<Step>, BTreeMap<String, Value
     let bed = Bed::new(runtime, part);
     let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
     let sink = Arc::clone(&seen);
-    bed.gate(move |step, call, moment| {
+    bed.gate(move |step, _, call, moment| {
         if moment == Moment::Comes {
             sink.lock().unwrap().push((step.map(str::to_owned), call.clone()));
         }
@@ -376,20 +408,16 @@ fn unkilled(runtime: &Runtime, part: Part) -> (Vec<Step>, BTreeMap<String, Value
         step.looks |= step.changes && !asks(call);
         step.changes |= asks(call);
     }
-    // Every step of the plan was seen, in its order, and the lock around them.
+    // Every step of the plan was seen, and the lock around them.
     let entries = last_run(&bed.state()).unwrap();
     let Some(Entry::Begin { steps: planned, .. }) = entries.first() else { panic!("no journal") };
-    let planned: Vec<String> = planned.iter().map(|step| step.id.replace(&bed.net, NET)).collect();
-    let planned = planned.iter().map(String::as_str);
-    let mut planned: Vec<&str> = std::iter::once("lock").chain(planned).chain(["unlock"]).collect();
-    let mut found: Vec<&str> = steps.iter().map(|step| step.name.as_str()).collect();
-    if !part.locks() {
-        planned.retain(|step| *step != "lock" && *step != "unlock");
-        // New machines have their turn at the same time.
-        planned.sort_unstable();
-        found.sort_unstable();
+    let planned = planned.iter().map(|step| step.id.replace(&bed.net, NET));
+    let mut found: Vec<String> = steps.iter().map(|step| step.name.clone()).collect();
+    if part.locks() {
+        assert_eq!((found.remove(0).as_str(), found.pop().as_deref()), ("lock", Some("unlock")));
     }
-    assert_eq!(found, planned);
+    // Components, and new machines, have their turn at the same time.
+    assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), planned.collect());
     bed.is_done().unwrap();
     // What controllers still had to do is done when two looks are the same.
     let mut expected = bed.world();
@@ -408,9 +436,11 @@ fn trap(bed: &Bed, step: &Step, point: Point) -> mpsc::Receiver<()> {
     let (sprung, caught) = mpsc::channel();
     let step = step.clone();
     let (changed, over) = (AtomicBool::new(false), AtomicBool::new(false));
-    bed.gate(move |now, call, moment| {
+    let net = bed.net.clone();
+    bed.gate(move |now, entries, call, moment| {
+        // What other steps still had on its way does nothing any more.
         if over.load(Ordering::SeqCst) {
-            return false;
+            return true;
         }
         let (here, comes, asks) = (now == Some(step.name.as_str()), moment == Moment::Comes, asks(call));
         let holds = match point {
@@ -418,11 +448,10 @@ fn trap(bed: &Bed, step: &Step, point: Point) -> mpsc::Receiver<()> {
             Point::During if step.changes => here && asks && comes,
             Point::During => here && !comes,
             Point::After if step.changes => here && asks && !comes,
-            Point::After => now.is_some() && !here && comes && changed.load(Ordering::SeqCst),
+            Point::After => comes && is_done(entries, &step.name.replace(NET, &net)),
             Point::Meanwhile => here && !asks && !comes && changed.load(Ordering::SeqCst),
         };
-        // A step that only waits is under way with its first call.
-        if here && (asks || !step.changes) {
+        if here && asks {
             changed.store(true, Ordering::SeqCst);
         }
         if holds {
@@ -448,6 +477,8 @@ fn kill(bed: &Bed, child: &mut Child, caught: &mpsc::Receiver<()>) -> Result<(),
     }
     child.kill().unwrap();
     child.wait().unwrap();
+    // A call that it had sent may still be read.
+    pause(Duration::from_millis(100));
     if began.elapsed() > LONGEST { Err(format!("never came to the point: {}", log())) } else { Ok(()) }
 }
 

@@ -39,6 +39,8 @@ pub struct Call {
     /// As in a scenario's faults: a machine's address, or `kubernetes`.
     pub place: String,
     pub call: String,
+    /// What follows the path in a request to Kubernetes, such as the selector of what it lists.
+    pub query: String,
     /// Something was staged to go wrong with it.
     pub faulty: bool,
     /// What it asks to change; nothing when it only reads.
@@ -190,9 +192,14 @@ impl Fleet {
     }
 
     /// Lets a call in: keeps it, and says what is staged to go wrong with it. Never returns for one that is held.
-    pub async fn admit(&self, place: &str, name: &str, change: Option<Change>) -> (Call, Option<Fault>) {
-        let (place, name) = (place.to_owned(), name.to_owned());
-        let mut call = Call { at: self.now(), place, call: name, faulty: false, change, config: None };
+    pub async fn admit(
+        &self,
+        place: &str,
+        (name, query): (&str, &str),
+        change: Option<Change>,
+    ) -> (Call, Option<Fault>) {
+        let (place, name, query) = (place.to_owned(), name.to_owned(), query.to_owned());
+        let mut call = Call { at: self.now(), place, call: name, query, faulty: false, change, config: None };
         let (held, fault) = self.take(&mut call);
         if held {
             std::future::pending::<()>().await;

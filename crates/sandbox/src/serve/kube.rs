@@ -106,13 +106,13 @@ async fn carried_out(fleet: &Fleet, peer: &Peer, asked: &api::Request) -> Result
     if !fleet.look().has_api() {
         return Err(peer.cut());
     }
-    let path = asked.path.split('?').next().unwrap_or_default();
+    let (path, query) = asked.path.split_once('?').unwrap_or((&asked.path, ""));
     let change = (asked.method != "GET").then(|| Change {
         dry: asked.path.contains("dryRun=All"),
         mode: None,
         body: String::from_utf8_lossy(&asked.body).into_owned(),
     });
-    let (call, fault) = fleet.admit(PLACE, &format!("{} {path}", asked.method), change).await;
+    let (call, fault) = fleet.admit(PLACE, (&format!("{} {path}", asked.method), query), change).await;
     peer.before(fault.as_ref()).await?;
     let reply = fleet.act(|world, now| {
         if fault.as_ref().is_some_and(|fault| fault.compact) {

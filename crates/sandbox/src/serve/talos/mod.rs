@@ -161,7 +161,7 @@ impl Api {
         act: impl FnOnce(&mut World, Timestamp, &str) -> Result<T, Status>,
     ) -> Result<T, Status> {
         let address = self.reach(node)?;
-        let (asked, fault) = self.fleet.admit(&address, name, caller.change.clone()).await;
+        let (asked, fault) = self.fleet.admit(&address, (name, ""), caller.change.clone()).await;
         if let Err(upset) = caller.peer.before(fault.as_ref()).await {
             return Err(upset.status().await);
         }
