@@ -63,6 +63,7 @@ fn secrets() -> Vec<stack::StackSecret> {
 
 #[test]
 fn a_bad_line_is_refused_at_its_place() {
+    let mut wrong = Vec::new();
     let inline = |pem: &str| format!("caCert: |\n      {}", pem.trim_end().replace('\n', "\n      "));
     for (good, bad, place, words) in [
         (
@@ -77,6 +78,76 @@ fn a_bad_line_is_refused_at_its_place() {
         ("CRON_TZ=Europe/Berlin", "CRON_TZ=Mars/Base".into(), "19:13", "unknown time zone Mars/Base"),
         ("ttl: 720h", "ttl: 0h".into(), "17:12", "can't be kept for no time"),
         ("ttl: 720h", "ttl: -1h".into(), "17:12", "-1h"),
+        ("ttl: 720h", "ttl: forever".into(), "17:12", "nor for ever"),
+        ("ttl: 720h", "ttl: 0".into(), "17:12", "nor for ever"),
+        ("ttl: 720h", "ttl:".into(), "17:10", "nor for ever"),
+        ("ttl: 720h", "ttl: 3000000h".into(), "17:12", "longer than Velero can count"),
+        ("ttl: 720h", "location: s3".into(), "17:17", "the file has no location s3"),
+        ("ttl: 720h", "namespaces: [web, '*']".into(), "17:25", "`*` stands for all"),
+        ("ttl: 720h", "namespaces: ['app-**']".into(), "17:20", "`app-**` has two stars"),
+        ("ttl: 720h", "excludedNamespaces: ['*']".into(), "17:28", "`*` leaves nothing"),
+        (
+            "ttl: 720h",
+            "namespaces: [a]\n      excludedNamespaces: [a]".into(),
+            "18:28",
+            "is one of `namespaces` too",
+        ),
+        ("ttl: 720h", "labelSelector: {}".into(), "17:7", "`labelSelector` names no label"),
+        ("ttl: 720h", "labelSelector: {matchLabels: {a b: c}}".into(), "17:42", "not a label key"),
+        (
+            "ttl: 720h",
+            "labelSelector: {matchExpressions: [{key: a, operator: In}]}".into(),
+            "17:42",
+            "In and NotIn need `values`",
+        ),
+        ("ttl: 720h", "preset: application".into(), "17:15", "needs to know what belongs to it"),
+        ("- name: daily\n      cron: 0 2 * * *", "- cron: 0 2 * * *".into(), "15:7", "has no `name`"),
+        ("      cron: 0 2 * * *\n", String::new(), "15:7", "has no `cron`"),
+        ("ttl: 720h", "hooks: [{name: dump}]".into(), "17:15", "hook dump runs nothing"),
+        ("ttl: 720h", "hooks: [{name: dump, pre: [{command: []}]}]".into(), "17:35", "there is no command"),
+        (
+            "ttl: 720h",
+            "hooks: [{name: dump, pre: [{command: [dump], timeout: 31m}]}]".into(),
+            "17:61",
+            "31m0s is not a time for a command",
+        ),
+        (
+            "ttl: 720h",
+            "hooks: [{name: dump, pre: [{command: [dump], onError: Ignore}]}]".into(),
+            "17:61",
+            "Ignore",
+        ),
+        (
+            "ttl: 720h",
+            "hooks: [{name: a, pre: [{command: [x]}]}, {name: a, pre: [{command: [x]}]}]".into(),
+            "17:56",
+            "hook a is listed twice",
+        ),
+        (
+            "credentialsSecret: velero-s3-secret",
+            "locations: [{name: minio-s3, bucket: other, region: x}]".into(),
+            "12:22",
+            "location minio-s3 is listed twice",
+        ),
+        (
+            "credentialsSecret: velero-s3-secret",
+            "locations: [{name: b, bucket: velero, prefix: lab, url: 'https://minio.lab:9000/', region: x}]"
+                .into(),
+            "12:15",
+            "locations minio-s3 and b are one folder of one bucket",
+        ),
+        (
+            "credentialsSecret: velero-s3-secret",
+            "locations: [{name: b, bucket: other, region: x, caCert: nowhere.pem}]".into(),
+            "12:59",
+            "can't read nowhere.pem",
+        ),
+        (
+            "region: us-east-1",
+            "region: us-east-1\n    credentialsSecret: own".into(),
+            "10:24",
+            "are those of the server",
+        ),
         ("name: hourly", "name: daily".into(), "18:13", "daily is listed twice"),
         ("name: minio-s3", "name: Minio".into(), "6:11", "`Minio` is not a name for a location"),
         ("bucket: velero", "bucket: velero/lab".into(), "7:13", "is not a bucket's name"),
@@ -120,10 +191,12 @@ fn a_bad_line_is_refused_at_its_place() {
         assert!(FILE.contains(good), "{good}");
         let error = parse(&FILE.replace(good, &bad)).expect_err(&bad);
         assert_eq!(error.kind, Kind::Invalid, "{bad}");
-        assert!(error.what.starts_with(&format!("nodeprep.yaml:{place}: ")), "{bad}: {error}");
-        assert!(error.what.contains(words), "{bad}: {error}");
-        assert!(error.hint.is_some(), "{bad}");
+        let right = error.what.starts_with(&format!("nodeprep.yaml:{place}: ")) && error.what.contains(words);
+        if !right || error.hint.is_none() {
+            wrong.push(format!("{bad}: {error}"));
+        }
     }
+    assert!(wrong.is_empty(), "{wrong:#?}");
     let kept_for_ever = parse(&FILE.replace("ttl: 720h", "ttl: 0s")).unwrap_err();
     assert!(kept_for_ever.hint.is_some_and(|hint| hint.contains("30 days of 0")));
     assert!(parse(&FILE.replace("caCert: ca.pem", &inline(&ca()))).is_ok());
@@ -157,6 +230,66 @@ fn the_names_and_the_authority_of_the_file_go_everywhere() {
     assert!(error.what.contains("`velero-s3-secret` is missing") && error.hint.is_some(), "{error}");
 }
 
+#[test]
+fn a_location_of_several_has_its_own_credentials_and_one_is_the_default() {
+    let more = "  locations:\n    - {name: offsite, bucket: far, region: x, credentialsSecret: far-secret}\n    \
+                - {name: near, bucket: near, region: x}\n  schedules:\n    - {name: far, cron: '@weekly', location: offsite}";
+    let file = FILE.replace("  schedules:", more);
+    let all = [&secrets()[..], &[secret("far-secret", &[("cloud", "[default]\naws_access_key_id=far\n")])]]
+        .concat();
+    let items = stack::render(&parse(&file).unwrap(), &all).unwrap();
+    let objects = |kind: &str| -> Vec<Value> {
+        let of = |item: &StackItem| match item {
+            StackItem::Object(object) if object.kind() == kind => Some(object.value.clone()),
+            _ => None,
+        };
+        items.iter().filter_map(of).collect()
+    };
+    let told = |location: &Value| {
+        let spec = &location["spec"];
+        (location["metadata"]["name"].clone(), spec["default"].clone(), spec["credential"]["name"].clone())
+    };
+    let locations = objects("BackupStorageLocation");
+    let wanted = [
+        (json!("offsite"), json!(false), json!("far-secret")),
+        (json!("near"), json!(false), Value::Null),
+        (json!("minio-s3"), json!(true), Value::Null),
+    ];
+    assert_eq!(locations.iter().map(told).collect::<Vec<_>>(), wanted);
+    let mark = |location: &Value| location["metadata"]["annotations"]["nodeprep.dev/credentials"].clone();
+    assert_eq!(mark(&locations[1]), mark(&locations[2]), "one Secret");
+    assert_ne!(mark(&locations[0]), mark(&locations[2]), "another Secret");
+    let goes_to: Vec<Value> =
+        objects("Schedule").iter().map(|one| one["spec"]["template"]["storageLocation"].clone()).collect();
+    assert_eq!(goes_to, ["offsite", "minio-s3", "minio-s3"]);
+    let secrets_of_file = objects("Secret");
+    assert_eq!(secrets_of_file.len(), 3);
+    let error = stack::render(&parse(&file).unwrap(), &secrets()).unwrap_err();
+    assert!(error.what.contains("`far-secret` is missing"), "{error}");
+    let backup = parse(&file).unwrap().backup.unwrap();
+    let on_demand = backup.going_to("offsite").unwrap();
+    assert_eq!(
+        stack::backup_spec(&on_demand, &[], intent::Duration(3600)).unwrap()["storageLocation"],
+        "offsite"
+    );
+    assert!(backup.going_to("nowhere").is_none());
+}
+
+#[test]
+fn a_paused_schedule_is_sent_so_and_not_waited_for() {
+    let items =
+        stack::render(&parse(&FILE.replace("ttl: 720h", "paused: true")).unwrap(), &secrets()).unwrap();
+    let paused = items.iter().any(|item| {
+        matches!(item, StackItem::Object(object) if object.name() == "daily" && object.value["spec"]["paused"] == true)
+    });
+    let awaited = |item: &StackItem| match item {
+        StackItem::Ready(Ready::Schedule { name, .. }) => Some(name.clone()),
+        _ => None,
+    };
+    assert!(paused);
+    assert_eq!(items.iter().filter_map(awaited).collect::<Vec<_>>(), ["hourly"]);
+}
+
 /// The warnings of a plan for a cluster with this live password, if any.
 fn warnings(file: &str, password: Option<&str>) -> Vec<String> {
     let intent = parse(file).unwrap();
@@ -181,6 +314,7 @@ fn a_plan_warns_of_what_leaves_data_unprotected() {
     let http = FILE.replace("https://", "http://").replace("    caCert: ca.pem\n", "");
     let bare = FILE.split("backup:").next().unwrap().to_owned();
     let never = FILE.replace("cron: 0 2 * * *", "cron: 0 2 30 2 *");
+    let paused = FILE.replace("ttl: 720h", "paused: true");
     let unscheduled = FILE.split("  schedules:").next().unwrap().to_owned();
     let dotted = FILE.replace("bucket: velero", "bucket: velero.lab");
     for (name, file, password, words) in [
@@ -197,6 +331,7 @@ fn a_plan_warns_of_what_leaves_data_unprotected() {
         ("no backup", &bare, None, &["nothing is backed up"]),
         ("no schedules", &unscheduled, None, &["nothing is backed up on its own"]),
         ("a day that never comes", &never, None, &["a day that never comes"]),
+        ("a schedule that rests", &paused, None, &["schedule daily is `paused`"]),
         ("a bucket with dots", &dotted, None, &["pathStyle: true"]),
     ] {
         let said = warnings(file, password);

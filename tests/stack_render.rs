@@ -99,6 +99,19 @@ fn velero_is_the_golden_file() {
 }
 
 #[test]
+fn locations_and_schedules_of_the_example_are_the_golden_file() {
+    let intent = intent::parse("backups.yaml", include_bytes!("../examples/backups.yaml")).unwrap();
+    let cloud = [("cloud", "[default]\naws_access_key_id=id\naws_secret_access_key=key\n")];
+    let stores = ["velero-s3-secret", "offsite-s3-secret"].map(|name| secret(name, &cloud));
+    let items = stack::render(&intent, &[&secrets()[..1], &stores].concat()).unwrap();
+    let shown = |item: &StackItem| match item {
+        StackItem::Object(object) => ["BackupStorageLocation", "Schedule"].contains(&object.kind()),
+        StackItem::Ready(ready) => matches!(ready, Ready::BackupLocation { .. } | Ready::Schedule { .. }),
+    };
+    assert_golden("backups", &items.into_iter().filter(shown).collect::<Vec<_>>());
+}
+
+#[test]
 fn classes_of_csi_drivers_beside_those_of_two_provisioners_are_the_golden_file() {
     let text = "provisioner:\n  openebs: {}\n  \
          external: {name: rancher.io/local-path, namespace: kube-system, selector: {app: x}}\nclasses:\n  \

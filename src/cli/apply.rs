@@ -168,12 +168,12 @@ pub(super) async fn carry_out(
             })?;
         }
         confirm(global, &intent.metadata.name, &planned.plan, consent.yes || reviewed.is_some())?;
-        if !planned.plan.steps.is_empty()
-            && !planned.plan.simulated
-            && let StoreFinding::Warning(warning) =
-                store::ask(global, intent, &global.stack_secrets(intent)?, Depth::Write).await
-        {
-            session.events().warn(warning);
+        if !planned.plan.steps.is_empty() && !planned.plan.simulated {
+            for found in store::ask(global, intent, &global.stack_secrets(intent)?, Depth::Write).await {
+                if let StoreFinding::Warning(warning) = found {
+                    session.events().warn(warning);
+                }
+            }
         }
         Ok(!consent.yes)
     };

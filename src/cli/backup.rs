@@ -8,7 +8,7 @@ use super::apply::open;
 use super::global::Output;
 use super::plan::agree;
 use crate::error::{Error, Result};
-use crate::intent::{Backup as Asked, Duration, Intent};
+use crate::intent::{Backup as Asked, Duration, Intent, kept};
 use crate::judge::backup::{VolumeProgress, phase};
 use crate::judge::coverage::Scope;
 use crate::judge::velero::kinds::{Backup, PodVolumeBackup};
@@ -24,8 +24,11 @@ pub(super) struct Args {
     #[command(flatten)]
     scope: ScopeArgs,
     /// How long the backup is kept, such as 720h.
-    #[arg(long, value_name = "TIME", default_value = "720h", value_parser = Duration::parse)]
+    #[arg(long, value_name = "TIME", default_value = "720h", value_parser = kept)]
     ttl: Duration,
+    /// The location of the file that it goes to [default: the file's `backup.location`].
+    #[arg(long, value_name = "NAME")]
+    location: Option<String>,
     /// Take the cluster's lock over from a run on another machine that died.
     #[arg(long)]
     take_over: bool,
@@ -33,7 +36,7 @@ pub(super) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
-    /// The backups of the file's location, the newest first.
+    /// The backups in the file's locations, the newest first.
     List {
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
@@ -78,8 +81,17 @@ pub(super) async fn run(global: &Global, args: &Args) -> Result<()> {
     })?;
     match &args.verb {
         Some(Verb::List { output }) => list(global, backup, *output).await,
-        None => make(global, args, &intent, backup).await,
+        None => make(global, args, &intent, &going_to(backup, args.location.as_deref())?).await,
     }
+}
+
+fn going_to(backup: &Asked, location: Option<&str>) -> Result<Asked> {
+    let Some(name) = location else { return Ok(backup.clone()) };
+    backup.going_to(name).ok_or_else(|| {
+        let names: Vec<&str> = backup.all_locations().map(|location| location.name.as_str()).collect();
+        Error::invalid(format!("the file has no location {name}"))
+            .hint(format!("--location takes one of {}", names.join(", ")))
+    })
 }
 
 async fn make(global: &Global, args: &Args, intent: &Intent, backup: &Asked) -> Result<()> {
@@ -94,7 +106,8 @@ async fn make(global: &Global, args: &Args, intent: &Intent, backup: &Asked) -> 
 
 async fn list(global: &Global, backup: &Asked, output: Output) -> Result<()> {
     let cluster = global.reach().cluster().await?;
-    let found = backups(&cluster, &backup.namespace, &backup.location.name).await?;
+    let locations: Vec<&str> = backup.all_locations().map(|location| location.name.as_str()).collect();
+    let found = backups(&cluster, &backup.namespace, &locations).await?;
     let now = cluster.time().await?;
     if output == Output::Json {
         let items: Vec<_> = found.iter().map(|(backup, volumes)| json(backup, volumes)).collect();
@@ -104,7 +117,7 @@ async fn list(global: &Global, backup: &Asked, output: Output) -> Result<()> {
         report::stdout(&format!("{list:#}\n"));
         return Ok(());
     }
-    let header = ["NAME", "STATUS", "VOLUMES", "SIZE", "AGE", "EXPIRES IN"];
+    let header = ["NAME", "STATUS", "VOLUMES", "SIZE", "AGE", "EXPIRES IN", "LOCATION"];
     let rows = found.iter().map(|(backup, volumes)| row(backup, volumes, now)).collect();
     report::stdout(&report::table(&header, rows));
     Ok(())
@@ -116,6 +129,7 @@ fn json(backup: &Backup, volumes: &[PodVolumeBackup]) -> serde_json::Value {
         "name": backup.metadata.name,
         "phase": phase(backup),
         "namespaces": backup.spec.included_namespaces,
+        "location": backup.spec.storage_location,
         "volumes": progress.all,
         "volumesDone": progress.done,
         "bytes": progress.bytes_done,
@@ -140,6 +154,7 @@ fn row(backup: &Backup, volumes: &[PodVolumeBackup], now: Timestamp) -> Vec<Stri
         BinaryBytes(progress.bytes_done).to_string(),
         between(status.start_timestamp.map(|time| time.0), Some(now)),
         between(Some(now), status.expiration.map(|time| time.0)),
+        backup.spec.storage_location.clone().unwrap_or_default(),
     ]
 }
 

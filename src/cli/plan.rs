@@ -96,10 +96,12 @@ pub(super) async fn make(
     let mut planned = session::plan(&global.reach(), &asked, connected).await?;
     drop(busy);
     if !planned.plan.simulated {
-        match store::ask(global, intent, &secrets, Depth::List).await {
-            StoreFinding::Nothing => {}
-            StoreFinding::NotAsked(skipped) => planned.plan.skipped.push(skipped),
-            StoreFinding::Warning(warning) => planned.plan.warnings.push(warning),
+        for found in store::ask(global, intent, &secrets, Depth::List).await {
+            match found {
+                StoreFinding::Nothing => {}
+                StoreFinding::NotAsked(skipped) => planned.plan.skipped.push(skipped),
+                StoreFinding::Warning(warning) => planned.plan.warnings.push(warning),
+            }
         }
     }
     Ok(planned)

@@ -5,13 +5,13 @@ use secrecy::ExposeSecret;
 
 use super::Global;
 use crate::dial;
-use crate::intent::{Backup, Intent};
+use crate::intent::{Intent, Location};
 use crate::judge::store::{StoreAddress, advice};
 use crate::plan::Skipped;
 use crate::s3::{self, Answer, Depth, Key, Store};
 use crate::stack::{CLOUD_KEY, StackSecret};
 
-/// What is to be known about the store.
+/// What is to be known about a store.
 #[derive(Debug)]
 pub(super) enum StoreFinding {
     Nothing,
@@ -19,18 +19,25 @@ pub(super) enum StoreFinding {
     Warning(String),
 }
 
-/// Asks the store of the file, where there is one and nothing is simulated.
+/// Asks the stores of the file, where there are some and nothing is simulated.
 pub(super) async fn ask(
     global: &Global,
     intent: &Intent,
     secrets: &[StackSecret],
     depth: Depth,
-) -> StoreFinding {
-    let Some(backup) = intent.backup.as_ref().filter(|_| global.simulated.is_none()) else {
-        return StoreFinding::Nothing;
-    };
-    let Some(key) = key(backup, secrets) else {
-        let secret = &backup.credentials_secret;
+) -> Vec<StoreFinding> {
+    let backup = intent.backup.as_ref().filter(|_| global.simulated.is_none());
+    let mut found = Vec::new();
+    for (backup, location) in
+        backup.iter().flat_map(|&backup| backup.all_locations().map(move |one| (backup, one)))
+    {
+        found.push(ask_one(location, backup.credentials_of(location), secrets, depth).await);
+    }
+    found
+}
+
+async fn ask_one(location: &Location, secret: &str, secrets: &[StackSecret], depth: Depth) -> StoreFinding {
+    let Some(key) = key(secret, secrets) else {
         return StoreFinding::Warning(format!(
             "Secret {secret} holds no access key: below `[default]`, `{CLOUD_KEY}` needs aws_access_key_id and \
              aws_secret_access_key"
@@ -38,9 +45,11 @@ pub(super) async fn ask(
     };
     let not_asked = |why: &str| {
         let why = format!("not reached from here ({why}); Velero's own validation decides");
-        StoreFinding::NotAsked(Skipped { what: "looking at the store".into(), why })
+        StoreFinding::NotAsked(Skipped {
+            what: format!("looking at the store of location {}", location.name),
+            why,
+        })
     };
-    let location = &backup.location;
     if location.url.as_deref().is_some_and(in_cluster) {
         return not_asked("its address is one of the cluster");
     }
@@ -52,23 +61,25 @@ pub(super) async fn ask(
         no_checksums: location.checksum_algorithm.as_deref() == Some(""),
         ca: location.ca_cert.is_some(),
     };
-    match s3::ask(&store(backup, key), depth, &dial::tcp(), Timestamp::now()).await {
+    match s3::ask(&store(location, key), depth, &dial::tcp(), Timestamp::now()).await {
         Answer::Works => StoreFinding::Nothing,
         Answer::Unreached(why) => not_asked(&why),
         Answer::Refused(why) => {
             let hint = advice(&why, &asked).map_or_else(String::new, |advice| format!("; {}", advice.hint));
-            StoreFinding::Warning(format!("the store, asked from here, refuses: {why}{hint}"))
+            let name = &location.name;
+            StoreFinding::Warning(format!(
+                "the store of location {name}, asked from here, refuses: {why}{hint}"
+            ))
         }
     }
 }
 
-fn key(backup: &Backup, secrets: &[StackSecret]) -> Option<Key> {
-    let secret = secrets.iter().find(|secret| secret.name == backup.credentials_secret)?;
+fn key(secret: &str, secrets: &[StackSecret]) -> Option<Key> {
+    let secret = secrets.iter().find(|one| one.name == secret)?;
     Key::read(secret.data.get(CLOUD_KEY)?.expose_secret())
 }
 
-fn store(backup: &Backup, key: Key) -> Store {
-    let location = &backup.location;
+fn store(location: &Location, key: Key) -> Store {
     Store {
         url: location.url.as_deref().map(|url| url.trim_end_matches('/').to_owned()),
         bucket: location.bucket.clone(),

@@ -22,20 +22,22 @@ pub async fn coverage(cluster: &Cluster, scope: &Scope) -> Result<Coverage> {
     Ok(Coverage::of(scope, &claims, &pods, &volumes))
 }
 
-/// The backups of a location, the newest first, each with the volumes that were read for it.
+/// The backups in these locations, the newest first, each with the volumes that were read for it.
 ///
 /// # Errors
 /// They can't be read.
 pub async fn backups(
     cluster: &Cluster,
     namespace: &str,
-    location: &str,
+    locations: &[&str],
 ) -> Result<Vec<(Backup, Vec<PodVolumeBackup>)>> {
     let (mut backups, volumes) = tokio::try_join!(
         cluster.list_of::<Backup>(Some(namespace), ""),
         cluster.list_of::<PodVolumeBackup>(Some(namespace), ""),
     )?;
-    backups.retain(|backup| backup.spec.storage_location.as_deref() == Some(location));
+    backups.retain(|backup| {
+        backup.spec.storage_location.as_deref().is_some_and(|name| locations.contains(&name))
+    });
     let began = |backup: &Backup| backup.status.as_ref().and_then(|status| status.start_timestamp.clone());
     backups.sort_by_key(|backup| std::cmp::Reverse(began(backup)));
     let with_volumes = |backup: Backup| {

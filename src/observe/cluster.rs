@@ -80,6 +80,9 @@ pub async fn leftovers(cluster: &Cluster) -> Result<Leftovers> {
     if found.ours.iter().any(|object| object["metadata"]["name"] == "velero") {
         at_work(cluster, &mut found).await?;
     }
+    if found.ours.iter().any(|object| object["kind"] == "BackupStorageLocation") {
+        location_users(cluster, &mut found).await?;
+    }
     Ok(found)
 }
 
@@ -136,6 +139,36 @@ fn used(found: &mut Leftovers, kind: &str, all: Option<Vec<(ObjectMeta, Option<S
         };
         found.class_users.entry(class).or_default().push(title);
     }
+}
+
+/// Who names a backup location. Where backups or schedules are not known, each location may have some.
+async fn location_users(cluster: &Cluster, found: &mut Leftovers) -> Result<()> {
+    for kind in ["Backup", "Schedule"] {
+        let Some(all) = allowed(cluster.list("velero.io/v1", kind, None, "").await)? else {
+            let locations = found.ours.iter().filter(|object| object["kind"] == "BackupStorageLocation");
+            let perhaps = |place| (place, vec![format!("perhaps a {kind} (not allowed to look)")]);
+            found
+                .location_users
+                .extend(locations.map(|object| perhaps(place(object, "/metadata/name"))).collect::<Vec<_>>());
+            continue;
+        };
+        // What the file says of nodeprep's own schedules counts, not where they go to now.
+        let stays = |object: &&Value| {
+            kind == "Backup" || !is_ours(object) || object["spec"]["useOwnerReferencesInBackup"] == true
+        };
+        let spec = if kind == "Backup" { "/spec/storageLocation" } else { "/spec/template/storageLocation" };
+        for object in all.iter().filter(stays) {
+            let title = format!("{kind} {}", name(object).unwrap_or_default());
+            found.location_users.entry(place(object, spec)).or_default().push(title);
+        }
+    }
+    Ok(())
+}
+
+/// A location by its namespace, which is the object's, and its name in the object.
+fn place(object: &Value, name: &str) -> String {
+    let text = |pointer| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    format!("{}/{}", text("/metadata/namespace"), text(name))
 }
 
 /// Velero's work that is not finished.

@@ -76,6 +76,7 @@ fn what_a_node_has_differently_is_checked_where_it_says_so() {
 #[test]
 fn the_examples_are_files_of_today() {
     for (name, text) in [
+        ("backups.yaml", include_str!("../../examples/backups.yaml")),
         ("home-lab.yaml", include_str!("../../examples/home-lab.yaml")),
         ("two-classes.yaml", include_str!("../../examples/two-classes.yaml")),
     ] {

@@ -1,9 +1,11 @@
-//! Backups have somewhere to go, and go there: Velero runs, its location answers, its repositories open with the file's
-//! password, and each schedule of the file has made the backups that were due.
+//! Backups have somewhere to go, and go there: Velero runs, its locations answer, its repositories open with the file's
+//! password, and each schedule of the file has made the backups that were due, in the location that it names.
 
 mod location;
 mod password;
 mod schedules;
+
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
@@ -14,14 +16,14 @@ use super::wait::{Look, until};
 use super::{Check, Per, Run, Stop, Subject, broken};
 use crate::cluster::{Standing, Steady};
 use crate::event::Verdict;
-use crate::intent::Backup;
+use crate::intent::{Backup, Schedule};
 use crate::judge::store::StoreAddress;
 use crate::judge::velero::kinds::{self, BackupRepository, BackupStorageLocation};
 use crate::{plan, stack};
 
 pub(super) const CHECK: Check = Check {
     id: "backup",
-    title: "Velero runs, its location answers, and the backups that are due were made",
+    title: "Velero runs, its locations answer, and the backups that are due were made",
     per: Per::Backup,
     needs: &[],
     judge: |run, subject| Box::pin(judge(run, subject)),
@@ -70,39 +72,77 @@ async fn judge(run: &Run<'_>, subject: &Subject<'_>) -> Result<Verdict, Stop> {
         return Ok(Verdict::fail(last, hint));
     }
     let password = repository_password(run, namespace).await?;
-    let located = until(&subject.events, "the backup location to be validated", limit, || async {
-        location::judge(&read_location(run, backup).await?, run.ctx.cluster.time().await?)
-    });
-    let located = match located.await? {
-        Ok(summary) => Finding::Fine(summary),
-        Err(last) => {
-            Finding::fault(last, format!("read Velero's log: kubectl -n {namespace} logs deployment/velero"))
-        }
-    };
-    let mut found = vec![password, located];
+    let mut found = vec![password];
+    let mut stores = BTreeMap::new();
+    for location in backup.all_locations() {
+        let (finding, store) = located(run, subject, backup, &location.name).await?;
+        found.push(finding);
+        stores.insert(location.name.as_str(), store);
+    }
     let https = "write https:// in `backup.location.url`, with `caCert` for an authority of your own";
     found.extend(plan::stack::in_the_clear(backup).map(|why| Finding::warn(why, https)));
-    let store = StoreAddress::of(&read_location(run, backup).await?);
-    found.extend(made(run, backup, &store, run.ctx.cluster.time().await?).await?);
+    found.extend(made(run, backup, &stores, run.ctx.cluster.time().await?).await?);
     Ok(verdict(found))
+}
+
+/// Whether a location answers, and what its store is called.
+async fn located(
+    run: &Run<'_>,
+    subject: &Subject<'_>,
+    backup: &Backup,
+    name: &str,
+) -> Result<(Finding, StoreAddress), Stop> {
+    let limit = run.ctx.intent.validation.timeout.std();
+    let what = format!("backup location {name} to be validated");
+    let looked = until(&subject.events, &what, limit, || async {
+        location::judge(&read_location(run, backup, name).await?, run.ctx.cluster.time().await?)
+    });
+    let finding = match looked.await {
+        Ok(Ok(summary)) => Finding::Fine(summary),
+        Ok(Err(last)) => {
+            let hint = format!("read Velero's log: kubectl -n {} logs deployment/velero", backup.namespace);
+            Finding::fault(last, hint)
+        }
+        Err(Stop::Fault { why, hint }) => Finding::fault(why, hint),
+        Err(stop) => return Err(stop),
+    };
+    let finding = match (finding, schedules_at(backup, name)) {
+        (Finding::Fault { why, hint }, Some(schedules)) => {
+            Finding::fault(format!("{why}; nothing of {schedules} is backed up there"), hint)
+        }
+        (finding, _) => finding,
+    };
+    let found = run.ctx.cluster.get_of(Some(&backup.namespace), name).await?;
+    Ok((finding, found.as_ref().map(StoreAddress::of).unwrap_or_default()))
+}
+
+/// The file's schedules whose backups go to a location, for people.
+fn schedules_at(backup: &Backup, location: &str) -> Option<String> {
+    let there = backup.schedules.iter().filter(|schedule| backup.location_of(schedule) == location);
+    let names: Vec<&str> = there.map(Schedule::name).collect();
+    match names.as_slice() {
+        [] => None,
+        [one] => Some(format!("schedule {one}")),
+        many => Some(format!("schedules {}", many.join(", "))),
+    }
 }
 
 /// What the repositories and the schedules say.
 async fn made(
     run: &Run<'_>,
     backup: &Backup,
-    store: &StoreAddress,
+    stores: &BTreeMap<&str, StoreAddress>,
     now: Timestamp,
 ) -> Result<Vec<Finding>, Stop> {
     let (cluster, namespace) = (&run.ctx.cluster, Some(backup.namespace.as_str()));
-    let kept_there = |location: &Option<String>| location.as_ref() == Some(&backup.location.name);
     let live = cluster.list_of(namespace, "").await?;
-    let mut backups = cluster.list_of::<kinds::Backup>(namespace, "").await?;
-    backups.retain(|one| kept_there(&one.spec.storage_location));
-    let repositories = cluster.list_of::<BackupRepository>(namespace, "").await?;
-    let ours = repositories.iter().filter(|one| kept_there(&one.spec.backup_storage_location));
-    let mut found: Vec<Finding> = ours.filter_map(|one| location::repository(one, store)).collect();
-    found.extend(schedules::judge(&stack::schedules(backup)?, &live, &backups, store, now));
+    let backups = cluster.list_of::<kinds::Backup>(namespace, "").await?;
+    let mut found = Vec::new();
+    for repository in cluster.list_of::<BackupRepository>(namespace, "").await? {
+        let kept_at = repository.spec.backup_storage_location.as_deref().and_then(|name| stores.get(name));
+        found.extend(kept_at.and_then(|store| location::repository(&repository, store)));
+    }
+    found.extend(schedules::judge(&stack::schedules(backup)?, &live, &backups, stores, now));
     Ok(found)
 }
 
@@ -186,8 +226,8 @@ async fn repository_password(run: &Run<'_>, namespace: &str) -> Result<Finding, 
     }
 }
 
-async fn read_location(run: &Run<'_>, backup: &Backup) -> Result<BackupStorageLocation, Stop> {
-    let (namespace, name) = (backup.namespace.as_str(), backup.location.name.as_str());
+async fn read_location(run: &Run<'_>, backup: &Backup, name: &str) -> Result<BackupStorageLocation, Stop> {
+    let namespace = backup.namespace.as_str();
     let found = run.ctx.cluster.get_of(Some(namespace), name).await?;
     found.ok_or_else(|| Stop::fail(format!("there is no BackupStorageLocation {namespace}/{name}"), INSTALL))
 }

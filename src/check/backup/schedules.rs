@@ -1,5 +1,7 @@
 //! Whether each schedule of the file is there, works, and has made the backups that were due. Pure.
 
+use std::collections::BTreeMap;
+
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde_json::{Value, json};
@@ -30,22 +32,28 @@ const NARROWS: [&str; 8] = [
     "resourcePolicy",
 ];
 
-/// `wanted` are the file's schedules as they are sent, `live` those of Velero's namespace, and `backups` those of the
-/// file's location.
+/// The stores of the file's locations, by their names.
+type Stores<'a> = BTreeMap<&'a str, StoreAddress>;
+
+/// `wanted` are the file's schedules as they are sent, `live` and `backups` those of Velero's namespace. What is kept in
+/// other locations than the file's does not count: it may be another cluster's.
 pub(super) fn judge(
     wanted: &[Value],
     live: &[kinds::Schedule],
     backups: &[Backup],
-    store: &StoreAddress,
+    stores: &Stores<'_>,
     now: Timestamp,
 ) -> Vec<Finding> {
+    let unknown = StoreAddress::default();
     let mut found: Vec<Finding> = wanted
         .iter()
         .map(|wanted| {
-            let name = name(wanted);
+            let (name, location) = (name(wanted), wanted["spec"]["template"]["storageLocation"].as_str());
             let live = live.iter().find(|one| named(&one.metadata) == name);
-            let backups = backups.iter().filter(|one| schedule_of(one) == Some(name));
-            schedule(wanted, live, &backups.collect::<Vec<_>>(), store, now)
+            let ours = |one: &Backup| kept_at(one).is_some_and(|location| stores.contains_key(location));
+            let of_it = |one: &&Backup| schedule_of(one) == Some(name) && ours(one);
+            let store = location.and_then(|location| stores.get(location)).unwrap_or(&unknown);
+            schedule(wanted, live, &backups.iter().filter(of_it).collect::<Vec<_>>(), store, now)
         })
         .collect();
     if wanted.is_empty() {
@@ -54,15 +62,21 @@ pub(super) fn judge(
             "add a schedule, such as {name: daily, cron: \"0 2 * * *\"}",
         ));
     }
-    found.extend(newest_by_hand(wanted, backups, store));
+    found.extend(newest_by_hand(wanted, backups, stores));
     found
 }
 
-/// The newest backup of all, when it is of no schedule of the file, and is no good.
-fn newest_by_hand(wanted: &[Value], backups: &[Backup], store: &StoreAddress) -> Option<Finding> {
-    let newest = backups.iter().filter(|backup| finished(backup)).max_by_key(|backup| began(backup))?;
+/// The newest backup in the file's locations, when it is of no schedule of the file, and is no good.
+fn newest_by_hand(wanted: &[Value], backups: &[Backup], stores: &Stores<'_>) -> Option<Finding> {
+    let store = |backup: &Backup| stores.get(kept_at(backup)?);
+    let all = backups.iter().filter(|backup| finished(backup) && store(backup).is_some());
+    let newest = all.max_by_key(|backup| began(backup))?;
     let told = wanted.iter().any(|schedule| schedule_of(newest) == Some(name(schedule)));
-    if told { None } else { bad(newest, store) }
+    if told { None } else { bad(newest, store(newest)?) }
+}
+
+fn kept_at(backup: &Backup) -> Option<&str> {
+    backup.spec.storage_location.as_deref()
 }
 
 fn schedule(
@@ -80,11 +94,27 @@ fn schedule(
         );
     };
     let Schedule { paused, phase } = Schedule::of(live);
-    if paused {
-        return Finding::fault(
-            format!("schedule {name} is paused: it makes no backups"),
-            format!("`velero schedule unpause {name}`, or take it out of the file"),
-        );
+    let asked = wanted["spec"]["paused"] == true;
+    match (asked, paused) {
+        (true, true) => {
+            return Finding::warn(
+                format!("schedule {name} is `paused` by the file: it makes no backups"),
+                "take `paused` out of the file when it is to make some again, and `nodeprep apply`",
+            );
+        }
+        (false, true) => {
+            return Finding::fault(
+                format!("schedule {name} is paused: it makes no backups"),
+                format!("`velero schedule unpause {name}`, or write `paused: true` into the file"),
+            );
+        }
+        (true, false) => {
+            return Finding::fault(
+                format!("schedule {name} is not as the file asks: it is not paused"),
+                "`nodeprep apply` puts back what the file says",
+            );
+        }
+        (false, false) => {}
     }
     if let Phase::Refused { errors, .. } = &phase {
         return Finding::fault(
@@ -99,7 +129,7 @@ fn schedule(
         );
     }
     match phase {
-        Phase::Enabled => made(live, backups, store, now),
+        Phase::Enabled => made(wanted, live, backups, store, now),
         Phase::New | Phase::Refused { .. } => Finding::fault(
             format!("Velero has not looked at schedule {name} yet"),
             "read Velero's log, and validate again",
@@ -153,7 +183,13 @@ fn alike(key: &str, wanted: &Value, live: &Value) -> bool {
 
 /// Whether the backups that were due were made. When one is due is Velero's own rule: the first time that the line names
 /// after the last backup, or else after the schedule was made or told to skip.
-fn made(live: &kinds::Schedule, backups: &[&Backup], store: &StoreAddress, now: Timestamp) -> Finding {
+fn made(
+    wanted: &Value,
+    live: &kinds::Schedule,
+    backups: &[&Backup],
+    store: &StoreAddress,
+    now: Timestamp,
+) -> Finding {
     let name = named(&live.metadata);
     let line = live.spec.schedule.as_deref().unwrap_or_default();
     let Ok(cron) = Cron::parse(line) else {
@@ -165,7 +201,9 @@ fn made(live: &kinds::Schedule, backups: &[&Backup], store: &StoreAddress, now: 
     let mut done: Vec<&Backup> = backups.iter().copied().filter(|backup| finished(backup)).collect();
     done.sort_by_key(|backup| began(backup));
     let newest = done.last().copied();
-    if let Some(fault) = newest.and_then(|newest| bad(newest, store)) {
+    let hooks = wanted["spec"]["template"].get("hooks").is_some();
+    let no_good = newest.and_then(|newest| bad(newest, store).or_else(|| idle(newest).filter(|_| hooks)));
+    if let Some(fault) = no_good {
         return fault;
     }
     let created = time(&live.metadata.creation_timestamp).unwrap_or(now);
@@ -218,11 +256,16 @@ fn made(live: &kinds::Schedule, backups: &[&Backup], store: &StoreAddress, now: 
 /// What is wrong with a backup that came to its end.
 fn bad(backup: &Backup, store: &StoreAddress) -> Option<Finding> {
     let phase = phase(backup);
-    if phase == "Completed" {
+    let hooks = backup.status.as_ref().and_then(|status| status.hook_status.clone()).unwrap_or_default();
+    let failed = hooks.hooks_failed.unwrap_or_default();
+    if phase == "Completed" && failed == 0 {
         return None;
     }
     let name = named(&backup.metadata);
     let mut said = reasons(backup);
+    if failed > 0 {
+        said.push(format!("{failed} of {} hooks failed", hooks.hooks_attempted.unwrap_or_default()));
+    }
     let errors = backup.status.as_ref().and_then(|status| status.errors);
     if let Some(errors) = errors.filter(|errors| *errors > 0) {
         said.push(format!("{errors} errors"));
@@ -235,6 +278,17 @@ fn bad(backup: &Backup, store: &StoreAddress) -> Option<Finding> {
     };
     let hint = advice(&said, store).map_or_else(look, |advice| advice.hint);
     Some(Finding::fault(format!("the newest backup, {name}, is {phase}{said}"), hint))
+}
+
+/// A backup of a schedule with hooks, of which none found a pod.
+fn idle(backup: &Backup) -> Option<Finding> {
+    let hooks = backup.status.as_ref()?.hook_status.clone().unwrap_or_default();
+    let why = format!(
+        "the newest backup, {}, has run none of its schedule's hooks: they are for no pod that was in it",
+        named(&backup.metadata)
+    );
+    let hint = "compare `namespaces` and `labelSelector` of the hooks with the pods' own";
+    (hooks.hooks_attempted.unwrap_or_default() == 0).then(|| Finding::fault(why, hint))
 }
 
 /// It came to an end, and is not on its way out.
@@ -292,13 +346,17 @@ mod tests {
 
     fn backup(at: &str, phase: &str) -> Backup {
         from_value(json!({"metadata": {"name": format!("daily-{at}"), "labels": {LABEL: "daily"}, "creationTimestamp": at},
-            "status": {"phase": phase, "startTimestamp": at}}))
+            "spec": {"storageLocation": "default"}, "status": {"phase": phase, "startTimestamp": at}}))
         .unwrap()
+    }
+
+    fn stores() -> Stores<'static> {
+        [("default", StoreAddress::default())].into()
     }
 
     fn judged(live: Option<kinds::Schedule>, backups: &[Backup], now: &str) -> Finding {
         let live: Vec<kinds::Schedule> = live.into_iter().collect();
-        let mut found = judge(&[wanted()], &live, backups, &StoreAddress::default(), now.parse().unwrap());
+        let mut found = judge(&[wanted()], &live, backups, &stores(), now.parse().unwrap());
         assert_eq!(found.len(), 1, "{found:?}");
         found.remove(0)
     }
@@ -414,6 +472,80 @@ mod tests {
     }
 
     #[test]
+    fn hooks_that_failed_or_found_no_pod_are_faults() {
+        let hooks = json!({"spec": {"template": {"hooks": {"resources": [{"name": "dump"}]}}}});
+        let mut wanted = wanted();
+        json_patch::merge(&mut wanted, &hooks);
+        for (status, word) in [
+            (json!({"hooksAttempted": 2}), None),
+            (json!({"hooksAttempted": 2, "hooksFailed": 1}), Some("is Completed: 1 of 2 hooks failed")),
+            (json!({}), Some("has run none of its schedule's hooks")),
+            (Value::Null, Some("has run none of its schedule's hooks")),
+        ] {
+            let mut backup = backup("2026-11-20T02:00:05Z", "Completed");
+            backup.status.as_mut().unwrap().hook_status = from_value(status).unwrap();
+            let now = "2026-11-20T10:00:00Z".parse().unwrap();
+            let found = judge(&[wanted.clone()], &[live(hooks.clone())], &[backup], &stores(), now);
+            match (&found[..], word) {
+                ([Finding::Fine(_)], None) => {}
+                ([Finding::Fault { why, .. }], Some(word)) => assert!(why.contains(word), "{why}"),
+                _ => panic!("{word:?}: {found:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn each_schedule_is_judged_by_its_own_backups_and_a_paused_one_is_told() {
+        let named = |name: &str, more: Value| {
+            let mut object = wanted();
+            json_patch::merge(&mut object, &json!({"metadata": {"name": name}}));
+            json_patch::merge(&mut object, &more);
+            object
+        };
+        let offsite = json!({"spec": {"template": {"storageLocation": "offsite"}}});
+        let paused = json!({"spec": {"paused": true}});
+        let wanted = [
+            wanted(),
+            named("far", offsite.clone()),
+            named("rests", paused.clone()),
+            named("goes", paused.clone()),
+        ];
+        let named_live = |name: &str, more: &Value| {
+            let mut all = json!({"metadata": {"name": name}});
+            json_patch::merge(&mut all, more);
+            live(all)
+        };
+        let none = json!({});
+        let all = [
+            live(none.clone()),
+            named_live("far", &offsite),
+            named_live("rests", &paused),
+            named_live("goes", &none),
+        ];
+        let mut far = backup("2026-11-20T02:00:05Z", "PartiallyFailed");
+        far.metadata.labels = Some([(LABEL.to_owned(), "far".to_owned())].into());
+        far.spec.storage_location = Some("offsite".into());
+        // In a location that is not the file's: of another cluster.
+        let mut foreign = backup("2026-11-20T03:00:05Z", "Failed");
+        foreign.spec.storage_location = Some("foreign".into());
+        let backups = [backup("2026-11-20T02:00:05Z", "Completed"), far, foreign];
+        let stores = ["default", "offsite"].map(|name| (name, StoreAddress::default())).into();
+        let found = judge(&wanted, &all, &backups, &stores, "2026-11-20T10:00:00Z".parse().unwrap());
+        let [
+            Finding::Fine(_),
+            Finding::Fault { why: far, .. },
+            Finding::Warn { why: rests, .. },
+            Finding::Fault { why: goes, .. },
+        ] = &found[..]
+        else {
+            panic!("{found:?}")
+        };
+        assert!(far.contains("is PartiallyFailed"), "{far}");
+        assert!(rests.contains("`paused` by the file"), "{rests}");
+        assert!(goes.contains("it is not paused"), "{goes}");
+    }
+
+    #[test]
     fn one_that_is_not_due_yet_says_when_it_will_be() {
         let found = judged(Some(live(json!({}))), &[], "2026-11-01T01:00:00Z");
         assert_eq!(
@@ -432,7 +564,7 @@ mod tests {
     #[test]
     fn a_file_without_schedules_warns_and_a_bad_backup_by_hand_is_a_fault() {
         let now = "2026-11-21T10:00:00Z".parse().unwrap();
-        assert!(matches!(judge(&[], &[], &[], &StoreAddress::default(), now)[..], [Finding::Warn { .. }]));
+        assert!(matches!(judge(&[], &[], &[], &stores(), now)[..], [Finding::Warn { .. }]));
         let mut by_hand = backup("2026-11-21T03:00:00Z", "PartiallyFailed");
         by_hand.metadata.labels = None;
         by_hand.status.as_mut().unwrap().errors = Some(3);
@@ -440,7 +572,7 @@ mod tests {
             &[wanted()],
             &[live(json!({}))],
             &[backup("2026-11-21T02:00:05Z", "Completed"), by_hand],
-            &StoreAddress::default(),
+            &stores(),
             now,
         );
         assert!(

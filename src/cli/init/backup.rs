@@ -92,6 +92,7 @@ impl Asking {
             path_style,
             checksum_algorithm: None,
             ca_cert: None,
+            credentials_secret: None,
         }))
     }
 

@@ -16,12 +16,17 @@ pub fn parse_with(
     read: impl Fn(&Path) -> std::io::Result<String>,
 ) -> Result<Intent> {
     let mut intent = parse(name, bytes)?;
-    let ca_cert = intent.backup.as_mut().and_then(|backup| backup.location.ca_cert.as_mut());
-    if let Some(ca_cert) = ca_cert.filter(|text| !certificates::are_inline(text)) {
+    let Some(backup) = &mut intent.backup else { return Ok(intent) };
+    let others = (0..).map(|index| vec!["locations".into(), index.into()]).zip(&mut backup.locations);
+    for (at, location) in std::iter::once((vec!["location".into()], &mut backup.location)).chain(others) {
+        let Some(ca_cert) = location.ca_cert.as_mut().filter(|text| !certificates::are_inline(text)) else {
+            continue;
+        };
         let path = Path::new(ca_cert.trim());
         let shown = path.display();
         let wrong = |what: &str| {
-            validate::broken(name, bytes, &["backup".into(), "location".into(), "caCert".into()], what)
+            let at = [&["backup".into()], at.as_slice(), &["caCert".into()]].concat();
+            validate::broken(name, bytes, &at, what)
         };
         let text = read(path)
             .map_err(|error| wrong(&format!("can't read {shown}: {error}")).hint(certificates::HINT))?;

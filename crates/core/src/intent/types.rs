@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Class, Duration, Ephemeral, Provisioners, Resources, Size, Toleration, Volume, VolumeOverride};
+use super::{
+    Class, Duration, Ephemeral, Provisioners, Resources, Schedule, Size, Toleration, Volume, VolumeOverride,
+};
 
 pub const API_VERSION: &str = "nodeprep.dev/v1alpha1";
 pub const KIND: &str = "Cluster";
@@ -140,7 +142,11 @@ pub struct External {
 pub struct Backup {
     #[serde(default = "default_velero_namespace")]
     pub namespace: String,
+    /// Where backups go of which nothing else is said: Velero's default location.
     pub location: Location,
+    /// More locations, which schedules and `backup --location` name.
+    #[serde(default)]
+    pub locations: Vec<Location>,
     /// The name of the Secret with the store's credentials, an AWS credentials file under the key `cloud`.
     #[serde(default = "default_credentials_secret")]
     pub credentials_secret: String,
@@ -199,7 +205,7 @@ fn default_credentials_secret() -> String {
     CREDENTIALS_SECRET.into()
 }
 
-/// Where backups go: one S3 bucket (Velero's `BackupStorageLocation`).
+/// An S3 bucket that backups go to (Velero's `BackupStorageLocation`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Location {
@@ -223,6 +229,32 @@ pub struct Location {
     /// of a file, which counts from the file's folder.
     #[serde(default)]
     pub ca_cert: Option<String>,
+    /// The Secret with the credentials of this one of `locations`, where `backup.credentialsSecret` has not its own.
+    #[serde(default)]
+    pub credentials_secret: Option<String>,
+}
+
+impl Backup {
+    /// The default location, and then the others.
+    pub fn all_locations(&self) -> impl Iterator<Item = &Location> {
+        std::iter::once(&self.location).chain(&self.locations)
+    }
+
+    /// The name of the location that a schedule's backups go to.
+    pub fn location_of<'a>(&'a self, schedule: &'a Schedule) -> &'a str {
+        schedule.location.as_deref().unwrap_or(&self.location.name)
+    }
+
+    /// The name of the Secret with a location's credentials.
+    pub fn credentials_of<'a>(&'a self, location: &'a Location) -> &'a str {
+        location.credentials_secret.as_deref().unwrap_or(&self.credentials_secret)
+    }
+
+    /// The same, where nothing else is said going to the location of this name; None where the file has none.
+    pub fn going_to(&self, name: &str) -> Option<Self> {
+        let location = self.all_locations().find(|location| location.name == name)?;
+        Some(Self { location: location.clone(), ..self.clone() })
+    }
 }
 
 /// The BackupStorageLocation's name, unless the file says another.
@@ -230,24 +262,6 @@ pub const LOCATION: &str = "default";
 
 fn default_location_name() -> String {
     LOCATION.into()
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct Schedule {
-    pub name: String,
-    /// When: five cron fields, `@daily` and the like, or `@every 6h`. In UTC, or in a time zone: `CRON_TZ=Europe/Berlin 0 2 * * *`.
-    pub cron: String,
-    /// How long a backup is kept; there is no "for ever".
-    #[serde(default = "default_ttl")]
-    pub ttl: Duration,
-    /// The namespaces to back up; all of them when empty.
-    #[serde(default)]
-    pub namespaces: Vec<String>,
-}
-
-fn default_ttl() -> Duration {
-    Duration(720 * 3600)
 }
 
 /// Image references; every one can be replaced, for a mirror or an air-gapped cluster.

@@ -3,6 +3,7 @@
 mod backup;
 pub(super) mod certificates;
 mod pods;
+mod schedules;
 mod volumes;
 
 use std::cell::RefCell;

@@ -28,6 +28,8 @@ pub struct Leftovers {
     pub unseen: Vec<String>,
     /// Claims (`namespace/name`) and volumes that name a class, by the class.
     pub class_users: BTreeMap<String, Vec<String>>,
+    /// Backups, and schedules that stay, that name a backup location, by its namespace and name.
+    pub location_users: BTreeMap<String, Vec<String>>,
     /// Backups and restores that are under way, by their namespace.
     pub at_work: BTreeMap<String, Vec<String>>,
 }

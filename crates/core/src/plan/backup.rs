@@ -5,7 +5,7 @@ use serde_json::json;
 use super::step::chain;
 use super::{Action, AwaitBackup, BackupRequest, Plan, Step, Target, VeleroAction};
 use crate::error::{Error, Result};
-use crate::intent::{Backup, Duration};
+use crate::intent::{Backup, Duration, NOT_FOR_EVER};
 use crate::judge::coverage::{Coverage, Scope};
 use crate::stack;
 
@@ -18,8 +18,10 @@ const MAKE: &str = "backup/make";
 /// `Invalid` for a time that Velero would take for its own default, `Failed` when the template is broken.
 pub fn plan(backup: &Backup, scope: &Scope, ttl: Duration, coverage: Coverage) -> Result<Plan> {
     if ttl.0 == 0 {
-        return Err(Error::invalid("a backup can't be kept for 0 s: Velero takes that for its default of 30 days")
-            .hint("name how long, such as --ttl 720h; nothing is kept for ever but with a long time, such as 87600h"));
+        return Err(Error::invalid(
+            "a backup can't be kept for 0 s: Velero takes that for its default of 30 days",
+        )
+        .hint(NOT_FOR_EVER));
     }
     let namespaces = match scope {
         Scope::Namespaces(names) => names.as_slice(),

@@ -1,5 +1,6 @@
-//! Velero with file-system backup to one S3 location, and its schedules.
+//! Velero with file-system backup to S3 locations, and its schedules.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 
 use base64::Engine;
@@ -10,11 +11,15 @@ use serde_json::{Map, Value, json};
 
 use super::{Component, Sources, StackItem, StackSecret, object, objects, template};
 use crate::error::{Error, Result};
-use crate::intent::{Backup, Duration, Schedule};
+use crate::intent::{Backup, Duration, Location, Schedule};
 use crate::model::object::{Object, Ready};
 
-pub(super) const COMPONENT: Component =
-    Component { id: ID, listed: &["Schedule"], asked: |intent| intent.backup.is_some(), render };
+pub(super) const COMPONENT: Component = Component {
+    id: ID,
+    listed: &["Schedule", "BackupStorageLocation"],
+    asked: |intent| intent.backup.is_some(),
+    render,
+};
 
 const ID: &str = "velero";
 
@@ -27,7 +32,7 @@ pub const REPOSITORY_SECRET: (&str, &str) = ("velero-repo-credentials", "reposit
 fn render(sources: &Sources<'_>) -> Result<Vec<StackItem>> {
     let Sources { intent, secrets, .. } = *sources;
     let Some(backup) = &intent.backup else { return Ok(Vec::new()) };
-    let (namespace, location) = (&backup.namespace, &backup.location);
+    let namespace = &backup.namespace;
     let mut items = Vec::new();
     let values = json!({"namespace": namespace});
     let source = include_str!("../../../../manifests/namespace.yaml.j2");
@@ -38,13 +43,12 @@ fn render(sources: &Sources<'_>) -> Result<Vec<StackItem>> {
     // Before the server: it would make a repository password of its own, with a public value.
     items.extend(secret_objects(backup, secrets)?.into_iter().map(StackItem::Object));
 
-    let credentials = credentials_mark(backup, secrets);
     let values = json!({
         "namespace": namespace,
         "credentials_secret": backup.credentials_secret,
         "image": intent.images.velero,
         "plugin_image": intent.images.velero_plugin,
-        "credentials": credentials,
+        "credentials": credentials_mark(&backup.credentials_secret, secrets),
         "server": backup.server,
         "agent": backup.node_agent,
     });
@@ -61,22 +65,19 @@ fn render(sources: &Sources<'_>) -> Result<Vec<StackItem>> {
     };
     items.extend([workload("Deployment", "velero"), workload("DaemonSet", "node-agent")]);
 
-    let values = json!({
-        "namespace": namespace,
-        "location": location,
-        "url": location.url.as_deref().map(|url| url.trim_end_matches('/')),
-        "ca_cert": location.ca_cert.as_deref().map(|pem| BASE64_STANDARD.encode(pem)),
-        "credentials": credentials,
-    });
-    let source = include_str!("../../../../manifests/velero/location.yaml.j2");
-    items.extend(objects(ID, template::fill("velero/location.yaml.j2", source, &values)?));
-    items.push(StackItem::Ready(Ready::BackupLocation {
-        namespace: namespace.clone(),
-        name: location.name.clone(),
-    }));
+    // The default one last: while there are two, Velero takes that from one of them.
+    for location in backup.locations.iter().chain([&backup.location]) {
+        items.extend(objects(ID, location_objects(backup, location, secrets)?));
+    }
+    let locations = backup.all_locations().map(|location| location.name.clone());
+    items.extend(
+        locations.map(|name| StackItem::Ready(Ready::BackupLocation { namespace: namespace.clone(), name })),
+    );
     let all = schedules(backup)?;
-    let names = backup.schedules.iter().map(|schedule| schedule.name.clone());
     items.extend(objects(ID, all));
+    // Velero does not look at one that is paused.
+    let awaited = backup.schedules.iter().filter(|schedule| !schedule.paused);
+    let names = awaited.map(|schedule| schedule.name().to_owned());
     items.extend(names.map(|name| StackItem::Ready(Ready::Schedule { namespace: namespace.clone(), name })));
     Ok(items)
 }
@@ -94,34 +95,62 @@ pub fn schedules(backup: &Backup) -> Result<Vec<Value>> {
 /// # Errors
 /// `Failed` when the template is broken.
 pub fn backup_spec(backup: &Backup, namespaces: &[String], ttl: Duration) -> Result<Value> {
-    let (name, cron) = ("on-demand".into(), "@yearly".into());
-    let schedule = Schedule { name, cron, ttl, namespaces: namespaces.to_vec() };
+    let schedule = Schedule {
+        name: Some("on-demand".into()),
+        ttl: Some(ttl),
+        namespaces: Some(namespaces.to_vec()),
+        default_volumes_to_fs_backup: true,
+        ..Schedule::default()
+    };
     Ok(manifest(backup, &schedule)?["spec"]["template"].take())
 }
 
 fn manifest(backup: &Backup, schedule: &Schedule) -> Result<Value> {
     let source = include_str!("../../../../manifests/velero/schedule.yaml.j2");
-    let namespaces =
-        if schedule.namespaces.is_empty() { vec!["*".into()] } else { schedule.namespaces.clone() };
+    let (mut namespaces, excluded) = (schedule.namespaces(), schedule.excluded_namespaces());
+    if namespaces.is_empty() {
+        namespaces.push("*".into());
+    }
+    // Source: velero, pkg/util/collections/includes_excludes.go, GlobalIncludesExcludes.ShouldInclude.
+    let all_but = namespaces == ["*"] && !excluded.is_empty() && schedule.label_selector.is_none();
     let values = json!({
         "namespace": backup.namespace,
-        "location": backup.location.name,
+        "location": backup.location_of(schedule),
         "namespaces": namespaces,
-        "name": schedule.name,
-        "cron": schedule.cron,
-        "ttl": schedule.ttl.to_string(),
+        "excluded_namespaces": excluded,
+        "cluster_resources": all_but,
+        "label_selector": schedule.label_selector,
+        "default_volumes_to_fs_backup": schedule.default_volumes_to_fs_backup,
+        "hooks": schedule.hooks,
+        "name": schedule.name(),
+        "cron": schedule.cron(),
+        "paused": schedule.paused,
+        "ttl": schedule.ttl().to_string(),
     });
     let mut made = template::fill("velero/schedule.yaml.j2", source, &values)?;
     made.pop().ok_or_else(|| Error::failed("velero/schedule.yaml.j2 holds no Schedule"))
 }
 
-/// Changes when the store's credentials change, so that Velero starts again with the new ones and its location is looked at
+fn location_objects(backup: &Backup, location: &Location, secrets: &[StackSecret]) -> Result<Vec<Value>> {
+    let values = json!({
+        "namespace": backup.namespace,
+        "location": location,
+        "default": location.name == backup.location.name,
+        "url": location.url.as_deref().map(|url| url.trim_end_matches('/')),
+        "ca_cert": location.ca_cert.as_deref().map(|pem| BASE64_STANDARD.encode(pem)),
+        "credentials": credentials_mark(backup.credentials_of(location), secrets),
+    });
+    let source = include_str!("../../../../manifests/velero/location.yaml.j2");
+    template::fill("velero/location.yaml.j2", source, &values)
+}
+
+/// Changes when the store's credentials in the Secret of this name change, so that Velero starts again with the new ones and its location is looked at
 /// anew. Nothing else goes into it: who holds the store's key, and so the repositories, could try guesses of their password
 /// on a mark that it is part of. Who may only read the pods could try guesses of a weak store key: so each costs time, and
 /// the mark is short, which lets many wrong ones pass.
-fn credentials_mark(backup: &Backup, secrets: &[StackSecret]) -> String {
+fn credentials_mark(name: &str, secrets: &[StackSecret]) -> String {
     const ROUNDS: NonZeroU32 = NonZeroU32::MIN.saturating_add(19_999);
-    let secret = secrets.iter().find(|secret| secret.name == backup.credentials_secret);
+    let secret = secrets.iter().find(|secret| secret.name == name);
     let value =
         secret.and_then(|secret| secret.data.get(CLOUD_KEY)).map_or("", |value| value.expose_secret());
     let mut mark = [0; 4];
@@ -152,14 +181,18 @@ fn crds() -> Result<Vec<StackItem>> {
     Ok(objects(ID, crds).chain(waits).collect())
 }
 
-/// Both Secrets, checked: their names, their keys, no value empty or still encrypted.
+/// All Secrets, checked: their names, their keys, no value empty or still encrypted.
 fn secret_objects(backup: &Backup, secrets: &[StackSecret]) -> Result<Vec<Object>> {
-    let needed = [(backup.credentials_secret.as_str(), CLOUD_KEY), REPOSITORY_SECRET];
+    let of_stores = backup.locations.iter().map(|location| backup.credentials_of(location));
+    let of_stores: BTreeSet<&str> = of_stores.chain([backup.credentials_secret.as_str()]).collect();
     let hint = format!(
-        "`backup.secrets` must hold the Secrets {} (key {CLOUD_KEY}) and {} (key {}); `backup.credentialsSecret` names the \
-         first",
-        needed[0].0, REPOSITORY_SECRET.0, REPOSITORY_SECRET.1
+        "`backup.secrets` must hold the Secrets {} (key {CLOUD_KEY}) and {} (key {}); `credentialsSecret` names the first",
+        of_stores.iter().copied().collect::<Vec<_>>().join(", "),
+        REPOSITORY_SECRET.0,
+        REPOSITORY_SECRET.1
     );
+    let needed: Vec<(&str, &str)> =
+        of_stores.into_iter().map(|name| (name, CLOUD_KEY)).chain([REPOSITORY_SECRET]).collect();
     if let Some(other) = secrets.iter().find(|secret| !needed.iter().any(|(name, _)| *name == secret.name)) {
         return Err(
             Error::invalid(format!("Secret `{}` is not one that Velero needs", other.name)).hint(hint)
@@ -205,14 +238,9 @@ fn secret_object(namespace: &str, secrets: &[StackSecret], name: &str, key: &str
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::intent;
 
     #[test]
     fn the_mark_tells_new_credentials_and_nothing_of_the_repositorys_password() {
-        let file = "apiVersion: nodeprep.dev/v1alpha1\nkind: Cluster\nmetadata: {name: lab}\n\
-                    backup: {location: {bucket: velero, region: x}, credentialsSecret: s3, secrets: [a]}";
-        let backup = intent::parse("nodeprep.yaml", file.as_bytes()).ok().and_then(|intent| intent.backup);
-        let Some(backup) = backup else { panic!("the file has a backup") };
         let secret = |name: &str, key: &str, value: &str| StackSecret {
             name: name.into(),
             data: [(key.to_owned(), SecretString::from(value))].into(),
@@ -220,7 +248,7 @@ mod tests {
         let mark = |cloud, password| {
             let secrets =
                 [secret("s3", CLOUD_KEY, cloud), secret(REPOSITORY_SECRET.0, REPOSITORY_SECRET.1, password)];
-            credentials_mark(&backup, &secrets)
+            credentials_mark("s3", &secrets)
         };
         assert_eq!(mark("key=a", "one"), mark("key=a", "another"), "the password can't be guessed by it");
         assert_ne!(mark("key=a", "one"), mark("key=b", "one"));

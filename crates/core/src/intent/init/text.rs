@@ -34,7 +34,7 @@ const BACKUP: &str = "
 # backup:
 #   location: {bucket: backups, region: us-east-1, url: \"https://s3.example.com\", pathStyle: true}
 #   secrets: [secrets/velero.sops.yaml]
-#   schedules: [{name: daily, cron: 0 2 * * *}]
+#   schedules: [{preset: daily}]
 ";
 const NO_BACKUP: &str = "
 # No backup: what is on a volume is on one disk of one node, and is lost with either of them. Nothing here copies it anywhere.
@@ -95,7 +95,7 @@ fn backup(location: &Location) -> String {
     }
     let file = super::BACKUP_SECRETS;
     text.push_str(&format!(
-        "  secrets:\n    - {file}\n  schedules:\n    - name: daily\n      cron: 0 2 * * *\n"
+        "  secrets:\n    - {file}\n  schedules:\n    - preset: daily # at 02:00 UTC, kept for 30 days, all namespaces but kube-*\n"
     ));
     text
 }

@@ -1,10 +1,9 @@
-//! Rules of `backup`: the schedules and the store.
+//! Rules of `backup`: the stores and their credentials.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::{DNS_LABEL, Rules, certificates, dns_label, dns_name};
-use crate::intent::{Backup, Cron, Intent, Location};
+use super::{DNS_LABEL, Path, Rules, certificates, dns_label, dns_name};
+use crate::intent::{Intent, Location};
 
 impl Rules<'_> {
     pub(super) fn backup(&self, intent: &Intent) {
@@ -12,52 +11,53 @@ impl Rules<'_> {
         let at = |key: &'static str| ["backup".into(), key.into()];
         let found = format!("namespace `{}` is not allowed", backup.namespace);
         self.check(dns_label(&backup.namespace), &at("namespace"), &found, DNS_LABEL);
-        let found = format!("`{}` is not a name for a Secret", backup.credentials_secret);
-        self.check(dns_name(&backup.credentials_secret), &at("credentialsSecret"), &found, DNS_LABEL);
-        let found = "velero-repo-credentials is the Secret with the repository's password";
-        let other = backup.credentials_secret != "velero-repo-credentials";
-        self.check(
-            other,
-            &at("credentialsSecret"),
-            found,
-            "give the Secret with the store's credentials another name",
-        );
+        self.credentials_secret(&at("credentialsSecret"), &backup.credentials_secret);
         self.check(
             !backup.secrets.is_empty(),
             &at("secrets"),
             "no secrets file is named",
             "name the SOPS files that hold the S3 credentials and the repository password",
         );
-        self.location(&backup.location);
+        self.location(&at("location"), &backup.location);
+        let own = [at("location").as_slice(), &["credentialsSecret".into()]].concat();
+        let found = "the default location's credentials are those of the server";
+        let none = backup.location.credentials_secret.is_none();
+        self.check(none, &own, found, "write it as `backup.credentialsSecret`");
+        for (i, location) in backup.locations.iter().enumerate() {
+            let of = ["backup".into(), "locations".into(), i.into()];
+            self.location(&of, location);
+            let before = || backup.all_locations().take(i + 1);
+            let found = format!("location {} is listed twice", location.name);
+            let name = [&of[..], &["name".into()]].concat();
+            let twice = before().any(|other| other.name == location.name);
+            self.check(
+                !twice,
+                &name,
+                &found,
+                "name each location once; that of `backup.location` is `default` unless it says otherwise",
+            );
+            if let Some(other) = before().find(|other| folder(other) == folder(location)) {
+                let found =
+                    format!("locations {} and {} are one folder of one bucket", other.name, location.name);
+                self.check(false, &of, &found, "give each a bucket or a `prefix` of its own");
+            }
+        }
         self.schedules(backup);
     }
 
-    fn schedules(&self, backup: &Backup) {
-        let mut seen = BTreeSet::new();
-        for (i, schedule) in backup.schedules.iter().enumerate() {
-            let at = |key: &'static str| ["backup".into(), "schedules".into(), i.into(), key.into()];
-            let name = &schedule.name;
-            self.check(dns_label(name), &at("name"), &format!("`{name}` is not allowed"), DNS_LABEL);
-            let found = format!("schedule {name} is listed twice");
-            self.check(seen.insert(name), &at("name"), &found, "name each schedule once");
-            if let Err(why) = Cron::parse(&schedule.cron) {
-                let what = format!("`{}` is not a cron line that Velero takes: {why}", schedule.cron);
-                let allowed = "write minute, hour, day of the month, month and day of the week (0-6), such as `0 2 * * *`; \
-                               or `@daily`, `@every 6h`; with `CRON_TZ=Europe/Berlin ` before it for a time zone";
-                self.check(false, &at("cron"), &what, allowed);
-            }
-            self.check(
-                schedule.ttl.0 > 0,
-                &at("ttl"),
-                "a backup can't be kept for no time",
-                "write how long, such as 720h. Velero keeps none for ever: it makes 30 days of 0; write a long one, such as \
-                 87600h",
-            );
-        }
+    fn credentials_secret(&self, path: Path<'_>, name: &str) {
+        let found = format!("`{name}` is not a name for a Secret");
+        self.check(dns_name(name), path, &found, DNS_LABEL);
+        let found = "velero-repo-credentials is the Secret with the repository's password";
+        let allowed = "give the Secret with the store's credentials another name";
+        self.check(name != "velero-repo-credentials", path, found, allowed);
     }
 
-    fn location(&self, location: &Location) {
-        let at = |key: &'static str| ["backup".into(), "location".into(), key.into()];
+    fn location(&self, of: Path<'_>, location: &Location) {
+        let at = |key: &'static str| [of, &[key.into()]].concat();
+        if let Some(secret) = &location.credentials_secret {
+            self.credentials_secret(&at("credentialsSecret"), secret);
+        }
         let found = format!("`{}` is not a name for a location", location.name);
         self.check(dns_label(&location.name), &at("name"), &found, DNS_LABEL);
         let bucket = &location.bucket;
@@ -101,6 +101,12 @@ impl Rules<'_> {
             }
         }
     }
+}
+
+/// What a location is, whatever it is called.
+fn folder(location: &Location) -> (Option<&str>, &str, Option<&str>) {
+    let url = location.url.as_deref().map(|url| url.trim_end_matches('/'));
+    (url, &location.bucket, location.prefix.as_deref())
 }
 
 /// Source: Amazon S3 User Guide, "General purpose bucket naming rules".

@@ -102,6 +102,7 @@ pub struct BackupStatus {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct HookStatus {
+    pub hooks_attempted: Option<i64>,
     pub hooks_failed: Option<i64>,
 }
 

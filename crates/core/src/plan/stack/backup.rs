@@ -1,5 +1,7 @@
 //! What is to be known about the backup before it is carried out.
 
+use std::collections::BTreeSet;
+
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
@@ -26,18 +28,23 @@ pub(super) fn warnings(intent: &Intent, observed: &ClusterState) -> Vec<String> 
     let Some(backup) = &intent.backup else { return unprotected(intent).into_iter().collect() };
     let mut said: Vec<String> = password(observed).into_iter().collect();
     said.extend(in_the_clear(backup));
-    said.extend(dots(&backup.location));
+    said.extend(backup.all_locations().filter_map(dots));
     if backup.schedules.is_empty() {
         said.push("nothing is backed up on its own: the file has no `backup.schedules`".into());
     }
     let never =
         |line: &str| Cron::parse(line).is_ok_and(|cron| cron.next(jiff::Timestamp::UNIX_EPOCH).is_none());
-    for schedule in backup.schedules.iter().filter(|schedule| never(&schedule.cron)) {
+    for schedule in backup.schedules.iter().filter(|schedule| never(schedule.cron())) {
         said.push(format!(
             "schedule {} names a day that never comes, which Velero takes as due each minute: `{}`",
-            schedule.name, schedule.cron
+            schedule.name(),
+            schedule.cron()
         ));
     }
+    let paused = backup.schedules.iter().filter(|schedule| schedule.paused);
+    said.extend(
+        paused.map(|schedule| format!("schedule {} is `paused`: it makes no backups", schedule.name())),
+    );
     said
 }
 
@@ -63,9 +70,14 @@ fn password(observed: &ClusterState) -> Option<String> {
     differs.then(|| format!("{} {DIFFERS}; {OLD_AND_NEW}", state.wanted.title()))
 }
 
-/// What a store that is spoken to without TLS gives away.
+/// What stores that are spoken to without TLS give away.
 pub fn in_the_clear(backup: &Backup) -> Option<String> {
-    let url = backup.location.url.as_deref().filter(|url| url.starts_with("http://"))?;
+    let urls = backup.all_locations().filter_map(|location| location.url.as_deref());
+    let urls: BTreeSet<&str> = urls.filter(|url| url.starts_with("http://")).collect();
+    if urls.is_empty() {
+        return None;
+    }
+    let url = urls.into_iter().collect::<Vec<_>>().join(", ");
     Some(format!(
         "the store is spoken to in the clear ({url}): who listens reads the names and contents of all objects in a backup, \
          Secrets too, and can change what is sent; the files of volumes are encrypted by their repository, and of the \

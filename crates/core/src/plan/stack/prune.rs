@@ -117,11 +117,17 @@ impl<'a> Wanted<'a> {
                 Some(users) => Fate::Stays(used(&gone.name, users)),
                 None => Fate::Goes("the file has no such class any more, and nothing names it".into()),
             },
-            "BackupStorageLocation" => Fate::Stays(format!(
-                "{} is not in the file any more, and stays: what was backed up there is restored from there; delete it \
-                 with kubectl when no backup there is needed",
-                gone.title()
-            )),
+            "BackupStorageLocation" => match needed(live, leftovers).filter(|_| listed) {
+                None if listed => {
+                    Fate::Goes("the file has no such location any more, and nothing is kept there".into())
+                }
+                why => Fate::Stays(format!(
+                    "{} is not in the file any more, and stays{}: what was backed up there is restored from there; delete \
+                     it with kubectl when no backup there is needed",
+                    gone.title(),
+                    why.map_or_else(String::new, |why| format!(", as {why}"))
+                )),
+            },
             // Source: velero, pkg/apis/velero/v1, ScheduleSpec.UseOwnerReferencesInBackup.
             "Schedule" if live["spec"]["useOwnerReferencesInBackup"] == true => Fate::Stays(format!(
                 "{} is not in the file any more, and stays: it owns its backups, which would go with it",
@@ -145,6 +151,21 @@ impl<'a> Wanted<'a> {
         } else {
             format!("a {kind} has none")
         })
+    }
+}
+
+/// Why a location is needed, or may be: Velero tells what is in a bucket only as long as it answers.
+fn needed(live: &Value, leftovers: &Leftovers) -> Option<String> {
+    let title = Deletion::of(live);
+    let place = format!("{}/{}", title.namespace.unwrap_or_default(), title.name);
+    let status = &live["status"];
+    match leftovers.location_users.get(&place) {
+        Some(users) if users.len() == 1 => Some(format!("{} needs it", users.join(""))),
+        Some(users) => Some(format!("{} need it", some(users, 3))),
+        None if status["phase"] != "Available" || status["lastSyncedTime"].is_null() => {
+            Some("it does not answer, and so what is kept there is not known".into())
+        }
+        None => None,
     }
 }
 
@@ -240,6 +261,33 @@ mod tests {
         schedule["spec"]["useOwnerReferencesInBackup"] = true.into();
         let pruned = planned(vec![schedule], Leftovers::default()).unwrap();
         assert!(pruned.last.is_empty() && pruned.warnings[0].contains("it owns its backups"), "{pruned:?}");
+    }
+
+    #[test]
+    fn a_location_goes_when_it_answers_and_nothing_needs_it() {
+        const BACKUP: &str = "backup: {location: {name: s3, bucket: abc, region: x}, secrets: [a]}";
+        let answers = json!({"phase": "Available", "lastSyncedTime": "2026-11-30T00:00:00Z"});
+        let users = |titles: &[&str]| titles.iter().map(|title| (*title).to_owned()).collect::<Vec<_>>();
+        for (status, by, told) in [
+            (answers.clone(), vec![], None),
+            (answers.clone(), users(&["Backup old"]), Some("and stays, as Backup old needs it: what was")),
+            (answers.clone(), users(&["Backup a", "Schedule b"]), Some("as Backup a, Schedule b need it")),
+            (json!({"phase": "Unavailable"}), vec![], Some("it does not answer")),
+            (json!({"phase": "Available"}), vec![], Some("it does not answer")),
+            (Value::Null, vec![], Some("it does not answer")),
+        ] {
+            let mut location = live("BackupStorageLocation", "velero", "old");
+            location["status"] = status;
+            let intent = intent::parse("nodeprep.yaml", format!("{FILE}{BACKUP}").as_bytes()).unwrap();
+            let location_users = match by.is_empty() {
+                true => [].into(),
+                false => [("velero/old".to_owned(), by)].into(),
+            };
+            let leftovers = Leftovers { ours: vec![location], location_users, ..Leftovers::default() };
+            let pruned = plan(&intent, &[], &ClusterState { leftovers, ..ClusterState::default() }).unwrap();
+            assert_eq!(pruned.last.len(), usize::from(told.is_none()), "{pruned:?}");
+            assert!(told.is_none_or(|told| pruned.warnings[0].contains(told)), "{pruned:?}");
+        }
     }
 
     #[test]

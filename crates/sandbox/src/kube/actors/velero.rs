@@ -5,7 +5,7 @@
 //! the end of backups, asked for or by their age; and what becomes of all that when the store, a machine, an agent or
 //! the repository's password fails. The store holds what a real one would, as JSON.
 //!
-//! Not there are snapshots and the data mover, hooks, resource policies and modifiers, the other plugins' changes of
+//! Not there are snapshots and the data mover, what hooks run (they fail where their container is missing), resource policies and modifiers, the other plugins' changes of
 //! objects, the filters by scope, BackupRepository objects and their maintenance, logs and downloads, the queue of
 //! backups (they run side by side), and files of emptyDir volumes (they count as empty). Restored volumes do not get
 //! the reclaim policy of the old ones, and a file's content is its size and checksum.
@@ -18,6 +18,7 @@ mod data_path;
 mod deletion;
 mod existing;
 mod helper;
+mod hooks;
 mod item;
 mod mounted;
 mod restore;

@@ -8,9 +8,10 @@ use serde_json::{Map, Value, json};
 use super::super::objects::{collection, list, path};
 use super::super::{Stage, names, owned_by, text};
 use super::bucket::Bucket;
-use super::chosen::{Chosen, faults_of};
+use super::chosen::{Chosen, faults_of, selector_fault, selects};
 use super::contents;
 use super::data_path::{self, BACKUP_UID, Way, has_agent};
+use super::hooks::Hooks;
 use super::mounted::{self, is_host_path};
 use super::results::{KEPT, Results};
 use super::{BACKUPS, LOCATIONS, TIMEOUT, WHO, fail, forget, give_up, interrupted, label, set_status, timer};
@@ -43,7 +44,8 @@ fn begin(stage: &mut Stage<'_>, server: &Value, backup: &Value) {
     });
     let _ = stage.patch(WHO, &path(backup), &filled);
     let location = stage.get(LOCATIONS, names(backup).0, &name).cloned();
-    let faults = faults(backup, &name, location.as_ref());
+    let named = !text(backup, "/spec/storageLocation").is_empty();
+    let faults = faults(backup, &name, named, location.as_ref());
     let mut status = json!({
         "phase": "InProgress", "version": 1, "formatVersion": "1.1.0", "expiration": expiration(stage.now, ttl),
     });
@@ -91,14 +93,14 @@ fn location_of(stage: &Stage<'_>, backup: &Value) -> String {
 }
 
 /// Why the backup can't be made.
-fn faults(backup: &Value, name: &str, location: Option<&Value>) -> Vec<String> {
+fn faults(backup: &Value, name: &str, named: bool, location: Option<&Value>) -> Vec<String> {
     let no = "backup can't be created because";
     let mut faults = Vec::new();
     match location {
         None => faults.push(format!(
-            "an existing backup storage location was not specified at backup creation time and the default {name} was not \
-             found. Please address this issue (see `velero backup-location -h` for options) and create a new backup. Error: \
-             BackupStorageLocation.velero.io {name:?} not found"
+            "an existing backup storage location was not specified at backup creation time and the {}. Please address this issue (see `velero backup-location -h` for options) and create a new backup. Error: \
+             BackupStorageLocation.velero.io {name:?} not found",
+            if named { format!("default {name} was not found") } else { format!("server default {name} does not exist") }
         )),
         Some(location) => {
             if text(location, "/spec/accessMode") == "ReadOnly" {
@@ -121,11 +123,16 @@ fn expiration(now: Timestamp, ttl: &str) -> Option<String> {
 /// Makes a PodVolumeBackup of every volume that is to be kept with its files.
 fn begin_volumes(stage: &mut Stage<'_>, backup: &Value) {
     let namespaces = Chosen::of(&backup["spec"], "Namespaces");
-    let mut results = Results::default();
+    let (mut results, mut hooks) = (Results::default(), Hooks::default());
+    let fault = selector_fault(&backup["spec"]);
+    if let Some(why) = fault {
+        results.errors.of_velero(format!("Error getting items for resource: {why}"));
+    }
     for pod in stage.all("/pods", "") {
         let chosen: Vec<String> = volumes_of(backup, &pod).map(str::to_owned).collect();
         let runs = text(&pod, "/status/phase") == "Running";
-        if !namespaces.takes(names(&pod).0) || chosen.is_empty() || !runs {
+        let taken = namespaces.takes(names(&pod).0) && fault.is_none() && selects(&backup["spec"], &pod);
+        if !taken || !hooks.run(backup, &pod, &mut results) || chosen.is_empty() || !runs {
             continue;
         }
         let node = text(&pod, "/spec/nodeName");
@@ -137,6 +144,7 @@ fn begin_volumes(stage: &mut Stage<'_>, backup: &Value) {
             begin_volume(stage, backup, &pod, &volume, &mut results);
         }
     }
+    set_status(stage, backup, &json!({"hookStatus": hooks.status()}));
     let kept = json!({KEPT: results.to_json().to_string()});
     let _ = stage.patch(WHO, &path(backup), &json!({"metadata": {"annotations": kept}}));
 }
@@ -250,7 +258,7 @@ fn go_on(stage: &mut Stage<'_>, server: &Value, backup: &Value) {
     let items = contents.len();
     let status = json!({
         "phase": if results.errors.count().is_none() { "Finalizing" } else { "FinalizingPartiallyFailed" },
-        "errors": results.errors.count(), "warnings": results.warnings.count(), "hookStatus": {},
+        "errors": results.errors.count(), "warnings": results.warnings.count(),
         "progress": {"totalItems": items, "itemsBackedUp": items},
     });
     set_status(stage, backup, &status);

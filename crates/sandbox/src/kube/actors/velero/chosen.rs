@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::super::objects::list;
 use super::super::text;
+use crate::intent::fits;
 
 /// Included and excluded names; nothing included means everything.
 #[derive(Debug)]
@@ -79,14 +80,19 @@ pub(super) fn faults_of(spec: &Value, word: &str) -> Vec<String> {
     faults
 }
 
-/// Whether a name is the pattern's, in which one `*` stands for anything.
-fn fits(pattern: &str, name: &str) -> bool {
-    match pattern.split_once('*') {
-        None => pattern == name,
-        Some((start, end)) => {
-            name.len() >= start.len() + end.len() && name.starts_with(start) && name.ends_with(end)
+/// What is wrong with a spec's label selector, which Velero finds out only when it lists what is to be backed up.
+pub(super) fn selector_fault(spec: &Value) -> Option<&'static str> {
+    list(spec, "/labelSelector/matchExpressions").iter().find_map(|wanted| {
+        let some = !list(wanted, "/values").is_empty();
+        match text(wanted, "/operator") {
+            "In" | "NotIn" if !some => Some("for 'in', 'notin' operators, values set can't be empty"),
+            "Exists" | "DoesNotExist" if some => {
+                Some("values set must be empty for exists and does not exist")
+            }
+            "In" | "NotIn" | "Exists" | "DoesNotExist" => None,
+            _ => Some("it is not a valid label selector operator"),
         }
-    }
+    })
 }
 
 /// Whether the spec's label selectors choose the object.

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::super::volumes::claims_of;
 use super::super::{Stage, text};
-use super::chosen::{Chosen, selects};
+use super::chosen::{Chosen, selector_fault, selects};
 use crate::kube::store::Place;
 
 pub(super) const CRDS: &str = "customresourcedefinitions.apiextensions.k8s.io";
@@ -98,6 +98,9 @@ impl Choice<'_> {
 /// The backup's objects as they are now, by their paths.
 pub(super) fn collect(stage: &Stage<'_>, backup: &Value) -> Map<String, Value> {
     let spec = &backup["spec"];
+    if selector_fault(spec).is_some() {
+        return Map::new();
+    }
     let choice =
         Choice { spec, namespaces: Chosen::of(spec, "Namespaces"), resources: Chosen::of(spec, "Resources") };
     let claims = choice.claims(stage);

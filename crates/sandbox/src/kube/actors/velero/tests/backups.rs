@@ -53,8 +53,8 @@ fn a_backup_says_what_it_could_not_do() {
         (
             "FailedValidation",
             "/validationErrors/0",
-            "an existing backup storage location was not specified at backup creation time and the default default was not \
-             found. Please address this issue (see `velero backup-location -h` for options) and create a new backup. Error: \
+            "an existing backup storage location was not specified at backup creation time and the server default default \
+             does not exist. Please address this issue (see `velero backup-location -h` for options) and create a new backup. Error: \
              BackupStorageLocation.velero.io \"default\" not found",
             |scene| scene.delete(DEFAULT),
         ),
@@ -89,6 +89,60 @@ fn a_backup_says_what_it_could_not_do() {
         let status = status(&scene, "backups", "b");
         assert_eq!((text(&status, "/phase"), text(&status, field)), (phase, why));
         assert!(scene.all("velero.io/podvolumebackups", "velero").is_empty(), "{phase}");
+    }
+}
+
+#[test]
+fn a_location_or_a_selector_that_is_wrong_is_told_when_the_backup_is_made() {
+    let selector = |operator: &str, values: &[&str]| json!({"labelSelector": {"matchExpressions": [{"key": "app", "operator": operator, "values": values}]}});
+    let elsewhere = "an existing backup storage location was not specified at backup creation time and the default \
+                     elsewhere was not found. Please address this issue";
+    for (spec, phase, why, volumes) in [
+        (json!({"storageLocation": "elsewhere"}), "FailedValidation", elsewhere, 0),
+        (selector("In", &["app"]), "Completed", "", 1),
+        (selector("NotIn", &["app"]), "Completed", "", 0),
+        (selector("In", &[]), "PartiallyFailed", "", 0),
+        (selector("Exists", &["app"]), "PartiallyFailed", "", 0),
+        (selector("Equals", &["app"]), "PartiallyFailed", "", 0),
+    ] {
+        let mut scene = cluster();
+        backup(&mut scene, "b", &spec);
+        scene.run(10);
+        let status = status(&scene, "backups", "b");
+        assert_eq!(text(&status, "/phase"), phase, "{spec}");
+        assert!(text(&status, "/validationErrors/0").starts_with(why), "{status}");
+        assert_eq!(scene.all("velero.io/podvolumebackups", "velero").len(), volumes, "{spec}");
+    }
+}
+
+#[test]
+fn a_hook_runs_in_the_pods_that_it_is_for_and_fails_without_its_container() {
+    let hook = |container: &str, on_error: &str, of: Value| {
+        let exec = json!({"command": ["dump"], "container": container, "onError": on_error});
+        let mut hook = json!({"name": "dump", "pre": [{"exec": exec}]});
+        json_patch::merge(&mut hook, &of);
+        json!({"hooks": {"resources": [hook]}})
+    };
+    let (attempted, failed) = ("hooksAttempted", "hooksFailed");
+    for (spec, phase, hooks, volumes) in [
+        (hook("main", "Fail", json!({})), "Completed", json!({attempted: 1}), 1),
+        (hook("", "Fail", json!({})), "Completed", json!({attempted: 1}), 1),
+        (hook("gone", "Fail", json!({})), "PartiallyFailed", json!({attempted: 1, failed: 1}), 0),
+        (hook("gone", "Continue", json!({})), "PartiallyFailed", json!({attempted: 1, failed: 1}), 1),
+        (hook("gone", "Fail", json!({"excludedNamespaces": ["sh*"]})), "Completed", json!({}), 1),
+        (
+            hook("gone", "Fail", json!({"labelSelector": {"matchLabels": {"app": "db"}}})),
+            "Completed",
+            json!({}),
+            1,
+        ),
+    ] {
+        let mut scene = cluster();
+        backup(&mut scene, "b", &spec);
+        scene.run(10);
+        let status = status(&scene, "backups", "b");
+        assert_eq!((text(&status, "/phase"), &status["hookStatus"]), (phase, &hooks), "{spec}");
+        assert_eq!(scene.all("velero.io/podvolumebackups", "velero").len(), volumes, "{spec}");
     }
 }
 
