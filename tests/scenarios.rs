@@ -103,8 +103,9 @@ fn redacted(text: &str, folder: &Path) -> String {
             (r"\d{4}-\d\d-\d\dT[0-9:.]+Z", "<time>"),
             (r"\d{4}-\d\d-\d\d, \d+ days ago", "<date>"),
             // It may just be made.
-            (r"schedule daily-backup: [^;\n]*", "schedule daily-backup: <backups>"),
+            (r"schedule ([a-z]+-backup): [^;\n]*", "schedule $1: <backups>"),
             (r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "<uid>"),
+            (r"nodeprep-\d{14}", "nodeprep-<time>"),
             (r"127\.0\.0\.1:\d+", "<address>"),
             (r"the connection broke: .*", "the connection broke: <how>"),
             (r"\b[0-9a-f]{8}-[0-9a-f]{1,6}\b", "<run>"),

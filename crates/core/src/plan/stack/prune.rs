@@ -117,17 +117,21 @@ impl<'a> Wanted<'a> {
                 Some(users) => Fate::Stays(used(&gone.name, users)),
                 None => Fate::Goes("the file has no such class any more, and nothing names it".into()),
             },
-            "BackupStorageLocation" => match needed(live, leftovers).filter(|_| listed) {
-                None if listed => {
+            "BackupStorageLocation" if listed => match needed(live, leftovers) {
+                None => {
                     Fate::Goes("the file has no such location any more, and nothing is kept there".into())
                 }
-                why => Fate::Stays(format!(
-                    "{} is not in the file any more, and stays{}: what was backed up there is restored from there; delete \
-                     it with kubectl when no backup there is needed",
-                    gone.title(),
-                    why.map_or_else(String::new, |why| format!(", as {why}"))
+                Some(why) => Fate::Stays(format!(
+                    "{} is not in the file any more, and stays, as {why}: it goes with an `apply` once it answers and \
+                     nothing needs it",
+                    gone.title()
                 )),
             },
+            "BackupStorageLocation" => Fate::Stays(format!(
+                "{} is not in the file any more, and stays: what was backed up there is restored from there; delete it \
+                 with kubectl when no backup there is needed",
+                gone.title()
+            )),
             // Source: velero, pkg/apis/velero/v1, ScheduleSpec.UseOwnerReferencesInBackup.
             "Schedule" if live["spec"]["useOwnerReferencesInBackup"] == true => Fate::Stays(format!(
                 "{} is not in the file any more, and stays: it owns its backups, which would go with it",
@@ -270,7 +274,7 @@ mod tests {
         let users = |titles: &[&str]| titles.iter().map(|title| (*title).to_owned()).collect::<Vec<_>>();
         for (status, by, told) in [
             (answers.clone(), vec![], None),
-            (answers.clone(), users(&["Backup old"]), Some("and stays, as Backup old needs it: what was")),
+            (answers.clone(), users(&["Backup old"]), Some("and stays, as Backup old needs it: it goes")),
             (answers.clone(), users(&["Backup a", "Schedule b"]), Some("as Backup a, Schedule b need it")),
             (json!({"phase": "Unavailable"}), vec![], Some("it does not answer")),
             (json!({"phase": "Available"}), vec![], Some("it does not answer")),
