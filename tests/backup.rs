@@ -276,6 +276,31 @@ fn a_location_of_several_has_its_own_credentials_and_one_is_the_default() {
 }
 
 #[test]
+fn the_schema_has_all_that_a_schedule_may_say() {
+    let schema = intent::schema();
+    let keys = |of: &str| -> Vec<String> {
+        schema["$defs"][of]["properties"].as_object().unwrap().keys().cloned().collect()
+    };
+    for key in [
+        "preset",
+        "excludedNamespaces",
+        "labelSelector",
+        "location",
+        "paused",
+        "defaultVolumesToFsBackup",
+        "hooks",
+    ] {
+        assert!(keys("Schedule").iter().any(|one| one == key), "{key}");
+    }
+    assert!(keys("Backup").contains(&"locations".to_owned()));
+    assert_eq!(schema["$defs"]["Hook"]["required"], json!(["name"]));
+    let presets = schema["$defs"]["Preset"].to_string();
+    for preset in ["daily", "hourly", "weekly", "monthly", "yearly", "application"] {
+        assert!(presets.contains(&format!("\"{preset}\"")), "{presets}");
+    }
+}
+
+#[test]
 fn a_paused_schedule_is_sent_so_and_not_waited_for() {
     let items =
         stack::render(&parse(&FILE.replace("ttl: 720h", "paused: true")).unwrap(), &secrets()).unwrap();
