@@ -102,6 +102,8 @@ fn redacted(text: &str, folder: &Path) -> String {
         let rules = [
             (r"\d{4}-\d\d-\d\dT[0-9:.]+Z", "<time>"),
             (r"\d{4}-\d\d-\d\d, \d+ days ago", "<date>"),
+            // By whom it was looked at last.
+            (r"(location archive is Unavailable): [^;\n]*", "$1: <words>"),
             // It may just be made.
             (r"schedule ([a-z]+-backup): [^;\n]*", "schedule $1: <backups>"),
             (r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "<uid>"),
