@@ -89,8 +89,14 @@ fn a_bad_line_is_refused_at_its_place() {
         (
             "ttl: 720h",
             "namespaces: [a]\n      excludedNamespaces: [a]".into(),
-            "18:28",
-            "is one of `namespaces` too",
+            "17:20",
+            "`a` is left out again by `excludedNamespaces`",
+        ),
+        (
+            "ttl: 720h",
+            "namespaces: [shop, kube-system]\n      excludedNamespaces: ['kube-*']".into(),
+            "17:26",
+            "`kube-system` is left out again",
         ),
         ("ttl: 720h", "labelSelector: {}".into(), "17:7", "`labelSelector` names no label"),
         ("ttl: 720h", "labelSelector: {matchLabels: {a b: c}}".into(), "17:42", "not a label key"),

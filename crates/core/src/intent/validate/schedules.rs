@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{DNS_LABEL, Path, PathPart, Rules, dns_label};
-use crate::intent::{Backup, Cron, Exec, Hook, LabelSelector, NOT_FOR_EVER, Preset, Schedule};
+use crate::intent::{Backup, Cron, Exec, Hook, LabelSelector, NOT_FOR_EVER, Preset, Schedule, fits};
 
 /// Velero counts a time in nanoseconds: no longer one than so many hours.
 const MOST_HOURS: u64 = 2_562_047;
@@ -54,21 +54,21 @@ impl Rules<'_> {
     /// It has a name and a cron line, its own or the preset's.
     fn named(&self, of: Path<'_>, schedule: &Schedule) {
         let at = |key: &'static str| [of, &[key.into()]].concat();
-        let allowed = "write it, or take a preset: daily, hourly, weekly, monthly, yearly or application";
-        for (key, text) in [("name", schedule.name()), ("cron", schedule.cron())] {
-            let given = schedule.preset.is_some()
-                || if key == "name" { schedule.name.is_some() } else { schedule.cron.is_some() };
-            if !self.check(given, of, &format!("the schedule has no `{key}`"), allowed) {
-                continue;
-            }
-            if key == "name" {
-                self.check(dns_label(text), &at("name"), &format!("`{text}` is not allowed"), DNS_LABEL);
-            } else if let Err(why) = Cron::parse(text) {
-                let what = format!("`{text}` is not a cron line that Velero takes: {why}");
-                let allowed = "write minute, hour, day of the month, month and day of the week (0-6), such as `0 2 * * *`; \
-                               or `@daily`, `@every 6h`; with `CRON_TZ=Europe/Berlin ` before it for a time zone";
-                self.check(false, &at("cron"), &what, allowed);
-            }
+        let given = |key: &str, own: bool| {
+            let allowed = "write it, or take a preset: daily, hourly, weekly, monthly, yearly or application";
+            self.check(own || schedule.preset.is_some(), of, &format!("the schedule has no `{key}`"), allowed)
+        };
+        if given("name", schedule.name.is_some()) {
+            let found = format!("`{}` is not allowed", schedule.name());
+            self.check(dns_label(schedule.name()), &at("name"), &found, DNS_LABEL);
+        }
+        if given("cron", schedule.cron.is_some())
+            && let Err(why) = Cron::parse(schedule.cron())
+        {
+            let what = format!("`{}` is not a cron line that Velero takes: {why}", schedule.cron());
+            let allowed = "write minute, hour, day of the month, month and day of the week (0-6), such as `0 2 * * *`; \
+                           or `@daily`, `@every 6h`; with `CRON_TZ=Europe/Berlin ` before it for a time zone";
+            self.check(false, &at("cron"), &what, allowed);
         }
     }
 
@@ -79,8 +79,8 @@ impl Rules<'_> {
                     ("namespaces", "*") if names.len() > 1 => Some("stands for all, and is not alone"),
                     ("namespaces", "*") => None,
                     (_, "*") => Some("leaves nothing to back up"),
-                    ("excludedNamespaces", name) if included.iter().any(|one| one == name) => {
-                        Some("is one of `namespaces` too")
+                    ("namespaces", name) if excluded.iter().any(|one| one == name || fits(one, name)) => {
+                        Some("is left out again by `excludedNamespaces`")
                     }
                     (_, name) => pattern_fault(name),
                 };
