@@ -19,13 +19,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("config_doc", &["yaml"]),
     ("secrets", &["yaml"]),
     ("model", &[]),
-    ("judge", &["config_doc", "model"]),
     ("intent", &["model", "yaml"]),
+    ("judge", &["config_doc", "intent", "model"]),
     ("stack", &["intent", "model"]),
     ("plan", &["config_doc", "intent", "judge", "model", "stack", "yaml"]),
     ("talos", &["config_doc", "dial", "model"]),
     ("cluster", &["config_doc", "dial", "judge", "model", "wait"]),
-    ("observe", &["cluster", "config_doc", "judge", "model", "stack", "talos", "yaml"]),
+    ("observe", &["cluster", "config_doc", "intent", "judge", "model", "stack", "talos", "yaml"]),
     ("sandbox", &["config_doc", "dial", "intent", "model", "talos"]),
     (
         "session",
@@ -44,7 +44,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "wait",
         ],
     ),
-    ("check", &["cluster", "config_doc", "intent", "judge", "model", "plan", "stack", "state", "wait"]),
+    (
+        "check",
+        &["cluster", "config_doc", "intent", "judge", "model", "observe", "plan", "stack", "state", "wait"],
+    ),
     ("report", &["check", "config_doc", "intent", "plan", "state"]),
 ];
 

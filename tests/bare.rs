@@ -175,7 +175,12 @@ fn etcd_is_never_begun_beside_one_that_is_there() {
             let (machine, timers) = world.machine("10.5.0.3").unwrap();
             machine.bootstrap(timers, now).unwrap();
         });
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        // Until it has data, and the one that the plan would ask has not joined yet.
+        let has_data = |address: &str| session.fleet.look().machines[address].etcd_data;
+        while !has_data("10.5.0.3") {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(!has_data("10.5.0.2"));
         session.carry_out(rest, &Manner::default()).await.unwrap();
         let calls = session.fleet.calls();
         assert!(!calls.iter().any(|call| call.call == "Bootstrap"), "{calls:?}");

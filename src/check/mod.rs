@@ -18,6 +18,7 @@ use crate::event::{Events, SubjectId, Verdict};
 use crate::intent::{Class, Intent};
 
 mod backup;
+mod backup_coverage;
 mod binding_mode;
 mod fio;
 mod frame;
@@ -49,6 +50,7 @@ pub const CHECKS: &[Check] = &[
     persistence::CHECK,
     fio::CHECK,
     backup::CHECK,
+    backup_coverage::CHECK,
 ];
 
 /// One check, as a value.

@@ -7,12 +7,13 @@ use super::Global;
 use super::apply::open;
 use super::global::Output;
 use super::plan::agree;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::intent::{Backup as Asked, Duration, Intent, kept};
 use crate::judge::backup::{VolumeProgress, phase};
 use crate::judge::coverage::Scope;
+use crate::judge::protection::Protection;
 use crate::judge::velero::kinds::{Backup, PodVolumeBackup};
-use crate::observe::backups::backups;
+use crate::observe::backups::{backups, protection};
 use crate::report;
 use crate::session::{Manner, plan_backup};
 
@@ -38,6 +39,11 @@ pub(super) struct Args {
 enum Verb {
     /// The backups in the file's locations, the newest first.
     List {
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Every claim of the cluster: the last good backup that holds its files, or why none does. Exit 3 while one is uncovered.
+    Coverage {
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
     },
@@ -81,6 +87,7 @@ pub(super) async fn run(global: &Global, args: &Args) -> Result<()> {
     })?;
     match &args.verb {
         Some(Verb::List { output }) => list(global, backup, *output).await,
+        Some(Verb::Coverage { output }) => coverage(global, backup, *output).await,
         None => make(global, args, &intent, &going_to(backup, args.location.as_deref())?).await,
     }
 }
@@ -121,6 +128,46 @@ async fn list(global: &Global, backup: &Asked, output: Output) -> Result<()> {
     let rows = found.iter().map(|(backup, volumes)| row(backup, volumes, now)).collect();
     report::stdout(&report::table(&header, rows));
     Ok(())
+}
+
+async fn coverage(global: &Global, backup: &Asked, output: Output) -> Result<()> {
+    let cluster = global.reach().cluster().await?;
+    let mut claims = protection(&cluster, backup).await?;
+    let now = cluster.time().await?;
+    if output == Output::Json {
+        let list = serde_json::json!({
+            "apiVersion": crate::intent::API_VERSION, "kind": "CoverageList", "items": claims,
+        });
+        report::stdout(&format!("{list:#}\n"));
+    } else {
+        // The worst first.
+        claims.sort_by_key(|claim| claim.standing);
+        let header = ["CLAIM", "STATUS", "LAST GOOD BACKUP", "AGE", "SIZE", "SCHEDULES", "WHY"];
+        report::stdout(&report::table(&header, claims.iter().map(|claim| claim_row(claim, now)).collect()));
+    }
+    let faults = claims.iter().filter(|claim| claim.standing.is_fault()).count();
+    if faults == 0 {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::CheckFailed,
+        format!("{faults} of {} claims are not protected by a backup", claims.len()),
+    )
+    .hint("let a schedule of `backup.schedules` take them, or say in `backup.exceptions` why they need none"))
+}
+
+fn claim_row(claim: &Protection, now: Timestamp) -> Vec<String> {
+    let last = claim.last.as_ref();
+    let or_dash = |text: Option<String>| text.filter(|text| !text.is_empty()).unwrap_or_else(|| "-".into());
+    vec![
+        claim.claim.to_string(),
+        claim.standing.to_string(),
+        or_dash(last.map(|last| last.backup.clone())),
+        or_dash(last.map(|last| span(now.as_second() - last.at.as_second()))),
+        or_dash(last.map(|last| BinaryBytes(last.bytes.unwrap_or_default()).to_string())),
+        or_dash(Some(claim.schedules.join(", "))),
+        claim.why.clone(),
+    ]
 }
 
 fn json(backup: &Backup, volumes: &[PodVolumeBackup]) -> serde_json::Value {

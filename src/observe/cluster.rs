@@ -12,8 +12,8 @@ use crate::cluster::{Cluster, MANAGER};
 use crate::error::{Kind, Result};
 use crate::judge::velero::kinds::{Backup, Restore};
 use crate::model::cluster::{AwaitedState, ClusterState, DryRun, Leftovers, ObjectState};
-use crate::model::object::{Object, Ready};
-use crate::stack::{KINDS, MANAGED_BY, StackItem, TEST_RUN};
+use crate::model::object::{Object, Ready, TEST_RUN};
+use crate::stack::{KINDS, MANAGED_BY, StackItem};
 
 /// How many objects are looked at at once.
 const AT_ONCE: usize = 8;
@@ -87,7 +87,7 @@ pub async fn leftovers(cluster: &Cluster) -> Result<Leftovers> {
 }
 
 /// None where they may not be listed.
-fn allowed<T>(listed: Result<T>) -> Result<Option<T>> {
+pub(super) fn allowed<T>(listed: Result<T>) -> Result<Option<T>> {
     match listed {
         Err(error) if error.kind == Kind::Invalid => Ok(None),
         listed => listed.map(Some),

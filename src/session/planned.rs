@@ -122,7 +122,7 @@ pub async fn plan_backup(
             }
         }
     }
-    let coverage = observe::backups::coverage(&cluster, scope).await?;
+    let coverage = observe::backups::coverage(&cluster, &backup.namespace, scope).await?;
     let plan = plan::backup::plan(backup, scope, ttl, coverage)?;
     let plan = Plan { simulated: cluster.simulated(), ..plan };
     Ok(Planned::new(plan, None, Reached::Here(cluster), Vec::new()))

@@ -8,16 +8,12 @@ use serde_json::{Value, json};
 
 use super::Finding;
 use crate::intent::{Cron, Duration};
-use crate::judge::backup::{has_ended, phase, reasons};
+use crate::judge::backup::{SCHEDULE, has_ended, phase, reasons};
+use crate::judge::protection::may_be_late;
 use crate::judge::store::{StoreAddress, advice};
 use crate::judge::velero::kinds::{self, Backup};
 use crate::judge::velero::{Phase, Schedule};
 
-/// By this label the backups of a schedule are found.
-const LABEL: &str = "velero.io/schedule-name";
-/// A backup may be so late: as long as the time between two, but neither less nor more than this.
-const LEAST_LATE: SignedDuration = SignedDuration::from_hours(1);
-const MOST_LATE: SignedDuration = SignedDuration::from_hours(6);
 /// One that has been running for longer hangs.
 const LONGEST: SignedDuration = SignedDuration::from_hours(24);
 /// What of a template makes a backup hold less, where the file does not say it.
@@ -221,7 +217,7 @@ fn made(
             "correct it in the file",
         );
     };
-    let late = cron.next(due).map_or(MOST_LATE, |next| next.duration_since(due)).clamp(LEAST_LATE, MOST_LATE);
+    let late = may_be_late(&cron, due);
     let overdue = due.checked_add(late).is_ok_and(|limit| now > limit);
     let last = newest.map(|newest| named(&newest.metadata)).zip(newest.and_then(began));
     let last = last
@@ -306,7 +302,7 @@ fn began(backup: &Backup) -> Option<Timestamp> {
 
 /// The schedule that a backup is of.
 fn schedule_of(backup: &Backup) -> Option<&str> {
-    backup.metadata.labels.as_ref()?.get(LABEL).map(String::as_str)
+    backup.metadata.labels.as_ref()?.get(SCHEDULE).map(String::as_str)
 }
 
 fn time(time: &Option<Time>) -> Option<Timestamp> {
@@ -345,7 +341,7 @@ mod tests {
     }
 
     fn backup(at: &str, phase: &str) -> Backup {
-        from_value(json!({"metadata": {"name": format!("daily-{at}"), "labels": {LABEL: "daily"}, "creationTimestamp": at},
+        from_value(json!({"metadata": {"name": format!("daily-{at}"), "labels": {SCHEDULE: "daily"}, "creationTimestamp": at},
             "spec": {"storageLocation": "default"}, "status": {"phase": phase, "startTimestamp": at}}))
         .unwrap()
     }
@@ -523,7 +519,7 @@ mod tests {
             named_live("goes", &none),
         ];
         let mut far = backup("2026-11-20T02:00:05Z", "PartiallyFailed");
-        far.metadata.labels = Some([(LABEL.to_owned(), "far".to_owned())].into());
+        far.metadata.labels = Some([(SCHEDULE.to_owned(), "far".to_owned())].into());
         far.spec.storage_location = Some("offsite".into());
         // In a location that is not the file's: of another cluster.
         let mut foreign = backup("2026-11-20T03:00:05Z", "Failed");

@@ -23,7 +23,8 @@ use crate::cluster::Cluster;
 use crate::error::{Error, Result};
 use crate::event::Events;
 use crate::intent::Size;
-use crate::stack::{MANAGED_BY as MANAGED, TEST_RUN};
+use crate::model::object::TEST_RUN;
+use crate::stack::MANAGED_BY as MANAGED;
 
 mod journal;
 mod remove;

@@ -104,9 +104,12 @@ fn judge(what: &AwaitBackup, backup: &Backup, volumes: &[PodVolumeBackup], event
     let (namespace, name) = (&what.namespace, backup.metadata.name.as_deref().unwrap_or_default());
     let Evidence { claims, faults } = evidence(backup, volumes, &what.wanted);
     let lacks = |what: String, hint: String| Err(Error::new(Kind::CheckFailed, what).hint(hint));
+    let left_out = what.left_out.iter().map(|(claim, why)| format!("claim {claim} is not: {why}"));
+    let left_out: Vec<String> = left_out.collect();
     if !faults.is_empty() {
+        let all = [faults, left_out].concat().join("; ");
         return lacks(
-            format!("backup {name} does not hold what was asked for: {}", faults.join("; ")),
+            format!("backup {name} does not hold what was asked for: {all}"),
             format!(
                 "`velero -n {namespace} backup logs {name}` says more; `nodeprep validate --only backup` judges Velero and \
                  its store"
@@ -120,15 +123,13 @@ fn judge(what: &AwaitBackup, backup: &Backup, volumes: &[PodVolumeBackup], event
     let bytes = claims.values().flatten().fold(0, |sum: u64, bytes| sum.saturating_add(*bytes));
     let held = if claims.len() == 1 { "1 claim".to_owned() } else { format!("{} claims", claims.len()) };
     events.say(format!("backup {name} holds {held} with {}", BinaryBytes(bytes)));
-    let left_out: Vec<String> =
-        what.left_out.iter().map(|(claim, why)| format!("claim {claim} is not: {why}")).collect();
     if left_out.is_empty() {
         return Ok(());
     }
     lacks(
         format!("backup {name} holds {held}, but {}", left_out.join("; ")),
         "what no running pod mounts can be backed up while one does; name what is to be backed up with --namespaces or \
-         --selector"
+         --selector; `nodeprep backup coverage` tells of every claim"
             .into(),
     )
 }

@@ -155,10 +155,27 @@ pub struct Backup {
     pub secrets: Vec<PathBuf>,
     #[serde(default)]
     pub schedules: Vec<Schedule>,
+    /// How old the last good backup of a claim may be, by patterns of namespaces: `{"*": 26h, production: 2h}`. Of those that
+    /// fit, the shortest counts; without one the schedules tell when a backup is late.
+    #[serde(default)]
+    pub rpo: BTreeMap<String, Duration>,
+    /// Claims that need no backup.
+    #[serde(default)]
+    pub exceptions: Vec<Exception>,
     #[serde(default)]
     pub server: Server,
     #[serde(default)]
     pub node_agent: NodeAgent,
+}
+
+/// Claims that are told to need no backup, and why.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Exception {
+    /// Their namespaces and names, such as `media/cache` or `media/*`.
+    pub claims: Vec<String>,
+    /// Why no backup is needed; shown beside the claims.
+    pub reason: String,
 }
 
 /// Velero's server. It is always one pod: two would work on the same backups.

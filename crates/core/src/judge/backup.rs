@@ -12,6 +12,8 @@ use crate::model::said::{self, By};
 /// On a PodVolumeBackup: the uid of its claim, and of its backup.
 const CLAIM_UID: &str = "velero.io/pvc-uid";
 pub const BACKUP_UID: &str = "velero.io/backup-uid";
+/// On a Backup: the name of the schedule that it is of.
+pub const SCHEDULE: &str = "velero.io/schedule-name";
 
 /// Velero does nothing more with it.
 pub fn has_ended(backup: &Backup) -> bool {

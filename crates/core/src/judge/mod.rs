@@ -2,8 +2,11 @@
 
 pub mod backup;
 pub mod claims;
+pub mod copies;
 pub mod coverage;
 pub mod pods;
+pub mod protection;
+pub mod selection;
 pub mod steady;
 pub mod store;
 pub mod velero;

@@ -6,6 +6,9 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 
+/// The label of what a test run made, which is no part of the installation.
+pub const TEST_RUN: &str = "nodeprep.dev/run";
+
 /// The field manager of everything nodeprep applies.
 pub const MANAGER: &str = "nodeprep";
 

@@ -20,9 +20,6 @@ pub use velero::{CLOUD_KEY, REPOSITORY_SECRET, backup_spec, repository_password,
 /// The label that says whose an object is, and nodeprep's value of it.
 pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "nodeprep");
 
-/// The label of what a test run made, which is no part of the installation.
-pub const TEST_RUN: &str = "nodeprep.dev/run";
-
 /// The kinds of what is installed, as apiVersion and kind; those of Secrets and CustomResourceDefinitions are left out,
 /// since they never go by themselves.
 pub const KINDS: [(&str, &str); 12] = [

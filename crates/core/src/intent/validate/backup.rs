@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 
 use super::{DNS_LABEL, Path, Rules, certificates, dns_label, dns_name};
-use crate::intent::{Intent, Location};
+use crate::intent::{Backup, Intent, Location};
+
+const CLAIMS: &str = "write namespace and name, such as `media/cache` or `media/*`";
 
 impl Rules<'_> {
     pub(super) fn backup(&self, intent: &Intent) {
@@ -43,6 +45,32 @@ impl Rules<'_> {
             }
         }
         self.schedules(backup);
+        self.protection(backup);
+    }
+
+    /// How old backups may be, and what needs none.
+    fn protection(&self, backup: &Backup) {
+        for (namespaces, rpo) in &backup.rpo {
+            let at = ["backup".into(), "rpo".into(), namespaces.as_str().into()];
+            self.check(rpo.0 > 0, &at, "no backup is newer than 0 s", "write a time such as 26h");
+        }
+        for (i, exception) in backup.exceptions.iter().enumerate() {
+            let at = |key: &'static str| ["backup".into(), "exceptions".into(), i.into(), key.into()];
+            let allowed = "write why these claims need no backup: who reads the report wants to know";
+            self.check(
+                !exception.reason.trim().is_empty(),
+                &at("reason"),
+                "an exception without a reason",
+                allowed,
+            );
+            self.check(!exception.claims.is_empty(), &at("claims"), "an exception for no claim", CLAIMS);
+            for claim in &exception.claims {
+                let parts = claim.split('/').collect::<Vec<_>>();
+                let good =
+                    matches!(parts[..], [namespace, name] if !namespace.is_empty() && !name.is_empty());
+                self.check(good, &at("claims"), &format!("`{claim}` names no claims"), CLAIMS);
+            }
+        }
     }
 
     fn credentials_secret(&self, path: Path<'_>, name: &str) {
