@@ -26,13 +26,10 @@ use crate::common::nodeprep;
 use crate::fleet::{Session, paused};
 use crate::laws::changes;
 use crate::one_cluster::{Served, on};
-use crate::quorum::{cordoned, deploy_on, moves, plan_reboot};
+use crate::quorum::{before_14, cordoned, deploy_on, moves, plan_reboot};
 
-/// Machines whose Talos reboots for some changes of its config, as those before 1.14 do.
 async fn fleet(machines: &str) -> Session {
-    let mut scenario = Scenario::parse("s.yaml", &format!("machines: [{machines}]")).unwrap();
-    scenario.machines.iter_mut().for_each(|machine| "v1.13.9".clone_into(&mut machine.version));
-    Session::start(&scenario).await
+    Session::start(&before_14(&format!("machines: [{machines}]"))).await
 }
 
 /// Lets a Deployment have a pod on the node, whose eviction a disruption budget refuses for 20 seconds.
