@@ -45,3 +45,37 @@ fn a_volume_that_is_mounted_without_programs_unasked_is_told_and_a_change_is_don
         });
     }
 }
+
+#[test]
+fn a_volume_that_fails_again_and_again_is_not_waited_for_to_the_deadline_and_its_first_line_is_told() {
+    paused(async {
+        let disk = "{name: nvme0n1, size: 1TB, serial: SIMA0001, mkfsFails: true}";
+        let text = format!(
+            "machines: [{{version: v1.14.1, disks: [{{name: sda, size: 50GiB, holds: talos}}, {disk}]}}]"
+        );
+        let session = Session::start(&Scenario::parse("s.yaml", &text).unwrap()).await;
+        let began = tokio::time::Instant::now();
+        let error = session.apply().await.unwrap_err();
+        assert!(
+            error.what.contains("has failed again and again: phase failed: error formatting XFS"),
+            "{error}"
+        );
+        assert!(!error.what.contains("Usage"), "{error}");
+        let took = began.elapsed();
+        assert!(
+            (100..150).contains(&took.as_secs()),
+            "{took:?}, and the deadline is {:?}",
+            session.intent.deadlines.volumes
+        );
+        let told = session.told.lock().unwrap().concat();
+        assert!(told.contains("error formatting XFS") && !told.contains("blocksize"), "{told}");
+
+        // What the file asks for is not there, though the config has it.
+        let planned = session.plan().await.unwrap();
+        let why: Vec<_> = planned.plan.steps.iter().map(|step| step.why.as_str()).collect();
+        assert!(
+            why.iter().any(|why| why.contains("u-openebs: phase failed: error formatting XFS")),
+            "{why:?}"
+        );
+    });
+}

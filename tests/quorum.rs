@@ -16,8 +16,15 @@ use serde_json::json;
 use crate::fleet::{Session, paused};
 use crate::laws::is_lease;
 
+/// Machines whose Talos reboots for some changes of its config, as it does before 1.14.
+pub(crate) fn before_14(scenario: &str) -> Scenario {
+    let mut scenario = Scenario::parse("s.yaml", scenario).unwrap();
+    scenario.machines.iter_mut().for_each(|machine| "v1.13.9".clone_into(&mut machine.version));
+    scenario
+}
+
 async fn session(scenario: &str) -> Session {
-    Session::start(&Scenario::parse("s.yaml", scenario).unwrap()).await
+    Session::start(&before_14(scenario)).await
 }
 
 /// The steps of nodes alone, whose configs now also hold what Talos reboots for.

@@ -221,3 +221,13 @@ async fn a_schedule_is_waited_for_and_what_velero_says_of_a_bad_one_ends_the_wai
         assert!(error.hint.is_some_and(|said| said.contains(hint)), "{name}");
     }
 }
+
+#[test]
+fn the_sandbox_runs_the_newest_talos_that_the_lab_can_make() {
+    let lab = concat!(env!("CARGO_MANIFEST_DIR"), "/e2e/lab/go/talos");
+    let files = std::fs::read_dir(lab).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
+    let minor = |version: &str| version.split('.').nth(1).and_then(|minor| minor.parse::<u64>().ok());
+    let newest = files.max_by_key(|file| minor(file)).unwrap();
+    let default = Scenario::default().machines.remove(0).version;
+    assert_eq!(format!("{default}.mod"), newest);
+}

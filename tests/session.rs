@@ -26,10 +26,10 @@ use crate::common::nodeprep;
 use crate::fleet::{Session, paused};
 use crate::laws::changes;
 use crate::one_cluster::{Served, on};
-use crate::quorum::{cordoned, deploy_on, moves, plan_reboot};
+use crate::quorum::{before_14, cordoned, deploy_on, moves, plan_reboot};
 
 async fn fleet(machines: &str) -> Session {
-    Session::start(&Scenario::parse("s.yaml", &format!("machines: [{machines}]")).unwrap()).await
+    Session::start(&before_14(&format!("machines: [{machines}]"))).await
 }
 
 /// Lets a Deployment have a pod on the node, whose eviction a disruption budget refuses for 20 seconds.

@@ -87,7 +87,7 @@ mod tests {
         let (folder, mut world, cluster) = (tempfile::tempdir().unwrap(), world(BARE), cluster());
         write(folder.path(), &world, &cluster).unwrap();
         for (address, name, version) in
-            [("10.5.0.2", "controlplane.yaml", "v1.11.5"), ("10.5.0.3", "worker.yaml", "v1.13.0")]
+            [("10.5.0.2", "controlplane.yaml", "v1.14.1"), ("10.5.0.3", "worker.yaml", "v1.13.0")]
         {
             assert_eq!(file(world.machines[address].controlplane), name);
             let text = std::fs::read_to_string(folder.path().join(name)).unwrap();

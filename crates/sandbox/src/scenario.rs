@@ -100,7 +100,7 @@ pub enum Role {
 }
 
 fn version() -> String {
-    "v1.11.5".to_owned()
+    "v1.14.1".to_owned()
 }
 
 /// A disk of a scenario.
@@ -122,6 +122,9 @@ pub struct ScenarioDisk {
     pub rotational: bool,
     #[serde(default)]
     pub readonly: bool,
+    /// Whether mkfs fails on it.
+    #[serde(default)]
+    pub mkfs_fails: bool,
     /// Nothing, `talos`, `mbr`, a partition's label such as `u-openebs`, or a format such as `xfs`.
     #[serde(default)]
     pub holds: String,
@@ -271,7 +274,9 @@ impl ScenarioDisk {
             transport,
             rotational: self.rotational,
             readonly: self.readonly,
+            mkfs_fails: self.mkfs_fails,
             contents,
+            volume: None,
             speed: self.speed,
         }
     }

@@ -40,6 +40,8 @@ pub struct Wipe {
     pub zeroes: bool,
     /// What is on the disk, as the plan saw it.
     pub contents: String,
+    /// How the same is told once the volume that has the whole disk is gone: its file system does not say whose it was.
+    pub released: Option<String>,
 }
 
 impl Wipe {
@@ -153,7 +155,9 @@ pub fn look(wipe: &Wipe, disks: &[Disk]) -> Result<Now> {
             parts.chain([(disk.id.clone(), false)]).collect()
         }
     };
-    Ok(if contents(disk) == wipe.contents { Now::Same(devices) } else { Now::Other(devices) })
+    let now = contents(disk);
+    let same = now == wipe.contents || Some(&now) == wipe.released.as_ref();
+    Ok(if same { Now::Same(devices) } else { Now::Other(devices) })
 }
 
 /// A partition that its table does not know any more, and the kernel still does.
@@ -351,7 +355,18 @@ pub(super) fn wipe(
         partition: partition.map(str::to_owned),
         zeroes,
         contents: contents(disk),
+        released: volume.and_then(|id| released(node, disk, id)),
     })
+}
+
+/// What is seen on a disk that a volume has as a whole, once the node does not have the volume any more.
+fn released(node: &Node, disk: &Disk, id: &str) -> Option<String> {
+    let status = &node.volumes.iter().flatten().find(|status| status.id == id)?.spec;
+    let beneath = match status.encryption_provider.as_str() {
+        "" => Holder::Filesystem { kind: status.filesystem.clone(), label: String::new() },
+        _ => Holder::Luks,
+    };
+    (status.location == disk.spec.dev_path).then(|| beneath.to_string())
 }
 
 pub(super) fn disks(node: &Node) -> Result<&[Disk]> {

@@ -31,7 +31,12 @@ pub struct Disk {
     #[serde(default)]
     pub readonly: bool,
     #[serde(default)]
+    pub mkfs_fails: bool,
+    #[serde(default)]
     pub contents: Contents,
+    /// The volume that has all of it; nothing on the disk says so.
+    #[serde(default)]
+    pub volume: Option<String>,
     #[serde(default)]
     pub speed: Speed,
 }
@@ -151,8 +156,11 @@ impl Disk {
         }
     }
 
-    /// The kernel's name of a partition, from 1.
+    /// The kernel's name of a partition, from 1; of the disk itself at 0.
     pub fn partition(&self, index: usize) -> String {
+        if index == 0 {
+            return self.name.clone();
+        }
         let p = if self.name.ends_with(|c: char| c.is_ascii_digit()) { "p" } else { "" };
         format!("{}{p}{index}", self.name)
     }
@@ -199,6 +207,29 @@ impl Disk {
     /// The partition that carries this label, and its index.
     pub fn labelled(&self, label: &str) -> Option<(usize, Partition)> {
         self.partitions().into_iter().find(|(_, partition)| partition.label == label)
+    }
+
+    /// Where the volume of this id is: its partition, or the whole disk, at index 0.
+    pub fn holding(&self, id: &str) -> Option<(usize, Partition)> {
+        match &self.contents {
+            Contents::Whole(format) if self.volume.as_deref() == Some(id) => {
+                Some((0, Partition { label: id.to_owned(), format: format.clone(), size: self.size }))
+            }
+            _ => self.labelled(id),
+        }
+    }
+
+    /// Gives all of the disk to the volume of this id, with a file system of this kind.
+    ///
+    /// # Errors
+    /// In Talos' words: it has another format.
+    pub fn give(&mut self, id: &str, format: &str) -> Result<(), String> {
+        if !["", format].contains(&self.format()) {
+            return Err(format!("filesystem type mismatch: {} != {format}", self.format()));
+        }
+        self.contents = Contents::Whole(format.to_owned());
+        self.volume = Some(id.to_owned());
+        Ok(())
     }
 
     /// Formats the partition of this label if it was wiped.

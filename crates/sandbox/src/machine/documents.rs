@@ -135,6 +135,10 @@ impl UserVolume {
         Err("name can only contain lowercase and uppercase ASCII letters, digits, and hyphens".to_owned())
     }
 
+    pub fn is_disk(&self) -> bool {
+        self.volume_type.as_deref() == Some("disk")
+    }
+
     pub fn is_directory(&self) -> bool {
         self.volume_type.as_deref() == Some("directory")
     }

@@ -300,6 +300,11 @@ fn volume_status(machine: &Machine, id: &str, volume: &volumes::Volume) -> Value
         ] {
             status[key] = value;
         }
+        if index == 0 {
+            status["type"] = json!("disk");
+            status["partitionIndex"] = json!(0);
+            status["parentLocation"] = json!("");
+        }
     }
     status
 }

@@ -17,6 +17,11 @@ use crate::timers::Timers;
 
 /// From one phase to the next.
 const STEP: Duration = Duration::from_millis(250);
+/// After which time what failed is tried again.
+const RETRY: Duration = Duration::from_secs(30);
+/// How v1.14.1 said it, with all of mkfs' usage; shortened.
+const MKFS_FAILED: &str = "error formatting XFS: failed to format filesystem: exit status 1: unknown option -d concurrency=0\n\
+                           Usage: mkfs.xfs\n/* blocksize */\t\t[-b size=num]";
 
 /// A user volume on its way.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -69,6 +74,8 @@ pub(super) fn settle(machine: &mut Machine, wanted: &[UserVolume], timers: &mut 
         if let Some(volume) = machine.volumes.remove(&id) {
             machine.host.mounts.remove(&volume.mount);
         }
+        let holds = |disk: &&mut super::disks::Disk| disk.volume.as_ref() == Some(&id);
+        machine.disks.iter_mut().filter(holds).for_each(|disk| disk.volume = None);
     }
     for volume in wanted {
         advance(machine, volume, timers, now);
@@ -94,10 +101,14 @@ fn advance(machine: &mut Machine, wanted: &UserVolume, timers: &mut Timers, now:
     if phase == Phase::Ready {
         return remount(machine, wanted, timers, now);
     }
-    if !timers.done(&format!("machine/{}/volume/{id}", machine.address), STEP, now) {
+    let takes = if phase == Phase::Failed { RETRY } else { STEP };
+    if !timers.done(&format!("machine/{}/volume/{id}", machine.address), takes, now) {
         return;
     }
     let (next, error) = match phase {
+        Phase::Prepared | Phase::Failed if mkfs_fails(machine, &id) => {
+            (Phase::Failed, MKFS_FAILED.to_owned())
+        }
         Phase::Waiting | Phase::Failed if wanted.is_directory() => (Phase::Provisioned, String::new()),
         Phase::Waiting | Phase::Failed => match locate(machine, wanted) {
             Ok(()) => (Phase::Provisioned, String::new()),
@@ -113,6 +124,10 @@ fn advance(machine: &mut Machine, wanted: &UserVolume, timers: &mut Timers, now:
         volume.phase = next;
         volume.error = error;
     }
+}
+
+fn mkfs_fails(machine: &Machine, id: &str) -> bool {
+    device(machine, id).is_some_and(|(disk, ..)| disk.mkfs_fails)
 }
 
 /// The flags of a mounted volume follow its document, some seconds later.
@@ -156,7 +171,7 @@ fn set_flags(options: &mut Vec<String>, flags: Vec<String>) {
 /// Finds the partition that carries the volume's label, or makes it.
 fn locate(machine: &mut Machine, wanted: &UserVolume) -> Result<(), String> {
     let label = id_of(wanted);
-    if let Some(disk) = machine.disks.iter_mut().find(|disk| disk.labelled(&label).is_some()) {
+    if let Some(disk) = machine.disks.iter_mut().find(|disk| disk.holding(&label).is_some()) {
         disk.format_wiped(&label, wanted.kind());
         return Ok(());
     }
@@ -165,6 +180,12 @@ fn locate(machine: &mut Machine, wanted: &UserVolume) -> Result<(), String> {
         select(&wanted.provisioning.disk_selector.expression, &observed).map_err(|error| error.what)?;
     if matching.is_empty() {
         return Err("no disks matched selector for volume".to_owned());
+    }
+    if wanted.is_disk() {
+        let [index] = matching[..] else {
+            return Err("multiple disks matched locator for disk volume".to_owned());
+        };
+        return machine.disks.get_mut(index).map_or(Ok(()), |disk| disk.give(&label, wanted.kind()));
     }
     let size = |index: &usize| {
         let free = machine.disks.get(*index)?.free()?;
@@ -184,13 +205,13 @@ fn locate(machine: &mut Machine, wanted: &UserVolume) -> Result<(), String> {
     Ok(())
 }
 
-/// The disk that holds the volume and the name of its partition.
+/// The disk that holds the volume and its partition there; the disk itself at index 0.
 pub(super) fn device<'a>(
     machine: &'a Machine,
     id: &str,
 ) -> Option<(&'a super::disks::Disk, usize, Partition)> {
     machine.disks.iter().find_map(|disk| {
-        let (index, partition) = disk.labelled(id)?;
+        let (index, partition) = disk.holding(id)?;
         Some((disk, index, partition))
     })
 }

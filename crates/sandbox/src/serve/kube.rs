@@ -57,7 +57,7 @@ pub fn kubeconfig(address: SocketAddr, authority: &Authority, client: &Client) -
         "users": [{"name": "sandbox", "user": {
             "client-certificate-data": data(&client.certificate), "client-key-data": data(&client.key),
         }}],
-        "contexts": [{"name": "sandbox", "context": {"cluster": "sandbox", "user": "sandbox"}}],
+        "contexts": [{"name": "sandbox", "context": {"cluster": "sandbox", "namespace": "default", "user": "sandbox"}}],
     })
 }
 

@@ -1,6 +1,9 @@
 //! Waiting for what a node makes of its config: volumes, mounts, labels.
 
+use std::cell::RefCell;
 use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::error::{Error, Kind, Result};
 use crate::event::Events;
@@ -10,6 +13,29 @@ use crate::talos::{Client, Node};
 use crate::wait::{Late, Look, Open, Wait};
 use futures::StreamExt;
 
+/// The phase of what Talos could not do; it tries it again every 30 s.
+const FAILED: &str = "failed";
+/// What fails with the same words after three more tries has failed.
+const FAILS_FOR: Duration = Duration::from_secs(100);
+
+/// Which volume fails with which words, and since when.
+#[derive(Default)]
+struct Failing(RefCell<Option<(String, Instant)>>);
+
+impl Failing {
+    /// Whether this has failed for good.
+    fn for_good(&self, words: String) -> bool {
+        let mut last = self.0.borrow_mut();
+        match &*last {
+            Some((said, since)) if *said == words => since.elapsed() >= FAILS_FOR,
+            _ => {
+                *last = Some((words, Instant::now()));
+                false
+            }
+        }
+    }
+}
+
 /// Waits until every volume is ready and, unless it is raw, mounted at exactly its path.
 pub(in crate::session) async fn await_volumes(
     client: &Client,
@@ -18,7 +44,9 @@ pub(in crate::session) async fn await_volumes(
     within: Duration,
     events: &Events,
 ) -> Result<()> {
-    let node = client.node(address)?;
+    let (node, failing) = (client.node(address)?, Failing::default());
+    // A failed look would be looked at again: what has failed for good is noted, and ends the wait as if all were done.
+    let given_up = RefCell::new(None);
     let check = async || {
         let (volumes, mounts) = tokio::try_join!(node.specs::<VolumeStatus>(), node.specs::<MountStatus>())?;
         let open = wanted.iter().find_map(|wait| {
@@ -27,18 +55,24 @@ pub(in crate::session) async fn await_volumes(
             let mounted = mounts.iter().find(|mount| Some(&mount.spec.target) == wait.mount.as_ref());
             let mounted = mounted.map(|mount| mount.spec.flags);
             let why = volume_state(wait, status, mounted).err()?;
-            Some((format!("volume {wait}"), why))
+            Some((format!("volume {wait}"), why, status.is_some_and(|(phase, _)| phase == FAILED)))
         });
-        Ok(open)
+        let Some((what, why, failed)) = open else { return Ok(None) };
+        if failed && failing.for_good(format!("{what}: {why}")) {
+            *given_up.borrow_mut() = Some(format!("{what} has failed again and again: {why}"));
+            return Ok(None);
+        }
+        Ok(Some((what, why)))
     };
+    let hint =
+        "`nodeprep discover` shows the node's disks and volumes; `talosctl dmesg` what the kernel said";
     await_open::<VolumeStatus>(&node, within, events, check).await.map_err(|late| {
-        let hint =
-            "`nodeprep discover` shows the node's disks and volumes; `talosctl dmesg` what the kernel said";
         late.or_hint(hint, |what, last| {
             let seconds = within.as_secs();
             Error::failed(format!("{address}: {what} did not become ready within {seconds}s: {last}"))
         })
-    })
+    })?;
+    given_up.take().map_or(Ok(()), |why| Err(Error::failed(format!("{address}: {why}")).hint(hint)))
 }
 
 /// Waits until the node has no such volume any more, and nothing is mounted at its path.
