@@ -148,6 +148,27 @@ fn a_step_begins_when_what_it_needs_is_done_and_the_end_is_cleaned_up_whatever_c
 }
 
 #[test]
+fn a_run_in_which_a_step_had_no_turn_has_not_succeeded() {
+    use When::Needed;
+    for needs in [&["nowhere"] as &[&str], &["b"]] {
+        paused(async {
+            let scenario = Scenario::parse("s.yaml", "machines: [{role: controlplane}]").unwrap();
+            let session = Session::start(&scenario).await;
+            let mut steps = vec![step(&session, ("a", Comes::Done, &[], Needed)).await];
+            steps.push(Step {
+                needs: vec![needs[0].to_owned()],
+                ..step(&session, ("b", Comes::Done, &[], Needed)).await
+            });
+            let planned = session.plan().await.unwrap();
+            let planned = Planned { plan: Plan { steps, ..Plan::default() }, ..planned };
+            let error = session.carry_out(planned, &Manner::default()).await.unwrap_err();
+            assert_eq!(told(&session), "+a a");
+            assert!(error.what.contains(&format!("step b had no turn: it needs {}", needs[0])), "{error}");
+        });
+    }
+}
+
+#[test]
 fn what_was_begun_is_cleaned_up_after_an_interrupt_too() {
     paused(async {
         let scenario = Scenario::parse("s.yaml", "machines: [{role: controlplane}]").unwrap();

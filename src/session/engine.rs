@@ -42,7 +42,11 @@ pub(super) async fn run(
         run.wave(&wave).await;
     }
     run.at_the_end(&plan.steps).await;
-    let Ended { changed, failed, .. } = run.ended.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let Ended { changed, mut failed, done, .. } =
+        run.ended.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if failed.is_empty() {
+        failed.extend(stranded(&plan.steps, &done));
+    }
     let others = failed.len().saturating_sub(1);
     let Some((index, id, error)) = failed.into_iter().next() else {
         let summary = format!("{verb}: done, {changed} {}", if changed == 1 { "change" } else { "changes" });
@@ -55,6 +59,20 @@ pub(super) async fn run(
     record.end(false, &format!("{summary} ({id}): {}", error.what))?;
     events.send(EventKind::RunFinished { ok: false, summary });
     Err(error)
+}
+
+/// A step that had no turn although nothing failed: what it needs is not in the plan, or comes later. Without it the run has not
+/// done what was planned.
+fn stranded(steps: &[Step], done: &BTreeSet<String>) -> Option<(usize, String, Error)> {
+    let left = |(_, step): &(usize, &Step)| step.when == When::Needed && !done.contains(&step.id);
+    let (index, step) = steps.iter().enumerate().find(left)?;
+    let needs: Vec<&str> = step.needs.iter().filter(|id| !done.contains(*id)).map(String::as_str).collect();
+    let why = format!("step {} had no turn: it needs {}, which was not done", step.id, needs.join(", "));
+    Some((
+        index,
+        step.id.clone(),
+        Error::failed(why).hint("this is a fault of nodeprep's plan; run `plan` and report it"),
+    ))
 }
 
 /// A run that is under way.
