@@ -115,7 +115,7 @@ fn what_is_not_in_a_backup_is_named_and_no_success() {
 }
 
 #[test]
-fn a_claim_on_a_node_without_velero_s_agent_is_in_no_backup_although_velero_calls_it_no_failure() {
+fn a_claim_whose_pod_is_where_velero_s_agent_is_not_is_told_to_be_in_no_backup() {
     paused(async {
         let session = session().await;
         // Without an agent on its node a volume can't be read.

@@ -3,14 +3,17 @@
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
+
 use super::coverage::Covered;
 use super::pods::some;
 use super::velero::kinds::{Backup, Bytes, PodVolumeBackup, VolumeBackupSpec};
 use crate::error::Code;
 use crate::model::said::{self, By};
 
-/// On a PodVolumeBackup: the uid of its claim, and of its backup.
+/// On a PodVolumeBackup: the uid and the name of its claim, and the uid of its backup.
 const CLAIM_UID: &str = "velero.io/pvc-uid";
+const CLAIM_NAME: &str = "velero.io/pvc-name";
 pub const BACKUP_UID: &str = "velero.io/backup-uid";
 /// On a Backup: the name of the schedule that it is of.
 pub const SCHEDULE: &str = "velero.io/schedule-name";
@@ -45,7 +48,7 @@ fn is_of(volume: &PodVolumeBackup, covered: &Covered) -> bool {
     match labels.and_then(|labels| labels.get(CLAIM_UID)) {
         Some(uid) => *uid == covered.uid,
         None => {
-            let VolumeBackupSpec { pod, volume } = &volume.spec;
+            let VolumeBackupSpec { pod, volume, .. } = &volume.spec;
             (pod.namespace.as_deref(), pod.name.as_deref(), volume.as_deref())
                 == (Some(&covered.claim.namespace), Some(&covered.pod), Some(&covered.volume))
         }
@@ -83,6 +86,45 @@ fn read(volume: &PodVolumeBackup) -> Read {
             Read::Fault(format!("{bytes_done} of {total_bytes} bytes were read"))
         }
     }
+}
+
+/// One volume on its way into a backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ReadVolume {
+    /// The claim, as `namespace/name`; none for a volume that is of no claim.
+    pub claim: Option<String>,
+    pub pod: String,
+    /// Its name in the pod.
+    pub volume: String,
+    pub node: String,
+    /// The bytes that were read into a snapshot; none where there were no files, or when it is at fault.
+    pub bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
+}
+
+/// What was read for a backup, volume by volume.
+pub fn volumes_read(volumes: &[PodVolumeBackup]) -> Vec<ReadVolume> {
+    let one = |volume: &PodVolumeBackup| {
+        let VolumeBackupSpec { pod, volume: name, node } = &volume.spec;
+        let claim = volume.metadata.annotations.as_ref().and_then(|all| all.get(CLAIM_NAME));
+        let (bytes, fault) = match read(volume) {
+            Read::Bytes(bytes) => (Some(bytes), None),
+            Read::Nothing => (None, None),
+            Read::Fault(why) => (None, Some(why)),
+        };
+        ReadVolume {
+            claim: claim.map(|claim| format!("{}/{claim}", some(&pod.namespace))),
+            pod: format!("{}/{}", some(&pod.namespace), some(&pod.name)),
+            volume: some(name).to_owned(),
+            node: some(node).to_owned(),
+            bytes,
+            fault,
+        }
+    };
+    let mut read: Vec<ReadVolume> = volumes.iter().map(one).collect();
+    read.sort_by(|a, b| (&a.pod, &a.volume).cmp(&(&b.pod, &b.volume)));
+    read
 }
 
 /// What a backup that has ended holds.

@@ -101,7 +101,7 @@ impl fmt::Display for ClaimName {
     }
 }
 
-/// Why the files of a claim are in no backup.
+/// Why the files of a claim are in no backup. Of several pods that have it, the one that comes nearest tells: the last of these.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LeftOut {
@@ -240,7 +240,7 @@ pub fn covered(
                     volume: volume.name.clone(),
                 });
             }
-            Err(reason) => why = reason,
+            Err(reason) => why = why.max(reason),
         }
     }
     Err(why)

@@ -113,6 +113,8 @@ pub struct VolumeBackupSpec {
     pub pod: PodReference,
     /// Its name in the pod.
     pub volume: Option<String>,
+    /// Where its files are read.
+    pub node: Option<String>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
