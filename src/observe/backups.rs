@@ -6,7 +6,7 @@ use super::cluster::allowed;
 use crate::cluster::Cluster;
 use crate::error::Result;
 use crate::intent;
-use crate::judge::backup::is_for;
+use crate::judge::backup::{began, is_for};
 use crate::judge::copies::{self, OtherCopy};
 use crate::judge::coverage::{Coverage, Lists, Scope};
 use crate::judge::protection::{self, Facts, Protection};
@@ -73,7 +73,6 @@ pub async fn backups(
     backups.retain(|backup| {
         backup.spec.storage_location.as_deref().is_some_and(|name| locations.contains(&name))
     });
-    let began = |backup: &Backup| backup.status.as_ref().and_then(|status| status.start_timestamp.clone());
     backups.sort_by_key(|backup| std::cmp::Reverse(began(backup)));
     let with_volumes = |backup: Backup| {
         let of_it = volumes.iter().filter(|volume| is_for(volume, &backup)).cloned().collect();

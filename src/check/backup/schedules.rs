@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::Finding;
 use crate::intent::{Cron, Duration};
-use crate::judge::backup::{SCHEDULE, has_ended, phase, reasons};
+use crate::judge::backup::{began, has_ended, phase, reasons, schedule_of};
 use crate::judge::protection::may_be_late;
 use crate::judge::store::{StoreAddress, advice};
 use crate::judge::velero::kinds::{self, Backup};
@@ -292,19 +292,6 @@ fn finished(backup: &Backup) -> bool {
     has_ended(backup) && phase(backup) != "Deleting"
 }
 
-/// When it began, or, where it never did, when it was asked for.
-fn began(backup: &Backup) -> Option<Timestamp> {
-    let status = backup.status.as_ref();
-    status
-        .and_then(|status| time(&status.start_timestamp))
-        .or_else(|| time(&backup.metadata.creation_timestamp))
-}
-
-/// The schedule that a backup is of.
-fn schedule_of(backup: &Backup) -> Option<&str> {
-    backup.metadata.labels.as_ref()?.get(SCHEDULE).map(String::as_str)
-}
-
 fn time(time: &Option<Time>) -> Option<Timestamp> {
     time.as_ref().map(|time| time.0)
 }
@@ -341,7 +328,7 @@ mod tests {
     }
 
     fn backup(at: &str, phase: &str) -> Backup {
-        from_value(json!({"metadata": {"name": format!("daily-{at}"), "labels": {SCHEDULE: "daily"}, "creationTimestamp": at},
+        from_value(json!({"metadata": {"name": format!("daily-{at}"), "labels": {"velero.io/schedule-name": "daily"}, "creationTimestamp": at},
             "spec": {"storageLocation": "default"}, "status": {"phase": phase, "startTimestamp": at}}))
         .unwrap()
     }
@@ -519,7 +506,7 @@ mod tests {
             named_live("goes", &none),
         ];
         let mut far = backup("2026-11-20T02:00:05Z", "PartiallyFailed");
-        far.metadata.labels = Some([(SCHEDULE.to_owned(), "far".to_owned())].into());
+        far.metadata.labels = Some([("velero.io/schedule-name".to_owned(), "far".to_owned())].into());
         far.spec.storage_location = Some("offsite".into());
         // In a location that is not the file's: of another cluster.
         let mut foreign = backup("2026-11-20T03:00:05Z", "Failed");

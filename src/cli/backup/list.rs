@@ -10,7 +10,7 @@ use crate::cli::global::Output;
 use crate::cluster::Cluster;
 use crate::error::{Error, Result};
 use crate::intent::{API_VERSION, Backup as Asked};
-use crate::judge::backup::{ReadVolume, SCHEDULE, VolumeProgress, phase, reasons, volumes_read};
+use crate::judge::backup::{ReadVolume, VolumeProgress, phase, reasons, schedule_of, volumes_read};
 use crate::judge::velero::kinds::{Backup, PodVolumeBackup};
 use crate::observe::backups::backups;
 use crate::report;
@@ -69,7 +69,6 @@ pub(super) async fn describe(global: &Global, backup: &Asked, name: &str, output
 fn facts(backup: &Backup, volumes: &[PodVolumeBackup], now: Timestamp) -> String {
     let (status, spec) = (backup.status.clone().unwrap_or_default(), &backup.spec);
     let seconds = |from: Timestamp, to: Timestamp| span(to.as_second() - from.as_second());
-    let schedule = backup.metadata.labels.as_ref().and_then(|labels| labels.get(SCHEDULE)).cloned();
     let began = status.start_timestamp.map(|began| {
         let took = status.completion_timestamp.as_ref().map(|ended| seconds(began.0, ended.0));
         let took = took.map_or_else(|| "under way".to_owned(), |took| format!("took {took}"));
@@ -81,7 +80,7 @@ fn facts(backup: &Backup, volumes: &[PodVolumeBackup], now: Timestamp) -> String
     [
         ("status", Some(phase(backup).to_owned())),
         ("why", Some(faults.join("; ")).filter(|why| !why.is_empty())),
-        ("schedule", Some(schedule.unwrap_or_else(|| "none: it was asked for".into()))),
+        ("schedule", Some(schedule_of(backup).unwrap_or("none: it was asked for").to_owned())),
         ("location", spec.storage_location.clone()),
         ("namespaces", Some(namespaces.map_or_else(|| "all".into(), |names| names.join(", ")))),
         ("began", began),

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::coverage::Covered;
@@ -16,11 +17,22 @@ const CLAIM_UID: &str = "velero.io/pvc-uid";
 const CLAIM_NAME: &str = "velero.io/pvc-name";
 pub const BACKUP_UID: &str = "velero.io/backup-uid";
 /// On a Backup: the name of the schedule that it is of.
-pub const SCHEDULE: &str = "velero.io/schedule-name";
+const SCHEDULE: &str = "velero.io/schedule-name";
 
 /// Velero does nothing more with it.
 pub fn has_ended(backup: &Backup) -> bool {
     matches!(phase(backup), "Completed" | "PartiallyFailed" | "Failed" | "FailedValidation" | "Deleting")
+}
+
+/// The schedule that it is of.
+pub fn schedule_of(backup: &Backup) -> Option<&str> {
+    backup.metadata.labels.as_ref()?.get(SCHEDULE).map(String::as_str)
+}
+
+/// When it began, or, where it never did, when it was asked for.
+pub fn began(backup: &Backup) -> Option<Timestamp> {
+    let started = backup.status.as_ref().and_then(|status| status.start_timestamp.as_ref());
+    started.or(backup.metadata.creation_timestamp.as_ref()).map(|time| time.0)
 }
 
 /// What Velero calls its state; `New` where it has not looked at it.

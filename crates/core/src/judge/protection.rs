@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::Serialize;
 
-use super::backup::{Evidence, SCHEDULE, evidence, has_ended, phase};
+use super::backup::{Evidence, began, evidence, has_ended, phase, schedule_of};
 use super::copies::OtherCopy;
 use super::coverage::{ClaimName, Covered, LeftOut, Lists, covered, is_in, name_of, users};
 use super::selection::Selection;
@@ -228,14 +228,6 @@ fn last_good(facts: &Facts<'_>, claim: &PersistentVolumeClaim) -> Option<LastGoo
             bytes,
         })
     })
-}
-
-fn schedule_of(backup: &kinds::Backup) -> Option<&str> {
-    backup.metadata.labels.as_ref()?.get(SCHEDULE).map(String::as_str)
-}
-
-fn began(backup: &kinds::Backup) -> Option<Timestamp> {
-    time(backup.status.as_ref()?.start_timestamp.as_ref())
 }
 
 fn time(time: Option<&Time>) -> Option<Timestamp> {
@@ -462,7 +454,7 @@ mod tests {
 
     /// A backup of the schedule, begun then, that ended so; with what was read of the claim.
     fn backup(at: &str, phase: &str, read: Value) -> Value {
-        json!({"metadata": {"name": format!("daily-{at}"), "labels": {SCHEDULE: "daily"}},
+        json!({"metadata": {"name": format!("daily-{at}"), "labels": {"velero.io/schedule-name": "daily"}},
                "spec": {"storageLocation": "default"}, "status": {"phase": phase, "startTimestamp": at},
                "volumes": if read.is_null() { vec![] } else { vec![read] }})
     }
