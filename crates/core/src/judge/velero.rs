@@ -36,7 +36,7 @@ impl<'a> Location<'a> {
         let validated = status.last_validation_time.as_ref().map(|time| time.0);
         match some(&status.phase) {
             "" => Self::New,
-            phase if validated < changed(&location.metadata) => Self::Outdated { phase },
+            phase if outdated(&location.metadata, validated) => Self::Outdated { phase },
             "Available" => Self::Available { validated },
             phase => Self::Other { phase, message: some(&status.message) },
         }
@@ -140,6 +140,13 @@ pub fn schedule_hint(namespace: &str, name: &str, object: &Value) -> Option<Stri
     }
 }
 
+/// Whether Velero may have looked at a location before its last change. Times are whole seconds: a look in the second of the
+/// change may be of either, unless the location was made in that second.
+fn outdated(metadata: &ObjectMeta, validated: Option<Timestamp>) -> bool {
+    let (changed, made) = (changed(metadata), metadata.creation_timestamp.as_ref().map(|time| time.0));
+    validated < changed || (validated.is_some() && validated == changed && made != changed)
+}
+
 /// When nodeprep changed an object last.
 fn changed(metadata: &ObjectMeta) -> Option<Timestamp> {
     written(metadata, |field| some(&field.manager) == MANAGER)
@@ -172,7 +179,7 @@ mod tests {
 
     #[test]
     fn what_a_location_says_counts_from_its_last_change_on() {
-        let at = "2026-01-01T00:01:00Z";
+        let (changed, at) = ("2026-01-01T00:01:00Z", "2026-01-01T00:01:01Z");
         for (status, expected) in [
             (json!({}), Location::New),
             (Value::Null, Location::New),
@@ -182,6 +189,11 @@ mod tests {
             ),
             (
                 json!({"phase": "Available", "lastValidationTime": "2026-01-01T00:00:59Z"}),
+                Location::Outdated { phase: "Available" },
+            ),
+            // In the second of the change, before or after.
+            (
+                json!({"phase": "Available", "lastValidationTime": changed}),
                 Location::Outdated { phase: "Available" },
             ),
             (json!({"phase": "Available"}), Location::Outdated { phase: "Available" }),
@@ -194,13 +206,17 @@ mod tests {
                 Location::Other { phase: "Unavailable", message: "InvalidAccessKeyId" },
             ),
         ] {
-            let object = written_at(at, status);
+            let object = written_at(changed, status);
             let location = read(&object).unwrap();
             let stands = Location::of(&location);
             assert_eq!(stands, expected);
             let lasts = stands.advice(&location).is_some_and(|advice| advice.lasting);
             assert_eq!(lasts, matches!(expected, Location::Other { .. }), "{object}");
         }
+        let mut made = written_at(changed, json!({"phase": "Available", "lastValidationTime": changed}));
+        made["metadata"]["creationTimestamp"] = changed.into();
+        let validated = changed.parse().ok();
+        assert_eq!(Location::of(&read(&made).unwrap()), Location::Available { validated });
         let by_hand = from_value(json!({"status": {"phase": "Available"}})).unwrap();
         assert_eq!(Location::of(&by_hand), Location::Available { validated: None });
     }
@@ -235,7 +251,8 @@ mod tests {
                 "status": {"phase": phase, "lastValidationTime": looked, "message": "InvalidAccessKeyId: unknown\n  status code: 403"}
             })
         };
-        assert_eq!(location_lacks(&location("2026-01-01T00:01:00Z", "Available")), None);
+        assert_eq!(location_lacks(&location("2026-01-01T00:01:01Z", "Available")), None);
+        assert!(location_lacks(&location("2026-01-01T00:01:00Z", "Available")).is_some());
         assert!(location_lacks(&location("2026-01-01T00:00:59Z", "Available")).is_some());
         let lack = location_lacks(&location("2026-01-01T00:02:00Z", "Unavailable")).unwrap_or_default();
         assert_eq!(lack, "Unavailable: InvalidAccessKeyId: unknown status code: 403");
