@@ -275,7 +275,7 @@ fn a_location_of_several_has_its_own_credentials_and_one_is_the_default() {
     let backup = parse(&file).unwrap().backup.unwrap();
     let on_demand = backup.going_to("offsite").unwrap();
     assert_eq!(
-        stack::backup_spec(&on_demand, &[], intent::Duration(3600)).unwrap()["storageLocation"],
+        stack::backup_spec(&on_demand, &[], None, intent::Duration(3600)).unwrap()["storageLocation"],
         "offsite"
     );
     assert!(backup.going_to("nowhere").is_none());

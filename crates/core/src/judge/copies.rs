@@ -61,9 +61,11 @@ fn text<'a>(object: &'a Value, pointer: &str) -> Option<&'a str> {
     object.pointer(pointer).and_then(Value::as_str).filter(|text| !text.is_empty())
 }
 
-/// The time at this place, of an object that says that all went well.
-fn when(object: &Value, well: bool, pointer: &str) -> Option<Timestamp> {
-    text(object, pointer).filter(|_| well)?.parse().ok()
+/// What an object says of a copy: made at the time at this place, if all went well.
+fn copy(object: &Value, tool: &str, of: Source, well: bool, at: &str) -> OtherCopy {
+    let part = |key: &str| text(object, key).unwrap_or_default();
+    let by = format!("{tool} ({} {})", part("/kind"), part("/metadata/name"));
+    OtherCopy { of, by, at: text(object, at).filter(|_| well).and_then(|at| at.parse().ok()) }
 }
 
 fn in_namespace_of(object: &Value, name: &str) -> ClaimName {
@@ -71,20 +73,10 @@ fn in_namespace_of(object: &Value, name: &str) -> ClaimName {
     ClaimName { namespace, name: name.to_owned() }
 }
 
-fn title(object: &Value, tool: &str) -> String {
-    let at = |key: &str| text(object, key).unwrap_or_default();
-    format!("{tool} ({} {})", at("/kind"), at("/metadata/name"))
-}
-
 fn volsync(object: &Value) -> Vec<OtherCopy> {
     let well = text(object, "/status/latestMoverStatus/result").is_none_or(|result| result == "Successful");
-    let claim = text(object, "/spec/sourcePVC").map(|claim| in_namespace_of(object, claim));
-    let copy = |claim| OtherCopy {
-        of: Source::Claim(claim),
-        by: title(object, "volsync"),
-        at: when(object, well, "/status/lastSyncTime"),
-    };
-    claim.map(copy).into_iter().collect()
+    let claim = text(object, "/spec/sourcePVC").map(|claim| Source::Claim(in_namespace_of(object, claim)));
+    claim.into_iter().map(|of| copy(object, "volsync", of, well, "/status/lastSyncTime")).collect()
 }
 
 fn kopiur(object: &Value) -> Vec<OtherCopy> {
@@ -95,23 +87,16 @@ fn kopiur(object: &Value) -> Vec<OtherCopy> {
             .is_none_or(|failed| failed == 0);
     let sources = object.pointer("/status/resolved/sources").and_then(Value::as_array);
     let claims = sources.into_iter().flatten().filter_map(|source| text(source, "/pvc")?.split_once('/'));
-    let copy = |(namespace, name): (&str, &str)| OtherCopy {
-        of: Source::Claim(ClaimName { namespace: namespace.to_owned(), name: name.to_owned() }),
-        by: title(object, "kopiur"),
-        at: when(object, well, "/status/timing/endTime"),
-    };
-    claims.map(copy).collect()
+    let claims =
+        claims.map(|(namespace, name)| ClaimName { namespace: namespace.to_owned(), name: name.to_owned() });
+    claims.map(|claim| copy(object, "kopiur", Source::Claim(claim), well, "/status/timing/endTime")).collect()
 }
 
 fn postgres(object: &Value) -> Vec<OtherCopy> {
     let well = text(object, "/status/phase") == Some("completed");
-    let cluster = text(object, "/spec/cluster/name").map(|cluster| in_namespace_of(object, cluster));
-    let copy = |cluster| OtherCopy {
-        of: Source::Postgres(cluster),
-        by: title(object, "CloudNativePG"),
-        at: when(object, well, "/status/stoppedAt"),
-    };
-    cluster.map(copy).into_iter().collect()
+    let cluster =
+        text(object, "/spec/cluster/name").map(|name| Source::Postgres(in_namespace_of(object, name)));
+    cluster.into_iter().map(|of| copy(object, "CloudNativePG", of, well, "/status/stoppedAt")).collect()
 }
 
 #[cfg(test)]

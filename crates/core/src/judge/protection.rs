@@ -278,19 +278,21 @@ fn elsewhere(facts: &Facts<'_>, claim: &PersistentVolumeClaim) -> Option<(Standi
     let Some(at) = copy.at else {
         return Some((Standing::Uncovered, format!("{} has made no good copy of it so far", copy.by)));
     };
-    Some(match rpo(facts.backup, claim.metadata.namespace.as_deref().unwrap_or_default()) {
-        Some(rpo) if facts.now.duration_since(at) > rpo => {
+    Some(match too_old(facts, claim, at) {
+        Some(rpo) => {
             (Standing::Stale, format!("{} made its last good copy at {at}, more than {rpo:#} ago", copy.by))
         }
-        _ => (Standing::Elsewhere, format!("{} made a copy at {at}", copy.by)),
+        None => (Standing::Elsewhere, format!("{} made a copy at {at}", copy.by)),
     })
 }
 
-/// How old a backup of a namespace's claims may be, where the file says it.
-pub fn rpo(backup: &Backup, namespace: &str) -> Option<SignedDuration> {
-    let shortest =
-        backup.rpo.iter().filter(|(pattern, _)| fits(pattern, namespace)).map(|(_, rpo)| rpo.0).min();
-    shortest.map(|seconds| SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX)))
+/// How old the claim's data in a backup may be, where the file says it and this is older.
+fn too_old(facts: &Facts<'_>, claim: &PersistentVolumeClaim, since: Timestamp) -> Option<SignedDuration> {
+    let namespace = claim.metadata.namespace.as_deref().unwrap_or_default();
+    let of_it = facts.backup.rpo.iter().filter(|(pattern, _)| fits(pattern, namespace));
+    let shortest = of_it.map(|(_, rpo)| rpo.0).min()?;
+    let rpo = SignedDuration::from_secs(i64::try_from(shortest).unwrap_or(i64::MAX));
+    (facts.now.duration_since(since) > rpo).then_some(rpo)
 }
 
 /// Why the newest good backup is not good enough any more.
@@ -300,8 +302,7 @@ fn stale(
     takers: &Takers<'_>,
     last: &LastGood,
 ) -> Option<String> {
-    let namespace = claim.metadata.namespace.as_deref().unwrap_or_default();
-    if let Some(rpo) = rpo(facts.backup, namespace).filter(|rpo| facts.now.duration_since(last.at) > *rpo) {
+    if let Some(rpo) = too_old(facts, claim, last.at) {
         return Some(format!("its last good backup is of {}, more than {rpo:#} ago", last.at));
     }
     if let Some((backup, fault)) = failed(facts, claim, takers, Some(last.at)) {
@@ -353,8 +354,7 @@ fn due(facts: &Facts<'_>, claim: &PersistentVolumeClaim, takers: &Takers<'_>) ->
         return (Standing::Uncovered, format!("backup {backup} should hold it, and does not: {fault}"));
     }
     let made = time(claim.metadata.creation_timestamp.as_ref()).unwrap_or(facts.now);
-    let namespace = claim.metadata.namespace.as_deref().unwrap_or_default();
-    if let Some(rpo) = rpo(facts.backup, namespace).filter(|rpo| facts.now.duration_since(made) > *rpo) {
+    if let Some(rpo) = too_old(facts, claim, made) {
         return (Standing::Uncovered, format!("it is older than {rpo:#}, and no good backup holds it"));
     }
     let firsts = takers.sure.iter().filter_map(|taker| {

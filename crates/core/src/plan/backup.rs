@@ -1,11 +1,9 @@
 //! A backup on demand, as a plan: what Velero is asked for, and that it came of it.
 
-use serde_json::json;
-
 use super::step::chain;
 use super::{Action, AwaitBackup, BackupRequest, Plan, Step, Target, VeleroAction};
 use crate::error::{Error, Result};
-use crate::intent::{Backup, Duration, NOT_FOR_EVER};
+use crate::intent::{Backup, Duration, LabelSelector, NOT_FOR_EVER};
 use crate::judge::coverage::{Coverage, Scope};
 use crate::stack;
 
@@ -23,16 +21,13 @@ pub fn plan(backup: &Backup, scope: &Scope, ttl: Duration, coverage: Coverage) -
         )
         .hint(NOT_FOR_EVER));
     }
-    let namespaces = match scope {
-        Scope::Namespaces(names) => names.as_slice(),
-        Scope::All | Scope::Labels(_) => &[],
+    let (namespaces, labels) = match scope {
+        Scope::All => (&[] as &[String], None),
+        Scope::Namespaces(names) => (names.as_slice(), None),
+        Scope::Labels(labels) => (&[] as &[String], Some(labels.iter().cloned().collect())),
     };
-    let mut spec = stack::backup_spec(backup, namespaces, ttl)?;
-    if let Scope::Labels(labels) = scope {
-        let labels: serde_json::Map<_, _> =
-            labels.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
-        spec["labelSelector"] = json!({ "matchLabels": labels });
-    }
+    let selector = labels.map(|match_labels| LabelSelector { match_labels, ..LabelSelector::default() });
+    let spec = stack::backup_spec(backup, namespaces, selector, ttl)?;
     let Coverage { covered, left_out } = coverage;
     let why = match covered.as_slice() {
         [] => "no claim's files are read".to_owned(),

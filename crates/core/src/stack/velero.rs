@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Component, Sources, StackItem, StackSecret, object, objects, template};
 use crate::error::{Error, Result};
-use crate::intent::{Backup, Duration, Location, Schedule};
+use crate::intent::{Backup, Duration, LabelSelector, Location, Schedule};
 use crate::model::object::{Object, Ready};
 
 pub(super) const COMPONENT: Component = Component {
@@ -90,15 +90,22 @@ pub fn schedules(backup: &Backup) -> Result<Vec<Value>> {
     backup.schedules.iter().map(|schedule| manifest(backup, schedule)).collect()
 }
 
-/// What a backup on demand asks for: what the template of a schedule does. All namespaces when none is named.
+/// What a backup on demand asks for: what the template of a schedule does. All namespaces when none is named, and everything in
+/// them when no labels are.
 ///
 /// # Errors
 /// `Failed` when the template is broken.
-pub fn backup_spec(backup: &Backup, namespaces: &[String], ttl: Duration) -> Result<Value> {
+pub fn backup_spec(
+    backup: &Backup,
+    namespaces: &[String],
+    label_selector: Option<LabelSelector>,
+    ttl: Duration,
+) -> Result<Value> {
     let schedule = Schedule {
         name: Some("on-demand".into()),
         ttl: Some(ttl),
         namespaces: Some(namespaces.to_vec()),
+        label_selector,
         default_volumes_to_fs_backup: true,
         ..Schedule::default()
     };

@@ -1,6 +1,5 @@
 //! Waiting for what a node makes of its config: volumes, mounts, labels.
 
-use std::cell::RefCell;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -20,16 +19,15 @@ const FAILS_FOR: Duration = Duration::from_secs(100);
 
 /// Which volume fails with which words, and since when.
 #[derive(Default)]
-struct Failing(RefCell<Option<(String, Instant)>>);
+struct Failing(Option<(String, Instant)>);
 
 impl Failing {
     /// Whether this has failed for good.
-    fn for_good(&self, words: String) -> bool {
-        let mut last = self.0.borrow_mut();
-        match &*last {
+    fn for_good(&mut self, words: String) -> bool {
+        match &self.0 {
             Some((said, since)) if *said == words => since.elapsed() >= FAILS_FOR,
             _ => {
-                *last = Some((words, Instant::now()));
+                self.0 = Some((words, Instant::now()));
                 false
             }
         }
@@ -44,35 +42,33 @@ pub(in crate::session) async fn await_volumes(
     within: Duration,
     events: &Events,
 ) -> Result<()> {
-    let (node, failing) = (client.node(address)?, Failing::default());
-    // A failed look would be looked at again: what has failed for good is noted, and ends the wait as if all were done.
-    let given_up = RefCell::new(None);
+    let (node, mut failing) = (client.node(address)?, Failing::default());
     let check = async || {
         let (volumes, mounts) = tokio::try_join!(node.specs::<VolumeStatus>(), node.specs::<MountStatus>())?;
-        let open = wanted.iter().find_map(|wait| {
-            let status = volumes.iter().find(|v| v.id == wait.id).map(|v| &v.spec);
-            let status = status.map(|v| (v.phase.as_str(), v.error_message.as_str()));
+        Ok(wanted.iter().find_map(|wait| {
+            let status = volumes.iter().find(|volume| volume.id == wait.id);
+            let status =
+                status.map(|volume| (volume.spec.phase.as_str(), volume.spec.error_message.as_str()));
             let mounted = mounts.iter().find(|mount| Some(&mount.spec.target) == wait.mount.as_ref());
             let mounted = mounted.map(|mount| mount.spec.flags);
             let why = volume_state(wait, status, mounted).err()?;
             Some((format!("volume {wait}"), why, status.is_some_and(|(phase, _)| phase == FAILED)))
-        });
-        let Some((what, why, failed)) = open else { return Ok(None) };
-        if failed && failing.for_good(format!("{what}: {why}")) {
-            *given_up.borrow_mut() = Some(format!("{what} has failed again and again: {why}"));
-            return Ok(None);
-        }
-        Ok(Some((what, why)))
+        }))
     };
     let hint =
         "`nodeprep discover` shows the node's disks and volumes; `talosctl dmesg` what the kernel said";
-    await_open::<VolumeStatus>(&node, within, events, check).await.map_err(|late| {
+    let look = async || match check().await {
+        Ok(Some((what, why, true))) if failing.for_good(format!("{what}: {why}")) => {
+            Err(Error::failed(format!("{address}: {what} has failed again and again: {why}")).hint(hint))
+        }
+        checked => forgiving(checked.map(|open| open.map(|(what, why, _)| (what, why)))),
+    };
+    await_look::<VolumeStatus>(&node, within, events, look).await.map_err(|late| {
         late.or_hint(hint, |what, last| {
             let seconds = within.as_secs();
             Error::failed(format!("{address}: {what} did not become ready within {seconds}s: {last}"))
         })
-    })?;
-    given_up.take().map_or(Ok(()), |why| Err(Error::failed(format!("{address}: {why}")).hint(hint)))
+    })
 }
 
 /// Waits until the node has no such volume any more, and nothing is mounted at its path.
@@ -154,13 +150,27 @@ pub(in crate::session) async fn await_open<T: Spec>(
     events: &Events,
     check: impl AsyncFn() -> Result<NotYet>,
 ) -> std::result::Result<(), Late> {
-    let mut watch = None;
-    let look = async || match check().await {
+    await_look::<T>(node, within, events, async || forgiving(check().await)).await
+}
+
+/// What a look found. What failed may be answered the next time.
+fn forgiving(checked: Result<NotYet>) -> Result<Look<()>> {
+    match checked {
         Ok(None) => Ok(Look::Done(())),
         Ok(Some((what, why))) => Ok(Look::NotYet(Open { what: Some(what), why })),
         Err(error) if error.kind == Kind::Failed => Ok(Look::not_yet(error.what)),
         Err(error) => Err(error),
-    };
+    }
+}
+
+/// Looks again whenever a resource of type `T` changes.
+async fn await_look<T: Spec>(
+    node: &Node,
+    within: Duration,
+    events: &Events,
+    look: impl AsyncFnMut() -> Result<Look<()>>,
+) -> std::result::Result<(), Late> {
+    let mut watch = None;
     let wake = async |most| {
         if watch.is_none() {
             watch = node.watch(T::NAMESPACE, T::TYPE, None).await.ok().map(Box::pin);
