@@ -15,7 +15,7 @@ use crate::fleet::{Session, paused};
 const KEPT: intent::Duration = intent::Duration(720 * 3600);
 
 /// A fleet with everything installed, and an application whose claim is mounted.
-async fn session() -> Session {
+pub(crate) async fn session() -> Session {
     let text = "machines: [{role: controlplane}, {role: worker}]";
     let session = Session::start(&Scenario::parse("s.yaml", text).unwrap()).await;
     session.apply().await.unwrap();
@@ -27,7 +27,7 @@ async fn session() -> Session {
 }
 
 /// Runs a pod that mounts the claim, up to this phase.
-async fn run(session: &Session, (name, claim): (&str, &str), command: Value, phase: &str) {
+pub(crate) async fn run(session: &Session, (name, claim): (&str, &str), command: Value, phase: &str) {
     let container = json!({
         "name": "c", "image": "example.com/db:1", "command": command,
         "volumeMounts": [{"name": "files", "mountPath": "/data"}],
@@ -50,7 +50,7 @@ async fn run(session: &Session, (name, claim): (&str, &str), command: Value, pha
     panic!("{name} is not {phase}");
 }
 
-async fn claim(session: &Session, name: &str) {
+pub(crate) async fn claim(session: &Session, name: &str) {
     let claim = json!({
         "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name, "namespace": "app"},
         "spec": {"storageClassName": "openebs-hostpath", "accessModes": ["ReadWriteOnce"],
@@ -59,11 +59,11 @@ async fn claim(session: &Session, name: &str) {
     apply(session, claim).await;
 }
 
-async fn apply(session: &Session, object: Value) {
+pub(crate) async fn apply(session: &Session, object: Value) {
     session.cluster().await.unwrap().apply(&object, false, false).await.unwrap();
 }
 
-async fn back_up(session: &Session, scope: &Scope) -> Result<()> {
+pub(crate) async fn back_up(session: &Session, scope: &Scope) -> Result<()> {
     let reach = session.reach(session.kubeconfig());
     let backup = session.intent.backup.clone().unwrap();
     let make = async |connected| session::plan_backup(&reach, &backup, scope, KEPT, connected).await;
@@ -71,13 +71,13 @@ async fn back_up(session: &Session, scope: &Scope) -> Result<()> {
 }
 
 /// The Backups that nodeprep made.
-async fn made(session: &Session) -> Vec<Value> {
+pub(crate) async fn made(session: &Session) -> Vec<Value> {
     let cluster = session.cluster().await.unwrap();
     let ours = "app.kubernetes.io/managed-by=nodeprep";
     cluster.list("velero.io/v1", "Backup", Some("velero"), ours).await.unwrap()
 }
 
-fn of_app() -> Scope {
+pub(crate) fn of_app() -> Scope {
     Scope::Namespaces(vec!["app".into()])
 }
 

@@ -32,6 +32,7 @@ mod plan_wipe;
 mod quorum;
 mod rehearsal;
 mod repeatable;
+mod restore;
 mod sandbox;
 mod saved_plan;
 mod scenarios;

@@ -15,6 +15,7 @@ mod patches;
 mod plan;
 mod rehearsal;
 mod remove;
+mod restore;
 mod sandbox;
 mod secrets;
 mod status;
@@ -70,6 +71,8 @@ enum Verb {
     Remove(remove::Args),
     /// Back up now, and see that every claim is in it; or list the backups.
     Backup(backup::Args),
+    /// Bring back what a backup holds: everything, namespaces (also under other names), or one claim.
+    Restore(restore::Args),
     /// Prove that the storage works.
     Validate(validate::Args),
     /// Show what the last run did and where it stopped.
@@ -131,6 +134,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
                     Verb::Wipe(args) => wipe::run(global, &args).await?,
                     Verb::Remove(args) => remove::run(global, &args).await?,
                     Verb::Backup(args) => backup::run(global, &args).await?,
+                    Verb::Restore(args) => restore::run(global, &args).await?,
                     Verb::Validate(args) => validate::run(global, &args).await?,
                     Verb::Cleanup(args) => cleanup::run(global, &args).await?,
                     Verb::Schema | Verb::Completions { .. } | Verb::Secrets(_) | Verb::Sandbox(_) => {}

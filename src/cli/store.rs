@@ -6,7 +6,9 @@ use secrecy::ExposeSecret;
 use super::Global;
 use crate::dial;
 use crate::intent::{Intent, Location};
+use crate::judge::restore::Contents;
 use crate::judge::store::{StoreAddress, advice};
+use crate::observe::contents::unpack;
 use crate::plan::Skipped;
 use crate::s3::{self, Answer, Depth, Key, Store};
 use crate::stack::{CLOUD_KEY, StackSecret};
@@ -72,6 +74,22 @@ async fn ask_one(location: &Location, secret: &str, secrets: &[StackSecret], dep
             ))
         }
     }
+}
+
+/// The objects of a backup; the error says why they can't be read from here.
+pub(super) async fn contents(
+    location: &Location,
+    secret: &str,
+    secrets: &[StackSecret],
+    backup: &str,
+) -> std::result::Result<Contents, String> {
+    let key = key(secret, secrets).ok_or_else(|| format!("Secret {secret} holds no access key"))?;
+    if location.url.as_deref().is_some_and(in_cluster) {
+        return Err("the store's address is one of the cluster".into());
+    }
+    let archive = format!("backups/{backup}/{backup}.tar.gz");
+    let packed = s3::get(&store(location, key), &archive, &dial::tcp(), Timestamp::now()).await?;
+    unpack(&packed).map_err(|error| error.what)
 }
 
 fn key(secret: &str, secrets: &[StackSecret]) -> Option<Key> {

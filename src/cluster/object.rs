@@ -108,6 +108,27 @@ impl Cluster {
         self.client.request(request.map_err(kube::Error::BuildRequest)?).await
     }
 
+    /// Changes fields of an object that exists, by a merge patch.
+    ///
+    /// # Errors
+    /// There is no such object, or it can't be changed.
+    pub async fn merge(
+        &self,
+        api_version: &str,
+        kind: &str,
+        namespace: Option<&str>,
+        name: &str,
+        change: &Value,
+    ) -> Result<()> {
+        let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
+        let result = async {
+            let path = self.path(api_version, kind, namespace).await?;
+            let request = Request::new(path).patch(name, &params, &Patch::Merge(change));
+            self.client.request::<Value>(request.map_err(kube::Error::BuildRequest)?).await
+        };
+        result.await.map(drop).map_err(|e| from_kube(&title_of(kind, namespace, name), e))
+    }
+
     async fn create(&self, at: &Address<'_>, object: &Value, dry_run: bool) -> Result<Applied> {
         let params = PostParams { dry_run, field_manager: Some(MANAGER.into()) };
         let result = async {

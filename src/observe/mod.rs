@@ -4,5 +4,7 @@ pub mod about;
 pub mod backups;
 pub mod claims;
 pub mod cluster;
+pub mod contents;
 pub mod identity;
 pub mod nodes;
+pub mod restores;

@@ -26,6 +26,9 @@ const CONNECT: Duration = Duration::from_secs(3);
 const ANSWER: Duration = Duration::from_secs(10);
 /// An answer that is longer is none of a store's to these requests.
 const LARGEST: usize = 256 << 10;
+/// An archive of a backup's objects may be so large, and take so long.
+const LARGEST_OBJECT: usize = 512 << 20;
+const LOAD: Duration = Duration::from_secs(300);
 
 /// Why a request came to nothing.
 #[derive(Debug)]
@@ -96,6 +99,23 @@ impl Call<'_> {
         query: &str,
         body: &[u8],
     ) -> Result<Bytes, Broken> {
+        let request = self.signed(method, key, query, body)?;
+        timeout(ANSWER, self.exchange(request, LARGEST)).await.map_err(late)?
+    }
+
+    /// An object that may be large.
+    pub(super) async fn load(&self, key: &str) -> Result<Bytes, Broken> {
+        let request = self.signed("GET", key, "", b"")?;
+        timeout(LOAD, self.exchange(request, LARGEST_OBJECT)).await.map_err(late)?
+    }
+
+    fn signed(
+        &self,
+        method: &str,
+        key: &str,
+        query: &str,
+        body: &[u8],
+    ) -> Result<Request<Full<Bytes>>, Broken> {
         let (at, store) = (self.at, self.store);
         let key = sign::encode(key, true);
         let path = if query.is_empty() {
@@ -114,12 +134,10 @@ impl Call<'_> {
         let request = request.body(()).map_err(|error| Broken::Unreached(error.to_string()))?;
         let (mut parts, ()) = request.into_parts();
         sign::sign(&mut parts, body, &store.key, &store.region, self.now);
-        let request = Request::from_parts(parts, Full::new(Bytes::copy_from_slice(body)));
-        let late = |_| Broken::Unreached("no answer came in time".into());
-        timeout(ANSWER, self.exchange(request)).await.map_err(late)?
+        Ok(Request::from_parts(parts, Full::new(Bytes::copy_from_slice(body))))
     }
 
-    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Bytes, Broken> {
+    async fn exchange(&self, request: Request<Full<Bytes>>, most: usize) -> Result<Bytes, Broken> {
         let io = self.connected().await?;
         let lost = |error: hyper::Error| {
             let why = chain(&error);
@@ -136,7 +154,7 @@ impl Call<'_> {
         let driven = tokio::spawn(connection);
         let answer = sender.send_request(request).await.map_err(lost)?;
         let (parts, body) = answer.into_parts();
-        let body = Limited::new(body, LARGEST).collect().await;
+        let body = Limited::new(body, most).collect().await;
         driven.abort();
         let body = body.map_err(|error| Broken::Unreached(error.to_string()))?.to_bytes();
         if parts.status.is_success() {
@@ -167,8 +185,8 @@ impl Call<'_> {
         let name =
             ServerName::try_from(at.host.clone()).map_err(|error| Broken::Unreached(error.to_string()))?;
         let connector = TlsConnector::from(Arc::new(trusting(self.store.ca_cert.as_deref())?));
-        let late = |_| Broken::Unreached(format!("{}: no TLS came in time", at.authority));
-        match timeout(CONNECT, connector.connect(name, io)).await.map_err(late)? {
+        let no_tls = |_| Broken::Unreached(format!("{}: no TLS came in time", at.authority));
+        match timeout(CONNECT, connector.connect(name, io)).await.map_err(no_tls)? {
             Ok(io) => Ok(Box::new(io)),
             Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(Broken::Refused(chain(&error))),
             Err(error) => Err(Broken::Unreached(format!("{}: {}", at.authority, chain(&error)))),
@@ -179,6 +197,10 @@ impl Call<'_> {
         let dialling = (self.dial)(host.to_owned(), self.at.port);
         timeout(CONNECT, dialling).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
+}
+
+fn late(_: tokio::time::error::Elapsed) -> Broken {
+    Broken::Unreached("no answer came in time".into())
 }
 
 /// Trusts the authorities that this machine does, and those of the file.

@@ -6,6 +6,7 @@ mod sign;
 #[cfg(test)]
 mod tests;
 
+use hyper::body::Bytes;
 use jiff::Timestamp;
 use secrecy::SecretString;
 
@@ -86,6 +87,23 @@ pub async fn ask(store: &Store, depth: Depth, dial: &Dial, now: Timestamp) -> An
         Err(Broken::Refused(why)) => Answer::Refused(why),
         Err(Broken::Unreached(why)) => Answer::Unreached(why),
     }
+}
+
+/// An object below the store's prefix.
+///
+/// # Errors
+/// Why it can't be had, for people.
+pub async fn get(store: &Store, key: &str, dial: &Dial, now: Timestamp) -> Result<Bytes, String> {
+    let got = async {
+        let at = Endpoint::of(store)?;
+        let key = store.prefix.as_ref().map_or_else(|| key.to_owned(), |prefix| format!("{prefix}/{key}"));
+        let call = Call { store, at: &at, dial, now };
+        call.load(&key).await.map_err(|broken| broken.at("GetObject"))
+    };
+    got.await.map_err(|broken| match broken {
+        Broken::Refused(why) => why,
+        Broken::Unreached(why) => format!("not reached from here: {why}"),
+    })
 }
 
 async fn list(call: &Call<'_>) -> Result<(), Broken> {

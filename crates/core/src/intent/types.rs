@@ -352,6 +352,8 @@ pub struct Deadlines {
     pub workloads: Duration,
     /// For a backup that was asked for to end; Velero itself gives its volumes as long.
     pub backup: Duration,
+    /// For a restore that was asked for to end; Velero itself gives its volumes as long.
+    pub restore: Duration,
 }
 
 impl Default for Deadlines {
@@ -365,6 +367,7 @@ impl Default for Deadlines {
             bootstrap: minutes(20),
             workloads: minutes(5),
             backup: minutes(240),
+            restore: minutes(240),
         }
     }
 }

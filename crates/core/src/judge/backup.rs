@@ -2,13 +2,14 @@
 //! a volume was skipped, and before 1.18.3 also one that has lost what is needed to restore them (velero-io/velero #9986).
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use jiff::Timestamp;
 use serde::Serialize;
 
 use super::coverage::Covered;
 use super::pods::some;
-use super::velero::kinds::{Backup, Bytes, PodVolumeBackup, VolumeBackupSpec};
+use super::velero::kinds::{Backup, Bytes, Custom, PodVolumeBackup, VolumeBackupSpec, VolumeStatus};
 use crate::error::Code;
 use crate::model::said::{self, By};
 
@@ -101,7 +102,7 @@ fn read(volume: &PodVolumeBackup) -> Read {
 }
 
 /// One volume on its way into a backup.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct ReadVolume {
     /// The claim, as `namespace/name`; none for a volume that is of no claim.
     pub claim: Option<String>,
@@ -113,6 +114,25 @@ pub struct ReadVolume {
     pub bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fault: Option<String>,
+    /// The uploader's name for what was read.
+    #[serde(skip)]
+    pub snapshot: String,
+}
+
+impl ReadVolume {
+    /// The namespace that its pod was in.
+    pub fn namespace(&self) -> &str {
+        self.pod.split_once('/').map_or("", |(namespace, _)| namespace)
+    }
+}
+
+impl fmt::Display for ReadVolume {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.claim {
+            Some(claim) => write!(f, "claim {claim}"),
+            None => write!(f, "volume {} of pod {}", self.volume, self.pod),
+        }
+    }
 }
 
 /// What was read for a backup, volume by volume.
@@ -132,6 +152,7 @@ pub fn volumes_read(volumes: &[PodVolumeBackup]) -> Vec<ReadVolume> {
             node: some(node).to_owned(),
             bytes,
             fault,
+            snapshot: volume.status.as_ref().map_or("", |status| some(&status.snapshot_id)).to_owned(),
         }
     };
     let mut read: Vec<ReadVolume> = volumes.iter().map(one).collect();
@@ -200,7 +221,8 @@ pub struct VolumeProgress {
 }
 
 impl VolumeProgress {
-    pub fn of(volumes: &[PodVolumeBackup]) -> Self {
+    /// Of the volumes of a backup or of a restore.
+    pub fn of<S>(volumes: &[Custom<S, VolumeStatus>]) -> Self {
         let mut progress = Self { all: volumes.len(), ..Self::default() };
         for status in volumes.iter().filter_map(|volume| volume.status.as_ref()) {
             let over = matches!(status.phase.as_deref(), Some("Completed" | "Failed" | "Canceled"));

@@ -170,6 +170,14 @@ pub fn stuck(pods: &[Pod]) -> Option<String> {
     })
 }
 
+/// What keeps one of the pods from starting, and does not pass by itself.
+pub fn serious(pods: &[Pod]) -> Option<String> {
+    staying(pods).find_map(|pod| match trouble(pod)? {
+        Trouble::Serious(why) => Some(why),
+        Trouble::Starting(_) => None,
+    })
+}
+
 /// Those that nobody has deleted.
 pub(super) fn staying(pods: &[Pod]) -> impl Iterator<Item = &Pod> {
     pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none())

@@ -13,6 +13,7 @@ mod labels;
 pub mod machine;
 pub mod patches;
 pub mod remove;
+pub mod restore;
 mod saved;
 pub mod stack;
 mod step;
@@ -25,8 +26,8 @@ pub mod wipe;
 use std::collections::BTreeMap;
 
 pub use action::{
-    Action, AwaitBackup, BACKUP_NAME, BackupRequest, Local, NodeAction, ObjectAction, VeleroAction,
-    WaitAction,
+    Action, AwaitBackup, AwaitRestore, BACKUP_NAME, BackupRequest, Local, NodeAction, ObjectAction,
+    RESTORE_NAME, RestoreRequest, VeleroAction, WaitAction,
 };
 pub use saved::{Key, Saved, SavedStep, shared_key};
 pub use step::{Effect, Risk, Step, Target, When};

@@ -11,7 +11,8 @@ pub type BackupStorageLocation = Custom<LocationSpec, LocationStatus>;
 pub type Schedule = Custom<ScheduleSpec, ScheduleStatus>;
 pub type Backup = Custom<BackupSpec, BackupStatus>;
 pub type Restore = Custom<RestoreSpec, RestoreStatus>;
-pub type PodVolumeBackup = Custom<VolumeBackupSpec, VolumeBackupStatus>;
+pub type PodVolumeBackup = Custom<VolumeBackupSpec, VolumeStatus>;
+pub type PodVolumeRestore = Custom<VolumeRestoreSpec, VolumeStatus>;
 pub type BackupRepository = Custom<RepositorySpec, RepositoryStatus>;
 
 /// An object of one of these kinds.
@@ -126,7 +127,7 @@ pub struct PodReference {
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct VolumeBackupStatus {
+pub struct VolumeStatus {
     pub phase: Option<String>,
     pub message: Option<String>,
     #[serde(rename = "snapshotID")]
@@ -155,14 +156,36 @@ pub struct RepositoryStatus {
     pub message: Option<String>,
 }
 
-/// Nothing of it is judged.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-pub struct RestoreSpec {}
+#[serde(rename_all = "camelCase", default)]
+pub struct RestoreSpec {
+    pub backup_name: Option<String>,
+    pub included_namespaces: Option<Vec<String>>,
+    pub namespace_mapping: Option<BTreeMap<String, String>>,
+}
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct RestoreStatus {
     pub phase: Option<String>,
+    pub start_timestamp: Option<Time>,
+    pub completion_timestamp: Option<Time>,
+    pub validation_errors: Option<Vec<String>>,
+    pub failure_reason: Option<String>,
+    pub errors: Option<i64>,
+    pub warnings: Option<i64>,
+}
+
+/// The files of one volume on their way out of a backup.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct VolumeRestoreSpec {
+    pub pod: PodReference,
+    /// Its name in the pod.
+    pub volume: Option<String>,
+    /// What was read of the volume that it was.
+    #[serde(rename = "snapshotID")]
+    pub snapshot_id: Option<String>,
 }
 
 impl Named for LocationSpec {
@@ -188,6 +211,11 @@ impl Named for VolumeBackupSpec {
 impl Named for RestoreSpec {
     const KIND: &'static str = "Restore";
     const PLURAL: &'static str = "restores";
+}
+
+impl Named for VolumeRestoreSpec {
+    const KIND: &'static str = "PodVolumeRestore";
+    const PLURAL: &'static str = "podvolumerestores";
 }
 
 impl Named for RepositorySpec {

@@ -12,7 +12,9 @@ mod wait;
 pub use local::Local;
 pub use node::NodeAction;
 pub use object::ObjectAction;
-pub use velero::{AwaitBackup, BACKUP_NAME, BackupRequest, VeleroAction};
+pub use velero::{
+    AwaitBackup, AwaitRestore, BACKUP_NAME, BackupRequest, RESTORE_NAME, RestoreRequest, VeleroAction,
+};
 pub use wait::WaitAction;
 
 use super::bootstrap::Bootstrap;
@@ -29,7 +31,7 @@ pub enum Action {
     Wait(WaitAction),
     /// etcd is begun, once for each cluster.
     Etcd(Bootstrap),
-    /// A backup, and what becomes of it.
+    /// A backup or a restore, and what becomes of it.
     Velero(VeleroAction),
     /// On the machine that nodeprep runs on.
     Local(Local),

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::Family;
+use crate::judge::backup::ReadVolume;
 use crate::judge::coverage::{ClaimName, Covered, LeftOut};
+use crate::judge::restore::Part;
 use crate::plan::saved::Digest;
 
 #[derive(Debug)]
@@ -14,6 +16,11 @@ pub enum VeleroAction {
     Backup(BackupRequest),
     /// The Backup that step `of` made has ended, and holds what was wanted.
     Await(AwaitBackup),
+    /// A Restore is made, or one gone on with that was asked for in the same words and that nobody has judged. Its output
+    /// [`RESTORE_NAME`] is the name.
+    Restore(RestoreRequest),
+    /// The Restore that step `of` made has ended, and brought back what was wanted.
+    AwaitRestore(AwaitRestore),
 }
 
 /// The output of the step that makes a Backup: its name.
@@ -41,9 +48,37 @@ pub struct AwaitBackup {
     pub left_out: BTreeMap<ClaimName, LeftOut>,
 }
 
+/// The output of the step that makes a Restore: its name.
+pub const RESTORE_NAME: &str = "restore";
+
+/// A Restore that is to be made; it gets its name when it is made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RestoreRequest {
+    /// Velero's.
+    pub namespace: String,
+    /// What its name begins with.
+    pub prefix: String,
+    pub spec: Value,
+    /// All that it is asked for by: one that was asked for in the same words is the same.
+    pub words: String,
+}
+
+/// A Restore that has to bring back every volume that is wanted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AwaitRestore {
+    /// The step that makes it.
+    pub of: String,
+    /// Velero's.
+    pub namespace: String,
+    pub wanted: Vec<ReadVolume>,
+    pub part: Part,
+    /// The claims that it brings back without files, and why: then it is one that does not bring back what was asked for.
+    pub bare: BTreeMap<ClaimName, String>,
+}
+
 impl Family for VeleroAction {
     fn changes(&self) -> bool {
-        matches!(self, Self::Backup(_))
+        matches!(self, Self::Backup(_) | Self::Restore(_))
     }
 
     fn digest(&self, digest: &mut Digest) {
@@ -52,6 +87,10 @@ impl Family for VeleroAction {
                 digest.text("backup").text(namespace).text(prefix).text(&spec.to_string())
             }
             Self::Await(what) => digest.text("await backup").text(&format!("{what:?}")),
+            Self::Restore(RestoreRequest { namespace, prefix, words, .. }) => {
+                digest.text("restore").text(namespace).text(prefix).text(words)
+            }
+            Self::AwaitRestore(what) => digest.text("await restore").text(&format!("{what:?}")),
         };
     }
 }

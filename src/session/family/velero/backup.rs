@@ -1,45 +1,24 @@
-//! What Velero is asked to do. A backup goes on when nodeprep does not: the next run of the same plan waits for the one that
-//! is under way.
+//! A backup, from the request to the proof that it holds what was wanted.
 
 use std::time::Duration;
 
 use indicatif::BinaryBytes;
-use jiff::tz::TimeZone;
 use k8s_openapi::Resource;
 use serde_json::json;
-use tokio::time::Instant;
 
-use super::RunContext;
+use super::Rate;
 use crate::cluster::Cluster;
 use crate::error::{Error, Kind, Result};
 use crate::event::Events;
 use crate::judge::backup::{BACKUP_UID, Evidence, VolumeProgress, evidence, has_ended, phase};
 use crate::judge::velero::kinds::{Backup, PodVolumeBackup};
-use crate::plan::{AwaitBackup, BACKUP_NAME, BackupRequest, VeleroAction};
+use crate::plan::{AwaitBackup, BACKUP_NAME, BackupRequest};
 use crate::session::outputs::StepRecord;
 use crate::stack::MANAGED_BY;
 use crate::wait::{Look, Wait};
 
-pub(super) async fn carry_out(
-    action: &VeleroAction,
-    context: &RunContext,
-    record: &StepRecord<'_, '_>,
-    events: &Events,
-) -> Result<bool> {
-    let cluster = context.cluster()?;
-    match action {
-        VeleroAction::Backup(request) => make(cluster, request, record, events).await,
-        VeleroAction::Await(what) => {
-            let name = record.of(&what.of, BACKUP_NAME)?;
-            let within = context.manner.deadlines.backup.std();
-            let (backup, volumes) = await_end(cluster, what, &name, within, events).await?;
-            judge(what, &backup, &volumes, events).map(|()| false)
-        }
-    }
-}
-
 /// Makes the Backup, unless one is under way that this very step of a former run began.
-async fn make(
+pub(super) async fn make(
     cluster: &Cluster,
     request: &BackupRequest,
     record: &StepRecord<'_, '_>,
@@ -53,9 +32,7 @@ async fn make(
         record.leave(BACKUP_NAME, former)?;
         return Ok(false);
     }
-    // By the clock that Velero's times are of.
-    let now = cluster.time().await?.to_zoned(TimeZone::UTC);
-    let name = format!("{}-{}", request.prefix, now.strftime("%Y%m%d%H%M%S"));
+    let name = super::name(cluster, &request.prefix).await?;
     record.leave(BACKUP_NAME, &name)?;
     let object = json!({
         "apiVersion": Backup::API_VERSION, "kind": Backup::KIND,
@@ -68,6 +45,19 @@ async fn make(
         Some(_) => Err(Error::unavailable(format!("Backup {}/{name} is there already", request.namespace))
             .hint("another backup was begun in the same second: run it again")),
     }
+}
+
+/// Waits until the Backup has ended, and judges it.
+pub(super) async fn done(
+    cluster: &Cluster,
+    what: &AwaitBackup,
+    record: &StepRecord<'_, '_>,
+    within: Duration,
+    events: &Events,
+) -> Result<bool> {
+    let name = record.of(&what.of, BACKUP_NAME)?;
+    let (backup, volumes) = await_end(cluster, what, &name, within, events).await?;
+    judge(what, &backup, &volumes, events).map(|()| false)
 }
 
 async fn await_end(
@@ -87,7 +77,7 @@ async fn await_end(
         let volumes: Vec<PodVolumeBackup> = cluster.list_of(Some(namespace), &of).await?;
         Ok(match has_ended(&backup) {
             true => Look::Done((backup, volumes)),
-            false => Look::not_yet(rate.told(&backup, VolumeProgress::of(&volumes))),
+            false => Look::not_yet(rate.told(phase(&backup), VolumeProgress::of(&volumes))),
         })
     });
     ended.await.map_err(|late| {
@@ -132,32 +122,6 @@ fn judge(what: &AwaitBackup, backup: &Backup, volumes: &[PodVolumeBackup], event
          --selector; `nodeprep backup coverage` tells of every claim"
             .into(),
     )
-}
-
-/// How fast the bytes go, to tell how long it still takes.
-#[derive(Default)]
-struct Rate(Option<(Instant, u64)>);
-
-impl Rate {
-    fn told(&mut self, backup: &Backup, volumes: VolumeProgress) -> String {
-        let VolumeProgress { done, all, bytes_done, bytes } = volumes;
-        let phase = phase(backup);
-        if all == 0 {
-            return phase.to_owned();
-        }
-        let (since, first) = *self.0.get_or_insert((Instant::now(), bytes_done));
-        let (moved, seconds) = (bytes_done.saturating_sub(first), since.elapsed().as_secs());
-        let left = bytes.saturating_sub(bytes_done);
-        let left = match moved {
-            0 => String::new(),
-            moved => format!(", about {} s left", left.saturating_mul(seconds) / moved),
-        };
-        format!(
-            "{phase}: {done} of {all} volumes, {} of {}{left}",
-            BinaryBytes(bytes_done),
-            BinaryBytes(bytes)
-        )
-    }
 }
 
 async fn read(cluster: &Cluster, namespace: &str, name: &str) -> Result<Option<Backup>> {

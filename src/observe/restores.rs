@@ -1,0 +1,123 @@
+//! Reads what a restore is planned from: the backup that is meant, and what exists already where it goes.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::{Namespace, Node};
+use k8s_openapi::api::storage::v1::StorageClass;
+use serde_json::Value;
+
+use super::backups::backups;
+use super::cluster::allowed;
+use crate::cluster::Cluster;
+use crate::error::{Error, Result};
+use crate::intent;
+use crate::judge::backup::ReadVolume;
+use crate::judge::backup::{phase, schedule_of, volumes_read};
+use crate::judge::restore::{Contents, Entry, Live, Part};
+use crate::judge::velero::kinds::Backup;
+
+/// Which backup is meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    Backup(String),
+    /// The newest one of a schedule that Velero calls complete.
+    Schedule(String),
+}
+
+/// The backup that is meant, and what was read for it.
+///
+/// # Errors
+/// `Invalid` when the file's locations hold no such backup.
+pub async fn source(
+    cluster: &Cluster,
+    backup: &intent::Backup,
+    source: &Source,
+    partial: bool,
+) -> Result<(Backup, Vec<ReadVolume>)> {
+    let locations: Vec<&str> = backup.all_locations().map(|location| location.name.as_str()).collect();
+    let all = backups(cluster, &backup.namespace, &locations).await?;
+    let good = |one: &Backup| phase(one) == "Completed" || partial && phase(one) == "PartiallyFailed";
+    let mut all = all.into_iter();
+    // The newest is the first.
+    let found = match source {
+        Source::Backup(name) => all.find(|(one, _)| one.metadata.name.as_deref() == Some(name)),
+        Source::Schedule(name) => all.find(|(one, _)| schedule_of(one) == Some(name) && good(one)),
+    };
+    let (found, volumes) = found.ok_or_else(|| {
+        let what = match source {
+            Source::Backup(name) => format!("there is no backup {name} in the file's locations"),
+            Source::Schedule(name) => {
+                format!("schedule {name} has no complete backup in the file's locations")
+            }
+        };
+        Error::invalid(what).hint(
+            "`nodeprep backup list` names the backups; one that another cluster made is known a minute after \
+                                   its location is",
+        )
+    })?;
+    let read = volumes_read(&volumes);
+    Ok((found, read))
+}
+
+/// What the cluster has already. Of other kinds than those that decide about files, only what may be listed is told.
+///
+/// # Errors
+/// One of the lists can't be read: then what a restore would leave as it is, is not known.
+pub async fn live(cluster: &Cluster, part: &Part, contents: Option<&Contents>) -> Result<Live> {
+    let (namespaces, claims, pods, deployments, stateful_sets) = tokio::try_join!(
+        cluster.list_of::<Namespace>(None, ""),
+        cluster.list_of(None, ""),
+        cluster.list_of(None, ""),
+        cluster.list_of(None, ""),
+        cluster.list_of(None, ""),
+    )?;
+    let (classes, nodes) =
+        tokio::try_join!(cluster.list_of::<StorageClass>(None, ""), cluster.list_of::<Node>(None, ""))?;
+    let mut live = Live {
+        namespaces,
+        claims,
+        pods,
+        deployments,
+        stateful_sets,
+        classes: classes.into_iter().filter_map(|class| class.metadata.name).collect(),
+        nodes: nodes.into_iter().filter_map(|node| node.metadata.name).collect(),
+        entries: BTreeSet::new(),
+    };
+    if let Some(contents) = contents {
+        live.entries = entries(cluster, part, contents, &live.namespaces).await?;
+    }
+    Ok(live)
+}
+
+/// The objects of the backup's kinds in the namespaces that it goes to.
+async fn entries(
+    cluster: &Cluster,
+    part: &Part,
+    contents: &Contents,
+    namespaces: &[Namespace],
+) -> Result<BTreeSet<Entry>> {
+    let there: BTreeSet<&str> =
+        namespaces.iter().filter_map(|namespace| namespace.metadata.name.as_deref()).collect();
+    let lists: BTreeSet<(&str, &str, &str)> = contents
+        .entries
+        .iter()
+        .filter(|entry| !entry.namespace.is_empty() && part.takes(&entry.namespace))
+        .map(|entry| (entry.api_version.as_str(), entry.kind.as_str(), part.target(&entry.namespace)))
+        .filter(|(_, _, namespace)| there.contains(namespace))
+        .collect();
+    let mut found = BTreeSet::new();
+    for (api_version, kind, namespace) in lists {
+        let listed = allowed(cluster.list(api_version, kind, Some(namespace), "").await)?;
+        found.extend(listed.unwrap_or_default().iter().map(|object| Entry {
+            api_version: api_version.to_owned(),
+            kind: kind.to_owned(),
+            namespace: namespace.to_owned(),
+            name: name(object),
+        }));
+    }
+    Ok(found)
+}
+
+fn name(object: &Value) -> String {
+    object["metadata"]["name"].as_str().unwrap_or_default().to_owned()
+}
