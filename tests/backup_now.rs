@@ -60,7 +60,7 @@ pub(crate) async fn claim(session: &Session, name: &str) {
 }
 
 pub(crate) async fn apply(session: &Session, object: Value) {
-    session.cluster().await.unwrap().apply(&object, false, false).await.unwrap();
+    session.cluster().await.unwrap().apply(&object).await.unwrap();
 }
 
 pub(crate) async fn back_up(session: &Session, scope: &Scope) -> Result<()> {

@@ -27,7 +27,7 @@ async fn install_driver(session: &Session) {
     let driver = json!({
         "apiVersion": "storage.k8s.io/v1", "kind": "CSIDriver", "metadata": {"name": DRIVER}, "spec": {},
     });
-    session.cluster().await.unwrap().apply(&driver, false, false).await.unwrap();
+    session.cluster().await.unwrap().apply(&driver).await.unwrap();
 }
 
 fn told(outcome: &Outcome) -> Vec<String> {

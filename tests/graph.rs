@@ -33,7 +33,7 @@ async fn step(session: &Session, (id, comes, needs, when): Line) -> Step {
             let mut held = config_map(id, "default");
             held["metadata"]["finalizers"] = json!(["example.com/held"]);
             let cluster = session.cluster().await.unwrap();
-            cluster.apply(&held, false, false).await.unwrap();
+            cluster.apply(&held).await.unwrap();
             let live = cluster.get("v1", "ConfigMap", Some("default"), id).await.unwrap().unwrap();
             ObjectAction::Delete(Deletion::of(&live))
         }

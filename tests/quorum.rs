@@ -133,7 +133,7 @@ pub(crate) async fn deploy_on(session: &Session, node: &str) {
             },
         }},
     });
-    cluster.apply(&deployment, false, false).await.unwrap();
+    cluster.apply(&deployment).await.unwrap();
     let ready =
         Ready::Workload { kind: "Deployment".into(), namespace: "default".into(), name: "web".into() };
     cluster.await_ready(&ready, &session.events, Duration::from_secs(60)).await.unwrap();
@@ -183,7 +183,7 @@ async fn reboot_with(
     session.apply().await.unwrap();
     deploy_on(&session, "talos-2").await;
     if let Some(more) = more {
-        session.cluster().await.unwrap().apply(&more, false, false).await.unwrap();
+        session.cluster().await.unwrap().apply(&more).await.unwrap();
     }
     let planned = plan_reboot(&session, "10.5.0.3", false).await;
     let manner = Manner { mode: Mode::Auto, delete_emptydir_data, ..Manner::default() };

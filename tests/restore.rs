@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nodeprep::error::{Error, Kind, Result};
 use nodeprep::intent::Location;
-use nodeprep::judge::restore::{Contents, Part};
+use nodeprep::judge::restore::{Contents, RestoreScope};
 use nodeprep::model::object::Deletion;
 use nodeprep::observe::restores::Source;
 use nodeprep::plan::restore::RestoreAsked;
@@ -61,7 +61,7 @@ fn told(session: &Session) -> String {
 
 fn as_copy() -> RestoreAsked {
     let mappings = [("app".to_owned(), "copy".to_owned())].into();
-    RestoreAsked { part: Part { mappings, ..Part::default() }, ..RestoreAsked::default() }
+    RestoreAsked { scope: RestoreScope { mappings, ..RestoreScope::default() }, ..RestoreAsked::default() }
 }
 
 #[test]

@@ -93,7 +93,7 @@ async fn the_stack_is_made_once_and_then_nothing_is_left_to_change() {
     for step in first.steps {
         match step.action {
             Action::Object(ObjectAction::Apply(object)) => {
-                let applied = sandbox.client.apply(&object.value, false, object.create_only).await;
+                let applied = sandbox.client.send(&object, false).await;
                 assert!(applied.is_ok(), "{}: {applied:?}", step.title);
             }
             Action::Wait(WaitAction::Ready(ready)) => {
@@ -183,7 +183,7 @@ async fn a_schedule_is_waited_for_and_what_velero_says_of_a_bad_one_ends_the_wai
     for step in sandbox.plan(&items()).await.unwrap().steps {
         match step.action {
             Action::Object(ObjectAction::Apply(object)) => {
-                drop(sandbox.client.apply(&object.value, false, object.create_only).await.unwrap());
+                drop(sandbox.client.send(&object, false).await.unwrap());
             }
             Action::Wait(WaitAction::Ready(ready)) => {
                 sandbox.client.await_ready(&ready, &quiet, Duration::from_secs(30)).await.unwrap();
@@ -208,7 +208,7 @@ async fn a_schedule_is_waited_for_and_what_velero_says_of_a_bad_one_ends_the_wai
         let metadata = json!({"name": name, "namespace": "velero"});
         let schedule =
             json!({"apiVersion": "velero.io/v1", "kind": "Schedule", "metadata": metadata, "spec": spec});
-        drop(sandbox.client.apply(&schedule, false, false).await.unwrap());
+        drop(sandbox.client.apply(&schedule).await.unwrap());
         let ready = Ready::Schedule { namespace: "velero".into(), name: name.into() };
         let waited = sandbox.client.await_ready(&ready, &quiet, Duration::from_secs(30)).await;
         let Some((why, hint)) = ends else {

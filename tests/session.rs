@@ -199,7 +199,7 @@ fn test_objects_of_a_run_elsewhere_are_removed_once_they_have_expired() {
                 "name": format!("nodeprep-{run}"),
                 "labels": {"app.kubernetes.io/managed-by": "nodeprep", "nodeprep.dev/run": run},
                 "annotations": {"nodeprep.dev/expires": expires.to_string()}}});
-            cluster.apply(&namespace, false, false).await.unwrap();
+            cluster.apply(&namespace).await.unwrap();
         }
         let cleaned = check::cleanup(&cluster, folder.path(), now, &session.events).await.unwrap();
         assert_eq!(cleaned.namespaces, ["nodeprep-old"]);

@@ -355,7 +355,7 @@ fn what_a_finalizer_holds_is_named_with_it_and_not_waited_for_for_long() {
             "spec": {"accessModes": ["ReadWriteOnce"], "storageClassName": "none",
                 "resources": {"requests": {"storage": "1Gi"}}}});
         for object in [namespace, claim] {
-            cluster.apply(&object, false, false).await.unwrap();
+            cluster.apply(&object).await.unwrap();
         }
         let (folder, began) = (tempfile::tempdir().unwrap(), tokio::time::Instant::now());
         let error =

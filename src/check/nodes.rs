@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::core::v1::{Node, NodeCondition, Taint};
+use k8s_openapi::api::core::v1::{Node, Taint};
 use k8s_openapi::api::storage::v1::{CSINode, StorageClass};
 use kube::Api;
 use kube::api::ListParams;
@@ -12,6 +12,7 @@ use super::broken;
 use crate::cluster::Cluster;
 use crate::error::Result;
 use crate::intent::{Class, Intent};
+use crate::judge::workload::node_lacks;
 use crate::model::HOSTNAME;
 
 /// A Kubernetes node that is to hold volumes of a class.
@@ -166,7 +167,7 @@ fn unfit(
 ) -> Option<Unfit> {
     let name = name(node);
     let missing = lacking(node, labels);
-    let (why, hint) = if let Some(why) = not_ready(node) {
+    let (why, hint) = if let Some(why) = node_lacks(node) {
         (format!("node {name} is NotReady: {why}"), format!("`kubectl describe node {name}` says more"))
     } else if node.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true) {
         (format!("node {name} is cordoned: no pod can be sent there"), format!("`kubectl uncordon {name}`"))
@@ -180,16 +181,6 @@ fn unfit(
         return None;
     };
     Some(Unfit { why, hint })
-}
-
-fn not_ready(node: &Node) -> Option<String> {
-    let conditions = node.status.iter().filter_map(|status| status.conditions.as_ref()).flatten();
-    let said = |ready: &NodeCondition| ready.message.clone().or(ready.reason.clone()).unwrap_or_default();
-    match conditions.into_iter().find(|condition| condition.type_ == "Ready") {
-        Some(ready) if ready.status == "True" => None,
-        Some(ready) => Some(said(ready)),
-        None => Some("its kubelet has said nothing yet".to_owned()),
-    }
 }
 
 /// The labels that it does not have, as text.

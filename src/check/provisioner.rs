@@ -2,13 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::Resource;
-use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
-use k8s_openapi::api::core::v1::{Event, Pod, PodTemplateSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::Api;
 use kube::api::{ListParams, PostParams};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::Mutex;
 
 use super::pod::typed;
@@ -18,7 +15,7 @@ use crate::cluster::{Standing, Steady};
 use crate::error::Code;
 use crate::event::Verdict;
 use crate::intent::Provisioner;
-use crate::model::object::read;
+use crate::judge::workload::Workload;
 use crate::model::said::{self, By};
 
 pub(super) const CHECK: Check = Check {
@@ -59,7 +56,7 @@ async fn one(
         if found.is_empty() {
             return Err(missing(provisioner));
         }
-        let names: Vec<String> = found.iter().map(Workload::title).collect();
+        let names: Vec<String> = found.iter().map(|one| format!("{} {}", one.kind(), one.name())).collect();
         Ok(match standing(run, &found, &mut *steady.lock().await).await? {
             Standing::Ready => Look::Done(names),
             Standing::NotYet(why) => Look::not_yet(why),
@@ -81,30 +78,6 @@ async fn one(
     Ok(Ok(names))
 }
 
-/// A Deployment or DaemonSet, as it is in the cluster.
-pub(super) struct Workload {
-    pub kind: &'static str,
-    pub metadata: ObjectMeta,
-    /// Those of its pods.
-    labels: BTreeMap<String, String>,
-    object: Value,
-}
-
-impl Workload {
-    fn new(kind: &'static str, metadata: ObjectMeta, template: PodTemplateSpec, object: Value) -> Self {
-        let labels = template.metadata.and_then(|metadata| metadata.labels).unwrap_or_default();
-        Self { kind, metadata, labels, object }
-    }
-
-    pub(super) fn name(&self) -> &str {
-        self.metadata.name.as_deref().unwrap_or_default()
-    }
-
-    fn title(&self) -> String {
-        format!("{} {}", self.kind, self.name())
-    }
-}
-
 /// How the workloads stand together: as the first of them that is not ready. Each is looked at.
 pub(super) async fn standing(
     run: &Run<'_>,
@@ -113,7 +86,7 @@ pub(super) async fn standing(
 ) -> Result<Standing, Stop> {
     let mut all = Standing::Ready;
     for workload in found {
-        let one = run.ctx.cluster.standing(workload.kind, &workload.object, steady).await?;
+        let one = run.ctx.cluster.standing(workload, steady).await?;
         if all == Standing::Ready || matches!(one, Standing::Stuck(_)) {
             all = one;
         }
@@ -123,22 +96,16 @@ pub(super) async fn standing(
 
 /// The workloads of a namespace.
 pub(super) async fn workloads_of(run: &Run<'_>, namespace: &str) -> Result<Vec<Workload>, Stop> {
-    let list = async |kind: &str| run.ctx.cluster.list("apps/v1", kind, Some(namespace), "").await;
-    let mut found = Vec::new();
-    for object in list(Deployment::KIND).await? {
-        let Deployment { metadata, spec, .. } = read(&object)?;
-        found.push(Workload::new(Deployment::KIND, metadata, spec.template, object));
-    }
-    for object in list(DaemonSet::KIND).await? {
-        let DaemonSet { metadata, spec, .. } = read(&object)?;
-        found.push(Workload::new(DaemonSet::KIND, metadata, spec.template, object));
-    }
-    Ok(found)
+    let (cluster, namespace) = (&run.ctx.cluster, Some(namespace));
+    let deployments = cluster.list_of(namespace, "").await?.into_iter().map(Workload::Deployment);
+    Ok(deployments
+        .chain(cluster.list_of(namespace, "").await?.into_iter().map(Workload::DaemonSet))
+        .collect())
 }
 
 async fn workloads(run: &Run<'_>, provisioner: Provisioner<'_>) -> Result<Vec<Workload>, Stop> {
     let mut found = workloads_of(run, provisioner.namespace()).await?;
-    found.retain(|workload| is_of(provisioner, &workload.labels));
+    found.retain(|workload| workload.pod_labels().is_some_and(|labels| is_of(provisioner, labels)));
     Ok(found)
 }
 

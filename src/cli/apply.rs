@@ -33,15 +33,15 @@ pub(super) struct Args {
 pub(super) struct Consent {
     /// Carry the plan out unasked.
     #[arg(short, long)]
-    yes: bool,
+    pub(super) yes: bool,
     /// Carry out exactly the plan of this file, which `plan --out` wrote, or refuse because the world moved.
     #[arg(long, value_name = "FILE")]
-    plan: Option<PathBuf>,
+    pub(super) plan: Option<PathBuf>,
     #[command(flatten)]
-    key: PlanKey,
+    pub(super) key: PlanKey,
     /// Take the cluster's lock over from a run on another machine that died.
     #[arg(long)]
-    take_over: bool,
+    pub(super) take_over: bool,
 }
 
 /// How nodes have their turn.
@@ -83,12 +83,6 @@ impl From<ApplyMode> for Mode {
             ApplyMode::Staged => Self::Staged,
             ApplyMode::Try => Self::Try,
         }
-    }
-}
-
-impl Consent {
-    pub(super) fn of(yes: bool, take_over: bool) -> Self {
-        Self { yes, take_over, ..Self::default() }
     }
 }
 

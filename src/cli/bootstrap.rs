@@ -70,7 +70,7 @@ pub(super) async fn run(global: &Global, args: &Args) -> Result<()> {
         return Ok(());
     }
     let global = Global { kubeconfig: Some(path), ..global.clone() };
-    let consent = cli::Consent::of(args.yes, args.take_over);
+    let consent = cli::Consent { yes: args.yes, take_over: args.take_over, ..cli::Consent::default() };
     cli::all(&global, &intent, &consent, args.no_validate, args.output, interrupted).await
 }
 

@@ -1,18 +1,19 @@
 //! `restore`: brings back what a backup holds, and sees that every volume's files came with it.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
-use super::Global;
-use super::apply::open;
+use super::apply::{Consent, Rollout, carry_out, open};
+use super::backup::going_to;
 use super::plan::agree;
-use super::store;
+use super::{Global, store};
 use crate::error::{Error, Result};
-use crate::intent::{Intent, Location};
+use crate::intent::{Backup, Intent, Location};
 use crate::judge::coverage::ClaimName;
-use crate::judge::restore::Part;
+use crate::judge::restore::RestoreScope;
 use crate::observe::restores::Source;
 use crate::plan::restore::RestoreAsked;
-use crate::session::{Manner, plan_restore};
+use crate::session::{self, Manner, Session, await_backups, plan_restore};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -30,6 +31,9 @@ pub(super) struct Args {
     /// Claims of class OLD come back with class NEW.
     #[arg(long, value_delimiter = ',', value_name = "OLD:NEW", value_parser = mapping)]
     storage_class_mappings: Vec<(String, String)>,
+    /// The location of the file whose bucket it is [default: the file's `backup.location`].
+    #[arg(long, value_name = "NAME", requires = "from_bucket")]
+    location: Option<String>,
     /// Claims that exist already stay as they are, and the rest is restored.
     #[arg(long)]
     skip_existing: bool,
@@ -53,11 +57,15 @@ struct SourceArgs {
     /// The newest complete backup of this schedule.
     #[arg(long, value_name = "NAME")]
     from_schedule: Option<String>,
+    /// On a new cluster: install what the file asks for, wait until Velero knows what the bucket holds, and restore the newest
+    /// complete backup.
+    #[arg(long)]
+    from_bucket: bool,
 }
 
 fn claim(text: &str) -> std::result::Result<ClaimName, String> {
     let (namespace, name) = text.split_once('/').ok_or("a claim is written NAMESPACE/NAME")?;
-    let named = |part: &str| !part.is_empty() && !part.contains('/');
+    let named = |scope: &str| !scope.is_empty() && !scope.contains('/');
     if !named(namespace) || !named(name) {
         return Err("a claim is written NAMESPACE/NAME".into());
     }
@@ -82,29 +90,30 @@ fn mappings(pairs: &[(String, String)], what: &str) -> Result<BTreeMap<String, S
 }
 
 impl Args {
-    fn source(&self) -> Result<Source> {
+    /// What is restored; without a name the newest backup of this location.
+    fn source(&self, location: &str) -> Source {
         match (&self.source.from_backup, &self.source.from_schedule) {
-            (Some(name), _) => Ok(Source::Backup(name.clone())),
-            (None, Some(name)) => Ok(Source::Schedule(name.clone())),
-            (None, None) => Err(Error::invalid("--from-backup or --from-schedule names what is restored")),
+            (Some(name), _) => Source::Backup(name.clone()),
+            (None, Some(name)) => Source::Schedule(name.clone()),
+            (None, None) => Source::Newest(location.to_owned()),
         }
     }
 
     fn asked(&self) -> Result<RestoreAsked> {
-        let part = Part {
+        let scope = RestoreScope {
             namespaces: self.include_namespaces.clone(),
             mappings: mappings(&self.namespace_mappings, "namespace")?,
             classes: mappings(&self.storage_class_mappings, "StorageClass")?,
         };
         let taken =
-            |name: &str| self.claim.as_ref().map_or(part.takes(name), |claim| claim.namespace == name);
-        if let Some(name) = part.mappings.keys().find(|name| !taken(name)) {
+            |name: &str| self.claim.as_ref().map_or(scope.takes(name), |claim| claim.namespace == name);
+        if let Some(name) = scope.mappings.keys().find(|name| !taken(name)) {
             return Err(Error::invalid(format!(
                 "namespace {name} is mapped, but is not one that is restored"
             )));
         }
         Ok(RestoreAsked {
-            part,
+            scope,
             claim: self.claim.clone(),
             skip_existing: self.skip_existing,
             allow_partially_failed: self.allow_partially_failed,
@@ -113,31 +122,43 @@ impl Args {
 }
 
 pub(super) async fn run(global: &Global, args: &Args) -> Result<()> {
+    let (begun, asked) = (Instant::now(), args.asked()?);
     let intent = global.intent()?;
-    let (from, asked) = (args.source()?, args.asked()?);
-    restore(global, &intent, &from, &asked, args).await
+    let backup = intent.backup.as_ref().ok_or_else(|| {
+        Error::invalid(format!("{} asks for no backup", global.file.display()))
+            .hint("add `backup` with the location that holds it, and install it with `nodeprep apply`")
+    })?;
+    let location = going_to(backup, args.location.as_deref())?.location;
+    let session = open(global, &intent.metadata.name, "restore", super::interrupted(global.events()))?;
+    if args.source.from_bucket {
+        let consent = Consent { yes: args.yes, take_over: args.take_over, ..Consent::default() };
+        carry_out(global, &intent, &session, session::Part::Stack, &consent, &Rollout::default()).await?;
+        let within = intent.deadlines.workloads.std();
+        await_backups(&global.reach(), backup, &location, session.events(), within).await?;
+    }
+    restore(global, &intent, backup, &session, (&args.source(&location.name), &asked), args).await?;
+    if args.source.from_bucket {
+        session.events().say(format!("RTO: {} s from the beginning of this run", begun.elapsed().as_secs()));
+    }
+    Ok(())
 }
 
 async fn restore(
     global: &Global,
     intent: &Intent,
-    from: &Source,
-    asked: &RestoreAsked,
+    backup: &Backup,
+    session: &Session,
+    (from, asked): (&Source, &RestoreAsked),
     args: &Args,
 ) -> Result<()> {
-    let backup = intent.backup.as_ref().ok_or_else(|| {
-        Error::invalid(format!("{} asks for no backup", global.file.display()))
-            .hint("add `backup` with the location that holds it, and install it with `nodeprep apply`")
-    })?;
     let secrets = global.stack_secrets(intent)?;
-    let session = open(global, &intent.metadata.name, "restore", super::interrupted(global.events()))?;
     let manner =
         Manner { take_over: args.take_over, deadlines: intent.deadlines.clone(), ..Manner::default() };
     let read = async |location: &Location, name: &str| {
         store::contents(location, backup.credentials_of(location), &secrets, name).await
     };
     let make = async |connected| plan_restore(&global.reach(), backup, from, asked, &read, connected).await;
-    session.carry_out(&manner, make, agree(global, &session, args.yes)).await
+    session.carry_out(&manner, make, agree(global, session, args.yes)).await
 }
 
 #[cfg(test)]

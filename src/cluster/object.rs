@@ -16,7 +16,7 @@ use super::error::{Conflict, from_kube};
 use super::{Cluster, MANAGER};
 use crate::error::{Error, Result};
 use crate::event::Events;
-use crate::model::object::{Deletion, read, title_of};
+use crate::model::object::{Deletion, Object, read, title_of};
 use crate::wait::{Look, Wait};
 
 /// An object before and after an apply.
@@ -81,17 +81,29 @@ impl<'a> Address<'a> {
 impl Cluster {
     /// Makes the object be as given (server-side apply, manager `nodeprep`, strict about unknown fields). A field
     /// that another manager holds with another value is an error that names both; it is never taken by force.
-    /// With `create_only` an object that exists stays as it is. A `dry_run` changes nothing.
-    pub async fn apply(&self, object: &Value, dry_run: bool, create_only: bool) -> Result<Applied> {
+    pub async fn apply(&self, object: &Value) -> Result<Applied> {
+        self.patched(object, &PatchParams::apply(MANAGER)).await
+    }
+
+    /// Makes the object where there is none; one that exists stays as it is.
+    pub async fn create(&self, object: &Value) -> Result<Applied> {
+        self.created(object, false).await
+    }
+
+    /// Makes the object of a plan be as given, by its own rule. A `dry_run` changes nothing.
+    pub async fn send(&self, object: &Object, dry_run: bool) -> Result<Applied> {
+        match object.create_only {
+            true => self.created(&object.value, dry_run).await,
+            false => {
+                self.patched(&object.value, &PatchParams { dry_run, ..PatchParams::apply(MANAGER) }).await
+            }
+        }
+    }
+
+    async fn patched(&self, object: &Value, params: &PatchParams) -> Result<Applied> {
         let at = Address::of(object)?;
         let before = self.get(at.api_version, at.kind, at.namespace, at.name).await?;
-        if create_only {
-            return match before {
-                Some(live) => Ok(Applied { after: live.clone(), before: Some(live) }),
-                None => self.create(&at, object, dry_run).await,
-            };
-        }
-        let params = PatchParams { dry_run, ..PatchParams::apply(MANAGER) }.validation_strict();
+        let params = params.clone().validation_strict();
         let after = match self.patch(&at, object, &params).await {
             // Fields that nodeprep itself holds under another operation or version are its own to change.
             Err(kube::Error::Api(status)) if Conflict::of(&status).is_some_and(|c| c.is_own()) => {
@@ -129,7 +141,11 @@ impl Cluster {
         result.await.map(drop).map_err(|e| from_kube(&title_of(kind, namespace, name), e))
     }
 
-    async fn create(&self, at: &Address<'_>, object: &Value, dry_run: bool) -> Result<Applied> {
+    async fn created(&self, object: &Value, dry_run: bool) -> Result<Applied> {
+        let at = Address::of(object)?;
+        if let Some(live) = self.get(at.api_version, at.kind, at.namespace, at.name).await? {
+            return Ok(Applied { after: live.clone(), before: Some(live) });
+        }
         let params = PostParams { dry_run, field_manager: Some(MANAGER.into()) };
         let result = async {
             let path = self.path(at.api_version, at.kind, at.namespace).await?;

@@ -5,17 +5,20 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Api;
 use kube::api::{DynamicObject, ListParams, WatchEvent, WatchParams};
-use serde_json::Value;
 use tokio::time::{Instant, timeout};
 
 use super::{Cluster, Steady, from_kube};
 use crate::error::{Error, Result};
 use crate::event::Events;
+use crate::judge::pods;
+use crate::judge::ready::Awaited;
 use crate::judge::steady::{self, Clocks};
-use crate::judge::{pods, velero, workload};
+use crate::judge::workload::Workload;
 use crate::model::object::Ready;
 use crate::wait::{Late, Look, Wait};
 
@@ -48,26 +51,12 @@ impl Cluster {
         let look = async || {
             let found = api.list(&ListParams::default().fields(&format!("metadata.name={name}"))).await;
             let found = found.map_err(|e| from_kube(&title, e))?;
-            let object = found.items.first().and_then(|object| serde_json::to_value(object).ok());
             version.replace(found.metadata.resource_version);
-            seen.replace(object.clone());
-            let Some(lacks) = self.lacks(ready, object.as_ref(), &mut steady).await? else {
-                return Ok(Look::Done(()));
-            };
-            // The first word comes at once; later ones with their reasons, which are read now and then.
-            let why = match last.take() {
-                None => lacks,
-                Some((read, why)) if read.elapsed() < REASONS_EVERY => {
-                    last = Some((read, why.clone()));
-                    return Ok(Look::not_yet(why));
-                }
-                Some(_) => self.reasoned(ready, object.as_ref(), lacks).await,
-            };
-            last = Some((Instant::now(), why.clone()));
-            match help(ready, object.as_ref(), &why) {
-                Some((hint, true)) => Err(Error::failed(format!("{title}: {why}")).hint(hint)),
-                _ => Ok(Look::not_yet(why)),
-            }
+            let object = found.items.first().and_then(|object| serde_json::to_value(object).ok());
+            let object = object.map(|object| Awaited::read(ready, &object)).transpose()?;
+            let looked = self.look(ready, object.as_ref(), &mut steady, &mut last).await;
+            seen.replace(object);
+            looked
         };
         let wake = async |most| {
             let version = version.borrow().clone();
@@ -76,52 +65,74 @@ impl Cluster {
         let seen_ready = Wait::new(&title, within, events).every(REASONS_EVERY).woken(look, wake).await;
         seen_ready.map_err(|late| match late {
             Late::Away { error, .. } => error,
-            late => late.or(|_, last| too_late(ready, seen.borrow().as_ref(), within, &last)),
+            late => late.or(|_, last| too_late(ready, seen.take().as_ref(), within, &last)),
         })
+    }
+
+    /// One of several looks. The first word comes at once; later ones with their reasons, which are read now and then.
+    async fn look(
+        &self,
+        ready: &Ready,
+        object: Option<&Awaited>,
+        steady: &mut Steady,
+        last: &mut Option<(Instant, String)>,
+    ) -> Result<Look<()>> {
+        let Some(lacks) = self.lacks(object, steady).await? else { return Ok(Look::Done(())) };
+        let why = match last.take() {
+            None => lacks,
+            Some((read, why)) if read.elapsed() < REASONS_EVERY => {
+                *last = Some((read, why.clone()));
+                return Ok(Look::not_yet(why));
+            }
+            Some(_) => self.reasoned(object, lacks).await,
+        };
+        *last = Some((Instant::now(), why.clone()));
+        match object.and_then(|object| object.help(&why)) {
+            Some((hint, true)) => Err(Error::failed(format!("{}: {why}", ready.title())).hint(hint)),
+            _ => Ok(Look::not_yet(why)),
+        }
     }
 
     /// One look: None when it is ready, else the reason why not, as far as the cluster tells.
     pub async fn not_ready(&self, ready: &Ready) -> Result<Option<String>> {
         let (api_version, kind, namespace, name) = ready.subject();
         let object = self.get(api_version, kind, namespace, name).await?;
-        self.why_not(ready, object.as_ref(), &mut Steady::default()).await
-    }
-
-    /// How a Deployment or DaemonSet stands; `steady` is of the looks at it before this one.
-    pub async fn standing(&self, kind: &str, object: &Value, steady: &mut Steady) -> Result<Standing> {
-        let text = |key: &str| object["metadata"][key].as_str().unwrap_or_default().to_owned();
-        let ready = Ready::Workload { kind: kind.into(), namespace: text("namespace"), name: text("name") };
-        let Some(why) = self.why_not(&ready, Some(object), steady).await? else { return Ok(Standing::Ready) };
-        let pods = self.pods_of(&text("namespace"), object).await?;
-        let title = format!("{kind} {}", text("name"));
-        Ok(match pods::stuck(&pods) {
-            Some(stuck) => Standing::Stuck(self.with_last_words(&text("namespace"), &pods, stuck).await),
-            None => Standing::NotYet(format!("{title}: {why}")),
-        })
-    }
-
-    async fn pods_of(&self, namespace: &str, workload: &Value) -> Result<Vec<Pod>> {
-        self.list_of(Some(namespace), &pods::selector(workload)).await
-    }
-
-    async fn why_not(
-        &self,
-        ready: &Ready,
-        object: Option<&Value>,
-        steady: &mut Steady,
-    ) -> Result<Option<String>> {
-        Ok(match self.lacks(ready, object, steady).await? {
-            Some(lacks) => Some(self.reasoned(ready, object, lacks).await),
+        let object = object.map(|object| Awaited::read(ready, &object)).transpose()?;
+        Ok(match self.lacks(object.as_ref(), &mut Steady::default()).await? {
+            Some(lacks) => Some(self.reasoned(object.as_ref(), lacks).await),
             None => None,
         })
     }
 
-    /// What it lacks, and of a workload the reason. Reasons are a help: who may not list pods or events still gets the counts.
-    async fn reasoned(&self, ready: &Ready, object: Option<&Value>, lacks: String) -> String {
-        let (Ready::Workload { kind, namespace, name }, Some(object)) = (ready, object) else { return lacks };
-        let pods = self.pods_of(namespace, object).await.unwrap_or_default();
+    /// How a Deployment or DaemonSet stands; `steady` is of the looks at it before this one.
+    pub async fn standing(&self, workload: &Workload, steady: &mut Steady) -> Result<Standing> {
+        let Some(lacks) = self.workload_lacks(workload, steady).await? else { return Ok(Standing::Ready) };
+        let why = self.with_reason(workload, lacks).await;
+        let pods = self.pods_of(workload).await?;
+        Ok(match pods::stuck(&pods) {
+            Some(stuck) => Standing::Stuck(self.with_last_words(workload.namespace(), &pods, stuck).await),
+            None => Standing::NotYet(format!("{} {}: {why}", workload.kind(), workload.name())),
+        })
+    }
+
+    async fn pods_of(&self, workload: &Workload) -> Result<Vec<Pod>> {
+        self.list_of(Some(workload.namespace()), &pods::selector(workload.selector())).await
+    }
+
+    /// What it lacks, and of a workload the reason.
+    async fn reasoned(&self, object: Option<&Awaited>, lacks: String) -> String {
+        match object {
+            Some(Awaited::Workload(workload)) => self.with_reason(workload, lacks).await,
+            _ => lacks,
+        }
+    }
+
+    /// Reasons are a help: who may not list pods or events still gets the counts.
+    async fn with_reason(&self, workload: &Workload, lacks: String) -> String {
+        let namespace = workload.namespace();
+        let pods = self.pods_of(workload).await.unwrap_or_default();
         let events = self.list_of(Some(namespace), "").await.unwrap_or_default();
-        match pods::of_workload(kind, name, object, &pods, &events) {
+        match pods::of_workload(workload, &pods, &events) {
             Some(reason) => self.with_last_words(namespace, &pods, format!("{lacks}; {reason}")).await,
             None => lacks,
         }
@@ -135,57 +146,43 @@ impl Cluster {
     }
 
     /// What the object's own status lacks; for a CRD also that discovery serves it, for a workload that its pods stay ready.
-    async fn lacks(
-        &self,
-        ready: &Ready,
-        object: Option<&Value>,
-        steady: &mut Steady,
-    ) -> Result<Option<String>> {
+    async fn lacks(&self, object: Option<&Awaited>, steady: &mut Steady) -> Result<Option<String>> {
         let Some(object) = object else { return Ok(Some("it does not exist".into())) };
-        Ok(match ready {
-            Ready::Crd { .. } => match workload::crd_lacks(object) {
-                Some(lack) => Some(lack),
-                None => self.unserved(object).await?,
-            },
-            Ready::Workload { kind, namespace, .. } => {
-                let lacks = workload::workload_lacks(kind, object);
-                // Looked at in either case: a container that is started again between two looks is remembered.
-                let doubt = self.doubt(namespace, object, steady).await;
-                match lacks {
-                    Some(lacks) => Some(lacks),
-                    None => doubt?,
-                }
-            }
-            Ready::Node { .. } => workload::node_lacks(object),
-            Ready::BackupLocation { .. } => velero::location_lacks(object),
-            Ready::Schedule { .. } => velero::schedule_lacks(object),
-        })
+        match (object, object.lacks()) {
+            (Awaited::Workload(workload), _) => self.workload_lacks(workload, steady).await,
+            (Awaited::Crd(crd), None) => self.unserved(crd).await,
+            (_, lacks) => Ok(lacks),
+        }
     }
 
-    /// Why the workload's pods are not known to stay ready.
-    async fn doubt(&self, namespace: &str, object: &Value, steady: &mut Steady) -> Result<Option<String>> {
-        let pods = self.pods_of(namespace, object).await?;
-        let ready_for = Duration::from_secs(object["spec"]["minReadySeconds"].as_u64().unwrap_or_default());
+    /// What a workload's counts lack, else why its pods are not known to stay ready.
+    async fn workload_lacks(&self, workload: &Workload, steady: &mut Steady) -> Result<Option<String>> {
+        // Looked at in either case: a container that is started again between two looks is remembered.
+        let doubt = self.doubt(workload, steady).await;
+        match workload.lacks() {
+            Some(lacks) => Ok(Some(lacks)),
+            None => doubt,
+        }
+    }
+
+    async fn doubt(&self, workload: &Workload, steady: &mut Steady) -> Result<Option<String>> {
+        let (pods, ready_for) = (self.pods_of(workload).await?, workload.ready_for());
         let mut clocks = Clocks::new();
         for node in steady::nodes(&pods, ready_for) {
             // Where it can't be read, the containers are watched for the whole time.
-            let lease = self.get("coordination.k8s.io/v1", "Lease", Some("kube-node-lease"), node).await;
-            let time =
-                lease.ok().flatten().and_then(|lease| lease["spec"]["renewTime"].as_str()?.parse().ok());
-            clocks.extend(time.map(|time| (node.to_owned(), time)));
+            let lease = self.get_of::<Lease>(Some("kube-node-lease"), node).await.ok().flatten();
+            let renewed = lease.and_then(|lease| lease.spec?.renew_time);
+            clocks.extend(renewed.map(|time| (node.to_owned(), time.0)));
         }
         Ok(steady.doubt(&pods, ready_for, &clocks, Instant::now().into_std()))
     }
 
-    async fn unserved(&self, crd: &Value) -> Result<Option<String>> {
-        let (group, kind) = (crd["spec"]["group"].as_str(), crd["spec"]["names"]["kind"].as_str());
-        let versions = crd["spec"]["versions"].as_array().map_or(&[][..], Vec::as_slice);
-        for version in versions.iter().filter(|v| v["served"] == true) {
-            if let (Some(group), Some(kind), Some(version)) = (group, kind, version["name"].as_str()) {
-                let api_version = format!("{group}/{version}");
-                if !self.serves(&api_version, kind).await? {
-                    return Ok(Some(format!("{api_version} {kind} is not served yet")));
-                }
+    async fn unserved(&self, crd: &CustomResourceDefinition) -> Result<Option<String>> {
+        let (group, kind) = (&crd.spec.group, &crd.spec.names.kind);
+        for version in crd.spec.versions.iter().filter(|version| version.served) {
+            let api_version = format!("{group}/{}", version.name);
+            if !self.serves(&api_version, kind).await? {
+                return Ok(Some(format!("{api_version} {kind} is not served yet")));
             }
         }
         Ok(None)
@@ -229,23 +226,9 @@ impl Changes {
     }
 }
 
-/// What helps against the reason, and whether it stays however long one waits.
-fn help(ready: &Ready, object: Option<&Value>, why: &str) -> Option<(String, bool)> {
-    match ready {
-        Ready::BackupLocation { .. } => {
-            let advice = velero::location_advice(object?)?;
-            Some((advice.hint, advice.lasting))
-        }
-        Ready::Schedule { namespace, name } => {
-            velero::schedule_hint(namespace, name, object?).map(|hint| (hint, true))
-        }
-        _ => pods::hint(why).map(|hint| (hint.to_owned(), false)),
-    }
-}
-
-fn too_late(ready: &Ready, object: Option<&Value>, within: Duration, last: &str) -> Error {
+fn too_late(ready: &Ready, object: Option<&Awaited>, within: Duration, last: &str) -> Error {
     let error = Error::failed(format!("{}: not ready after {} s: {last}", ready.title(), within.as_secs()));
-    match help(ready, object, last) {
+    match object.and_then(|object| object.help(last)) {
         Some((hint, _)) => error.hint(hint),
         None => error,
     }

@@ -245,7 +245,7 @@ async fn object_state(
             DryRun::NotServed(format!("the cluster does not serve {api_version} {kind} yet")),
         ));
     }
-    let error = match cluster.apply(&wanted.value, true, wanted.create_only).await {
+    let error = match cluster.send(wanted, true).await {
         Ok(applied) => return Ok(state(applied.before, DryRun::Would(applied.after))),
         Err(error) => error,
     };

@@ -1,6 +1,6 @@
 //! Reads what a restore is planned from: the backup that is meant, and what exists already where it goes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{Namespace, Node};
 use k8s_openapi::api::storage::v1::StorageClass;
@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::intent;
 use crate::judge::backup::ReadVolume;
 use crate::judge::backup::{phase, schedule_of, volumes_read};
-use crate::judge::restore::{Contents, Entry, Live, Part};
+use crate::judge::restore::{Contents, Entry, Live, RestoreScope};
 use crate::judge::velero::kinds::Backup;
 
 /// Which backup is meant.
@@ -22,9 +22,21 @@ pub enum Source {
     Backup(String),
     /// The newest one of a schedule that Velero calls complete.
     Schedule(String),
+    /// The newest one that Velero calls complete, of the location of this name.
+    Newest(String),
 }
 
-/// The backup that is meant, and what was read for it.
+/// The backup that is meant.
+#[derive(Debug)]
+pub struct Found {
+    pub backup: Backup,
+    /// What was read for it.
+    pub volumes: Vec<ReadVolume>,
+    /// Claims that older backups of its location hold and this one does not, each with the newest of those.
+    pub elsewhere: BTreeMap<String, String>,
+}
+
+/// Finds the backup that is meant.
 ///
 /// # Errors
 /// `Invalid` when the file's locations hold no such backup.
@@ -33,7 +45,7 @@ pub async fn source(
     backup: &intent::Backup,
     source: &Source,
     partial: bool,
-) -> Result<(Backup, Vec<ReadVolume>)> {
+) -> Result<Found> {
     let locations: Vec<&str> = backup.all_locations().map(|location| location.name.as_str()).collect();
     let all = backups(cluster, &backup.namespace, &locations).await?;
     let good = |one: &Backup| phase(one) == "Completed" || partial && phase(one) == "PartiallyFailed";
@@ -42,6 +54,9 @@ pub async fn source(
     let found = match source {
         Source::Backup(name) => all.find(|(one, _)| one.metadata.name.as_deref() == Some(name)),
         Source::Schedule(name) => all.find(|(one, _)| schedule_of(one) == Some(name) && good(one)),
+        Source::Newest(location) => {
+            all.find(|(one, _)| one.spec.storage_location.as_ref() == Some(location) && good(one))
+        }
     };
     let (found, volumes) = found.ok_or_else(|| {
         let what = match source {
@@ -49,21 +64,36 @@ pub async fn source(
             Source::Schedule(name) => {
                 format!("schedule {name} has no complete backup in the file's locations")
             }
+            Source::Newest(location) => format!("location {location} holds no complete backup"),
         };
         Error::invalid(what).hint(
             "`nodeprep backup list` names the backups; one that another cluster made is known a minute after \
                                    its location is",
         )
     })?;
-    let read = volumes_read(&volumes);
-    Ok((found, read))
+    let volumes = volumes_read(&volumes);
+    let mut elsewhere = BTreeMap::new();
+    let here: BTreeSet<&String> = volumes.iter().filter_map(|volume| volume.claim.as_ref()).collect();
+    // The older ones are what is left of them.
+    for (older, read) in all.filter(|(one, _)| one.spec.storage_location == found.spec.storage_location) {
+        for claim in volumes_read(&read)
+            .into_iter()
+            .filter(|volume| volume.fault.is_none())
+            .filter_map(|volume| volume.claim)
+        {
+            if !here.contains(&claim) {
+                elsewhere.entry(claim).or_insert_with(|| older.metadata.name.clone().unwrap_or_default());
+            }
+        }
+    }
+    Ok(Found { backup: found, volumes, elsewhere })
 }
 
 /// What the cluster has already. Of other kinds than those that decide about files, only what may be listed is told.
 ///
 /// # Errors
 /// One of the lists can't be read: then what a restore would leave as it is, is not known.
-pub async fn live(cluster: &Cluster, part: &Part, contents: Option<&Contents>) -> Result<Live> {
+pub async fn live(cluster: &Cluster, scope: &RestoreScope, contents: Option<&Contents>) -> Result<Live> {
     let (namespaces, claims, pods, deployments, stateful_sets) = tokio::try_join!(
         cluster.list_of::<Namespace>(None, ""),
         cluster.list_of(None, ""),
@@ -84,7 +114,7 @@ pub async fn live(cluster: &Cluster, part: &Part, contents: Option<&Contents>) -
         entries: BTreeSet::new(),
     };
     if let Some(contents) = contents {
-        live.entries = entries(cluster, part, contents, &live.namespaces).await?;
+        live.entries = entries(cluster, scope, contents, &live.namespaces).await?;
     }
     Ok(live)
 }
@@ -92,7 +122,7 @@ pub async fn live(cluster: &Cluster, part: &Part, contents: Option<&Contents>) -
 /// The objects of the backup's kinds in the namespaces that it goes to.
 async fn entries(
     cluster: &Cluster,
-    part: &Part,
+    scope: &RestoreScope,
     contents: &Contents,
     namespaces: &[Namespace],
 ) -> Result<BTreeSet<Entry>> {
@@ -101,8 +131,8 @@ async fn entries(
     let lists: BTreeSet<(&str, &str, &str)> = contents
         .entries
         .iter()
-        .filter(|entry| !entry.namespace.is_empty() && part.takes(&entry.namespace))
-        .map(|entry| (entry.api_version.as_str(), entry.kind.as_str(), part.target(&entry.namespace)))
+        .filter(|entry| !entry.namespace.is_empty() && scope.takes(&entry.namespace))
+        .map(|entry| (entry.api_version.as_str(), entry.kind.as_str(), scope.target(&entry.namespace)))
         .filter(|(_, _, namespace)| there.contains(namespace))
         .collect();
     let mut found = BTreeSet::new();

@@ -50,8 +50,7 @@ pub(super) struct Live {
     count: Count,
     /// How far the run is, while more runs than has a line.
     total: Option<ProgressBar>,
-    colour: bool,
-    verbose: bool,
+    style: plain::Style,
 }
 
 struct Running {
@@ -71,12 +70,12 @@ struct Count {
 
 impl Live {
     pub(super) fn new(verbose: bool) -> Self {
-        Self::on(MultiProgress::new(), super::colour(true), verbose)
+        Self::on(MultiProgress::new(), plain::Style { colour: super::colour(true), verbose })
     }
 
-    fn on(screen: MultiProgress, colour: bool, verbose: bool) -> Self {
+    fn on(screen: MultiProgress, style: plain::Style) -> Self {
         let (running, titles) = (Vec::new(), plain::Titles::default());
-        Self { screen, running, titles, count: Count::default(), total: None, colour, verbose }
+        Self { screen, running, titles, count: Count::default(), total: None, style }
     }
 
     fn end(&mut self, key: &plain::Key, failed: bool) {
@@ -143,13 +142,13 @@ impl Reader for Live {
             what if plain::ends(what) => {
                 self.end(&key, matches!(what, EventKind::StepFailed { .. }));
                 let well = matches!(what, EventKind::StepDone { .. });
-                if well && self.count.steps > CROWD && !self.verbose {
+                if well && self.count.steps > CROWD && !self.style.verbose {
                     return;
                 }
             }
             _ => {}
         }
-        if let Some(line) = plain::line(event, title.as_deref(), self.colour, self.verbose) {
+        if let Some(line) = plain::line(event, title.as_deref(), self.style) {
             let _ = self.screen.println(line);
         }
     }
@@ -168,7 +167,7 @@ mod tests {
     fn terminal() -> (InMemoryTerm, Events) {
         let term = InMemoryTerm::new(24, 80);
         let target = ProgressDrawTarget::term_like(Box::new(term.clone()));
-        let live = Mutex::new(Live::on(MultiProgress::with_draw_target(target), false, false));
+        let live = Mutex::new(Live::on(MultiProgress::with_draw_target(target), plain::Style::default()));
         let live = Arc::new(live);
         (term, Events::new(String::new, move |event| live.lock().expect("no reader fails").read(&event)))
     }

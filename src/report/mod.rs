@@ -53,7 +53,8 @@ pub fn events(progress: Progress, verbose: bool) -> Events {
         Progress::Live => Box::new(live::Live::new(verbose)),
         Progress::Auto if terminal => Box::new(live::Live::new(verbose)),
         Progress::Auto | Progress::Plain => {
-            Box::new(plain::Plain::new(std::io::stderr(), colour(terminal), verbose))
+            let style = plain::Style { colour: colour(terminal), verbose };
+            Box::new(plain::Plain::new(std::io::stderr(), style))
         }
         Progress::Jsonl => Box::new(jsonl::Jsonl::new(std::io::stderr())),
     };

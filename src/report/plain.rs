@@ -9,15 +9,22 @@ use crate::event::{Event, EventKind};
 
 pub(super) struct Plain<W> {
     out: W,
-    colour: bool,
-    verbose: bool,
+    style: Style,
     last: String,
     titles: Titles,
 }
 
+/// How lines look, and which there are.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Style {
+    pub colour: bool,
+    /// Notes too.
+    pub verbose: bool,
+}
+
 impl<W: Write> Plain<W> {
-    pub(super) fn new(out: W, colour: bool, verbose: bool) -> Self {
-        Self { out, colour, verbose, last: String::new(), titles: Titles::default() }
+    pub(super) fn new(out: W, style: Style) -> Self {
+        Self { out, style, last: String::new(), titles: Titles::default() }
     }
 
     fn print(&mut self, text: String) {
@@ -32,7 +39,7 @@ impl<W: Write> Plain<W> {
 impl<W: Write + Send> Reader for Plain<W> {
     fn read(&mut self, event: &Event) {
         let title = self.titles.of(event);
-        let Some(text) = line(event, title.as_deref(), self.colour, self.verbose) else { return };
+        let Some(text) = line(event, title.as_deref(), self.style) else { return };
         if let EventKind::Waiting { .. } = event.what
             && let Some(title) = title.filter(|_| self.titles.unsaid(event))
         {
@@ -88,7 +95,8 @@ pub(super) fn place(event: &Event) -> String {
 }
 
 /// The event as one line, or nothing when it says nothing new to people; `title` is its step's.
-pub(super) fn line(event: &Event, title: Option<&str>, colour: bool, verbose: bool) -> Option<String> {
+pub(super) fn line(event: &Event, title: Option<&str>, style: Style) -> Option<String> {
+    let Style { colour, verbose } = style;
     let place = place(event);
     let title = title.unwrap_or(&place);
     Some(match &event.what {
@@ -122,7 +130,7 @@ mod tests {
     use crate::event::Events;
 
     fn lines(say: impl Fn(&Events)) -> String {
-        let plain = Arc::new(Mutex::new(Plain::new(Vec::new(), false, false)));
+        let plain = Arc::new(Mutex::new(Plain::new(Vec::new(), Style::default())));
         let reader = plain.clone();
         say(&Events::new(String::new, move |event| reader.lock().unwrap().read(&event)));
         String::from_utf8(plain.lock().unwrap().out.clone()).unwrap()

@@ -1,15 +1,20 @@
 //! A restore: what it is planned from is read, and whether one in the same words is under way.
 
+use std::time::Duration;
+
 use super::{Planned, Reach, Reached};
 use crate::error::{Error, Result};
+use crate::event::Events;
 use crate::intent::{Backup, Location};
-use crate::judge::restore::{Contents, is_open};
+use crate::judge::restore::{Contents, is_open, named};
 use crate::judge::store::steady;
 use crate::judge::velero::{self, kinds};
-use crate::observe::restores::{Source, live, source};
+use crate::observe::backups::backups;
+use crate::observe::restores::{Found, Source, live, source};
 use crate::plan::restore::{RestoreAsked, RestoreFacts};
 use crate::plan::{Plan, restore};
 use crate::stack::MANAGED_BY;
+use crate::wait::{Look, Wait};
 
 /// Reads the objects of a backup in a location; the error says why they can't be read from here.
 pub trait ReadContents: AsyncFn(&Location, &str) -> std::result::Result<Contents, String> {}
@@ -32,7 +37,8 @@ pub async fn plan_restore(
         Some(Reached::Here(cluster)) => cluster,
         _ => reach.cluster().await?,
     };
-    let (found, volumes) = source(&cluster, backup, from, asked.allow_partially_failed).await?;
+    let Found { backup: found, volumes, elsewhere } =
+        source(&cluster, backup, from, asked.allow_partially_failed).await?;
     let name = found.metadata.name.clone().unwrap_or_default();
     let location = found.spec.storage_location.as_deref().unwrap_or_default();
     available(&cluster.get_of(Some(&backup.namespace), location).await?, location)?;
@@ -42,7 +48,7 @@ pub async fn plan_restore(
         _ => Err("a sandbox keeps no archive".to_owned()),
     };
     let objects = read.as_ref().ok();
-    let live = live(&cluster, &asked.part, objects).await?;
+    let live = live(&cluster, &asked.scope, objects).await?;
     let facts = RestoreFacts {
         velero: &backup.namespace,
         backup: &found,
@@ -62,12 +68,61 @@ pub async fn plan_restore(
         }
         None => restore::plan(asked, &facts)?,
     };
+    if matches!(from, Source::Newest(_)) && asked.is_everything() && !elsewhere.is_empty() {
+        let told: Vec<String> =
+            elsewhere.iter().map(|(claim, older)| format!("claim {claim} (in {older})")).collect();
+        plan.warnings.push(format!("older backups hold what {name} does not: {}", named(&told)));
+    }
     if let Err(why) = read {
         let what = "the backup's objects are not read, so that what of them exists already is not known";
         plan.warnings.push(format!("{what}: {why}"));
     }
     plan.simulated = cluster.simulated();
     Ok(Planned::new(plan, None, Reached::Here(cluster), Vec::new()))
+}
+
+/// Waits until Velero has looked into the bucket of a location: before that the cluster knows of no backup there. That there is
+/// none is believed of a look that came after this was asked.
+///
+/// # Errors
+/// Velero did not look `within` this time; there is none.
+pub async fn await_backups(
+    reach: &Reach,
+    backup: &Backup,
+    location: &Location,
+    events: &Events,
+    within: Duration,
+) -> Result<()> {
+    let cluster = reach.cluster().await?;
+    let (namespace, name) = (backup.namespace.as_str(), location.name.as_str());
+    let asked = cluster.time().await?;
+    let look = async || {
+        let live: Option<kinds::BackupStorageLocation> = cluster.get_of(Some(namespace), name).await?;
+        let synced = live.and_then(|live| live.status?.last_synced_time).map(|time| time.0);
+        let held = backups(&cluster, namespace, &[name]).await?.len();
+        Ok(match synced {
+            None => Look::not_yet("Velero has not looked into the bucket yet"),
+            Some(synced) if held == 0 && synced < asked => {
+                Look::not_yet("no backup so far; Velero looks again once a minute")
+            }
+            Some(_) => Look::Done(held),
+        })
+    };
+    let wait = Wait::new(format!("the backups of location {name}"), within, events);
+    let held = wait
+        .until(look)
+        .await
+        .map_err(|late| late.or(|what, last| Error::failed(format!("{what}: {last}"))))?;
+    if held == 0 {
+        let bucket = match &location.prefix {
+            Some(prefix) => format!("{} below {prefix}", location.bucket),
+            None => location.bucket.clone(),
+        };
+        return Err(Error::failed(format!("bucket {bucket} holds no backup"))
+            .hint("is it the right bucket and prefix? Velero looked into it just now"));
+    }
+    events.say(format!("location {name} holds {held} backups"));
+    Ok(())
 }
 
 /// Velero refuses a restore from a location that it can't read.

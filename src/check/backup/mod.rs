@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 
-use super::provisioner::{Workload, standing, workloads_of};
+use super::provisioner::{standing, workloads_of};
 use super::wait::{Look, until};
 use super::{Check, Per, Run, Stop, Subject, broken};
 use crate::cluster::{Standing, Steady};
@@ -19,6 +19,7 @@ use crate::event::Verdict;
 use crate::intent::{Backup, Schedule};
 use crate::judge::store::StoreAddress;
 use crate::judge::velero::kinds::{self, BackupRepository, BackupStorageLocation};
+use crate::judge::workload::Workload;
 use crate::{plan, stack};
 
 pub(super) const CHECK: Check = Check {
@@ -184,9 +185,9 @@ fn verdict(found: Vec<Finding>) -> Verdict {
 async fn running(run: &Run<'_>, namespace: &str, steady: &mut Steady) -> Result<Look<()>, Stop> {
     let all = workloads_of(run, namespace).await?;
     let (servers, agents): (Vec<Workload>, Vec<Workload>) =
-        all.into_iter().partition(|workload| workload.kind == "Deployment");
+        all.into_iter().partition(|workload| matches!(workload, Workload::Deployment(_)));
     let server = servers.into_iter().find(|server| {
-        let label = |key: &&str| server.metadata.labels.as_ref()?.get(*key);
+        let label = |key: &&str| server.labels()?.get(*key);
         let named = |key: &&str| label(key).is_some_and(|label| label == "velero");
         server.name() == "velero" || ["app.kubernetes.io/name", "component"].iter().any(named)
     });

@@ -94,7 +94,8 @@ pub(super) async fn run(global: &Global, args: &Args) -> Result<()> {
     }
 }
 
-fn going_to(backup: &Asked, location: Option<&str>) -> Result<Asked> {
+/// The backup of the file, where nothing else is said going to the location of this name.
+pub(super) fn going_to(backup: &Asked, location: Option<&str>) -> Result<Asked> {
     let Some(name) = location else { return Ok(backup.clone()) };
     backup.going_to(name).ok_or_else(|| {
         let names: Vec<&str> = backup.all_locations().map(|location| location.name.as_str()).collect();

@@ -10,7 +10,7 @@ pub(super) async fn carry_out(action: &ObjectAction, context: &RunContext, event
     let cluster = context.cluster()?;
     match action {
         ObjectAction::Apply(object) => {
-            let applied = cluster.apply(&object.value, false, object.create_only).await?;
+            let applied = cluster.send(object, false).await?;
             Ok(applied.outcome() != Outcome::Unchanged)
         }
         ObjectAction::Delete(gone) => {

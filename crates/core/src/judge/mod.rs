@@ -6,6 +6,7 @@ pub mod copies;
 pub mod coverage;
 pub mod pods;
 pub mod protection;
+pub mod ready;
 pub mod restore;
 pub mod selection;
 pub mod steady;

@@ -5,11 +5,9 @@ use k8s_openapi::api::core::v1::{
     ContainerStateTerminated, ContainerStatus, Event, ObjectReference, Pod, PodCondition,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-use serde::Deserialize;
-use serde_json::Value;
 
 use super::words as say;
-use super::workload::{self, NO_NODE};
+use super::workload::{NO_NODE, Workload};
 use crate::config_doc;
 use crate::model::said::{POD_SECURITY, Words, words};
 
@@ -38,15 +36,14 @@ pub fn short(message: &str) -> String {
 }
 
 /// The label selector of a workload's pods, as a list asks for it: `a=b,c in (d,e)`.
-pub fn selector(workload: &Value) -> String {
-    let selector = LabelSelector::deserialize(&workload["spec"]["selector"]).unwrap_or_default();
-    let labels = selector.match_labels.into_iter().flatten().map(|(key, value)| format!("{key}={value}"));
-    let rules = selector.match_expressions.into_iter().flatten().map(|rule| {
-        let (key, values) = (rule.key, rule.values.unwrap_or_default().join(","));
+pub fn selector(selector: &LabelSelector) -> String {
+    let labels = selector.match_labels.iter().flatten().map(|(key, value)| format!("{key}={value}"));
+    let rules = selector.match_expressions.iter().flatten().map(|rule| {
+        let (key, values) = (&rule.key, rule.values.as_deref().unwrap_or_default().join(","));
         match rule.operator.as_str() {
             "In" => format!("{key} in ({values})"),
             "NotIn" => format!("{key} notin ({values})"),
-            "Exists" => key,
+            "Exists" => key.clone(),
             _ => format!("!{key}"),
         }
     });
@@ -54,13 +51,14 @@ pub fn selector(workload: &Value) -> String {
 }
 
 /// The reason that most likely keeps a workload from being ready: a pod's trouble, else why there is no pod.
-pub fn of_workload(kind: &str, name: &str, object: &Value, pods: &[Pod], events: &[Event]) -> Option<String> {
+pub fn of_workload(workload: &Workload, pods: &[Pod], events: &[Event]) -> Option<String> {
+    let (kind, name) = (workload.kind(), workload.name());
     let pods: Vec<&Pod> = staying(pods).collect();
     let troubles: Vec<Trouble> = pods.iter().filter_map(|pod| trouble(pod)).collect();
     if let Some(Trouble::Serious(reason)) = troubles.iter().find(|t| matches!(t, Trouble::Serious(_))) {
         return Some(reason.clone());
     }
-    if i32::try_from(pods.len()).is_ok_and(|there| there < workload::wanted(kind, object)) {
+    if i32::try_from(pods.len()).is_ok_and(|there| there < workload.wanted()) {
         let owner = |about: &ObjectReference| {
             let (by, at) = (some(&about.kind), some(&about.name));
             (by == kind && at == name) || (by == "ReplicaSet" && at.starts_with(&format!("{name}-")))
@@ -256,7 +254,7 @@ pub fn hint(reason: &str) -> Option<&'static str> {
 #[cfg(test)]
 #[expect(clippy::unwrap_used)]
 mod tests {
-    use serde_json::{from_value, json};
+    use serde_json::{Value, from_value, json};
 
     use super::*;
 
@@ -290,7 +288,8 @@ mod tests {
 
     #[test]
     fn the_real_reason_is_told_before_the_counts() {
-        let workload = json!({"spec": {"replicas": 1}});
+        let workload = json!({"metadata": {"name": "v"}, "spec": {"replicas": 1}});
+        let workload = Workload::Deployment(from_value(workload).unwrap());
         let pulling = pod(
             "v-1",
             json!({"containerStatuses": [{"name": "v", "state": {"waiting":
@@ -344,14 +343,14 @@ mod tests {
             (vec![creating.clone()], vec![psa, mount, other], "FailedMount: secret", "missing"),
         ];
         for (pods, events, reason, helps) in cases {
-            let found = of_workload("Deployment", "v", &workload, &pods, &events).unwrap_or_default();
+            let found = of_workload(&workload, &pods, &events).unwrap_or_default();
             assert!(found.contains(reason), "{found} should say {reason}");
             assert!(hint(&found).unwrap_or_default().contains(helps), "{found}: {:?}", hint(&found));
         }
-        let found = of_workload("Deployment", "v", &workload, &[creating], &[]);
+        let found = of_workload(&workload, &[creating], &[]);
         assert_eq!(found.as_deref(), Some("pod v-1: ContainerCreating"));
         let ready = pod("v-1", json!({"conditions": [{"type": "Ready", "status": "True"}]}));
-        assert_eq!(of_workload("Deployment", "v", &workload, &[ready], &[]), None);
+        assert_eq!(of_workload(&workload, &[ready], &[]), None);
     }
 
     #[test]
@@ -364,13 +363,12 @@ mod tests {
             rule("Exists", &[]),
             rule("DoesNotExist", &[])
         ]);
-        let workload = |matches: Value| json!({"spec": {"selector": matches}});
         for (matches, expected) in [
             (json!({"matchLabels": {"a": "b", "c": "d"}}), "a=b,c=d"),
             (json!({"matchExpressions": rules}), "k in (x,y),k notin (z),k,!k"),
             (json!({}), ""),
         ] {
-            assert_eq!(selector(&workload(matches)), expected);
+            assert_eq!(selector(&from_value(matches).unwrap()), expected);
         }
     }
 }

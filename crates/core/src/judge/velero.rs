@@ -4,12 +4,11 @@ pub mod kinds;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
-use serde_json::Value;
 
 use self::kinds::BackupStorageLocation;
 use super::pods::{short, some};
 use super::store::{Advice, StoreAddress, advice, steady};
-use crate::model::object::{MANAGER, read};
+use crate::model::object::MANAGER;
 
 /// How a BackupStorageLocation stands.
 #[derive(Debug, PartialEq, Eq)]
@@ -50,12 +49,8 @@ impl<'a> Location<'a> {
 }
 
 /// What a backup location lacks.
-pub fn location_lacks(object: &Value) -> Option<String> {
-    let location = match read::<BackupStorageLocation>(object) {
-        Ok(location) => location,
-        Err(error) => return Some(error.what),
-    };
-    match Location::of(&location) {
+pub fn location_lacks(location: &BackupStorageLocation) -> Option<String> {
+    match Location::of(location) {
         Location::New => Some("Velero has not looked at it yet".into()),
         Location::Outdated { phase } => {
             Some(format!("{phase} before its last change; Velero has not looked again yet"))
@@ -64,12 +59,6 @@ pub fn location_lacks(object: &Value) -> Option<String> {
         Location::Available { validated: Some(_) } => None,
         Location::Other { phase, message } => Some(short(&format!("{phase}: {}", steady(message)))),
     }
-}
-
-/// What helps against what the store of a backup location said.
-pub fn location_advice(object: &Value) -> Option<Advice> {
-    let location = read(object).ok()?;
-    Location::of(&location).advice(&location)
 }
 
 /// How a Schedule stands.
@@ -109,12 +98,8 @@ impl<'a> Schedule<'a> {
 }
 
 /// Velero takes a schedule or says what is wrong with it, but does not look at one that is paused.
-pub fn schedule_lacks(object: &Value) -> Option<String> {
-    let schedule = match read(object) {
-        Ok(schedule) => schedule,
-        Err(error) => return Some(error.what),
-    };
-    let Schedule { paused, phase } = Schedule::of(&schedule);
+pub fn schedule_lacks(schedule: &kinds::Schedule) -> Option<String> {
+    let Schedule { paused, phase } = Schedule::of(schedule);
     match phase {
         Phase::Enabled => None,
         _ if paused => Some("it is paused, so Velero does not look at it".into()),
@@ -127,12 +112,14 @@ pub fn schedule_lacks(object: &Value) -> Option<String> {
 }
 
 /// What helps against what a schedule lacks; it stays.
-pub fn schedule_hint(namespace: &str, name: &str, object: &Value) -> Option<String> {
-    let schedule = read(object).ok()?;
-    let Schedule { paused, phase } = Schedule::of(&schedule);
+pub fn schedule_hint(schedule: &kinds::Schedule) -> Option<String> {
+    let ObjectMeta { namespace, name, .. } = &schedule.metadata;
+    let Schedule { paused, phase } = Schedule::of(schedule);
     match phase {
         Phase::Enabled => None,
-        _ if paused => Some(format!("`velero -n {namespace} schedule unpause {name}`, and run again")),
+        _ if paused => {
+            Some(format!("`velero -n {} schedule unpause {}`, and run again", some(namespace), some(name)))
+        }
         Phase::Refused { outdated: false, .. } => {
             Some("Velero makes no backups of it: correct the schedule in the file".into())
         }
@@ -165,9 +152,10 @@ fn written(metadata: &ObjectMeta, by: fn(&ManagedFieldsEntry) -> bool) -> Option
 #[cfg(test)]
 #[expect(clippy::unwrap_used)]
 mod tests {
-    use serde_json::{from_value, json};
+    use serde_json::{Value, from_value, json};
 
     use super::*;
+    use crate::model::object::read;
 
     fn written_at(ours: &str, status: Value) -> Value {
         let fields = json!([
@@ -244,27 +232,19 @@ mod tests {
 
     #[test]
     fn a_location_is_available_only_when_velero_looked_after_the_last_change() {
-        let location = |looked: &str, phase: &str| {
-            json!({
+        let lacks = |looked: &str, phase: &str| {
+            let location = json!({
                 "metadata": {"managedFields": [{"manager": "nodeprep", "time": "2026-01-01T00:01:00Z"},
                                                {"manager": "velero-server", "time": "2026-01-01T00:09:00Z"}]},
                 "status": {"phase": phase, "lastValidationTime": looked, "message": "InvalidAccessKeyId: unknown\n  status code: 403"}
-            })
+            });
+            location_lacks(&from_value(location).unwrap())
         };
-        assert_eq!(location_lacks(&location("2026-01-01T00:01:01Z", "Available")), None);
-        assert!(location_lacks(&location("2026-01-01T00:01:00Z", "Available")).is_some());
-        assert!(location_lacks(&location("2026-01-01T00:00:59Z", "Available")).is_some());
-        let lack = location_lacks(&location("2026-01-01T00:02:00Z", "Unavailable")).unwrap_or_default();
+        assert_eq!(lacks("2026-01-01T00:01:01Z", "Available"), None);
+        assert!(lacks("2026-01-01T00:01:00Z", "Available").is_some());
+        assert!(lacks("2026-01-01T00:00:59Z", "Available").is_some());
+        let lack = lacks("2026-01-01T00:02:00Z", "Unavailable").unwrap_or_default();
         assert_eq!(lack, "Unavailable: InvalidAccessKeyId: unknown status code: 403");
-        assert!(location_lacks(&json!({"metadata": {}})).is_some());
-    }
-
-    #[test]
-    fn what_cannot_be_read_is_neither_available_nor_enabled() {
-        let bad = json!({"kind": "BackupStorageLocation", "metadata": {"name": "default", "namespace": "velero"},
-            "status": {"phase": "Available", "lastValidationTime": "yesterday"}});
-        let lack = location_lacks(&bad).unwrap_or_default();
-        assert!(lack.starts_with("BackupStorageLocation velero/default: "), "{lack}");
-        assert!(schedule_lacks(&json!({"status": {"phase": "Enabled", "validationErrors": "x"}})).is_some());
+        assert!(location_lacks(&BackupStorageLocation::default()).is_some());
     }
 }

@@ -1,62 +1,119 @@
-//! What workloads and nodes lack to be ready, by their own status.
+//! What workloads, nodes and CustomResourceDefinitions lack to be ready, by their own status.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use k8s_openapi::Resource;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, PodTemplateSpec};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use serde::Deserialize;
-use serde_json::Value;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 
 use super::pods::{short, some};
 
 /// What a DaemonSet says that is to run nowhere.
 pub(super) const NO_NODE: &str = "no node matches its node selector and tolerations";
 
-/// What the counts of a Deployment or DaemonSet lack. One that can't be read is not ready.
-pub fn workload_lacks(kind: &str, object: &Value) -> Option<String> {
-    if kind == "DaemonSet" { read(object, daemon_set_lacks) } else { read(object, deployment_lacks) }
+/// What keeps pods running.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Workload {
+    Deployment(Deployment),
+    DaemonSet(DaemonSet),
+}
+
+impl Workload {
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Deployment(_) => Deployment::KIND,
+            Self::DaemonSet(_) => DaemonSet::KIND,
+        }
+    }
+
+    pub fn name(&self) -> &str {
+        some(&self.metadata().name)
+    }
+
+    pub fn namespace(&self) -> &str {
+        some(&self.metadata().namespace)
+    }
+
+    pub fn labels(&self) -> Option<&BTreeMap<String, String>> {
+        self.metadata().labels.as_ref()
+    }
+
+    /// The labels of its pods.
+    pub fn pod_labels(&self) -> Option<&BTreeMap<String, String>> {
+        self.template().metadata.as_ref()?.labels.as_ref()
+    }
+
+    /// How its pods are found.
+    pub fn selector(&self) -> &LabelSelector {
+        match self {
+            Self::Deployment(one) => &one.spec.selector,
+            Self::DaemonSet(one) => &one.spec.selector,
+        }
+    }
+
+    /// How long a pod has to be ready until its controller counts it as available.
+    pub fn ready_for(&self) -> Duration {
+        let seconds = match self {
+            Self::Deployment(one) => one.spec.min_ready_seconds,
+            Self::DaemonSet(one) => one.spec.min_ready_seconds,
+        };
+        Duration::from_secs(seconds.and_then(|seconds| seconds.try_into().ok()).unwrap_or_default())
+    }
+
+    /// What its counts lack.
+    pub fn lacks(&self) -> Option<String> {
+        match self {
+            Self::Deployment(one) => deployment_lacks(one),
+            Self::DaemonSet(one) => daemon_set_lacks(one),
+        }
+    }
+
+    /// So many pods it is to have.
+    pub(super) fn wanted(&self) -> i32 {
+        match self {
+            Self::Deployment(one) => one.spec.replicas.unwrap_or(1),
+            Self::DaemonSet(one) => one.status.as_ref().map_or(0, |status| status.desired_number_scheduled),
+        }
+    }
+
+    const fn metadata(&self) -> &ObjectMeta {
+        match self {
+            Self::Deployment(one) => &one.metadata,
+            Self::DaemonSet(one) => &one.metadata,
+        }
+    }
+
+    const fn template(&self) -> &PodTemplateSpec {
+        match self {
+            Self::Deployment(one) => &one.spec.template,
+            Self::DaemonSet(one) => &one.spec.template,
+        }
+    }
 }
 
 /// A node is ready when its kubelet says so.
-pub fn node_lacks(object: &Value) -> Option<String> {
-    read(object, |node: &Node| {
-        let conditions = node.status.as_ref().and_then(|status| status.conditions.as_deref());
-        match conditions.unwrap_or_default().iter().find(|condition| condition.type_ == "Ready") {
-            Some(ready) if ready.status == "True" => None,
-            Some(ready) => Some(ready.message.clone().unwrap_or_default()),
-            None => Some("its kubelet has not said anything yet".into()),
-        }
-    })
+pub fn node_lacks(node: &Node) -> Option<String> {
+    let mut conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    match conditions.find(|condition| condition.type_ == "Ready") {
+        Some(ready) if ready.status == "True" => None,
+        Some(ready) => Some(ready.message.as_ref().or(ready.reason.as_ref()).cloned().unwrap_or_default()),
+        None => Some("its kubelet has said nothing yet".into()),
+    }
 }
 
 /// What a CustomResourceDefinition lacks to be served.
-pub fn crd_lacks(object: &Value) -> Option<String> {
-    read(object, |crd: &CustomResourceDefinition| {
-        let conditions = crd.status.as_ref().and_then(|status| status.conditions.as_deref());
-        ["NamesAccepted", "Established"].into_iter().find_map(|kind| {
-            match conditions.unwrap_or_default().iter().find(|condition| condition.type_ == kind) {
-                Some(condition) if condition.status == "True" => None,
-                Some(condition) => Some(short(&format!("not {kind}: {}", some(&condition.message)))),
-                None => Some(format!("not {kind} yet")),
-            }
-        })
+pub fn crd_lacks(crd: &CustomResourceDefinition) -> Option<String> {
+    let conditions = crd.status.as_ref().and_then(|status| status.conditions.as_deref());
+    ["NamesAccepted", "Established"].into_iter().find_map(|kind| {
+        match conditions.unwrap_or_default().iter().find(|condition| condition.type_ == kind) {
+            Some(condition) if condition.status == "True" => None,
+            Some(condition) => Some(short(&format!("not {kind}: {}", some(&condition.message)))),
+            None => Some(format!("not {kind} yet")),
+        }
     })
-}
-
-/// So many pods a Deployment or DaemonSet is to have; none where that can't be read.
-pub(super) fn wanted(kind: &str, object: &Value) -> i32 {
-    match kind {
-        "DaemonSet" => DaemonSet::deserialize(object)
-            .map_or(0, |set| set.status.map_or(0, |status| status.desired_number_scheduled)),
-        _ => Deployment::deserialize(object).map_or(0, |deployment| deployment.spec.replicas.unwrap_or(1)),
-    }
-}
-
-fn read<'a, K: Deserialize<'a>>(object: &'a Value, lacks: impl Fn(&K) -> Option<String>) -> Option<String> {
-    match K::deserialize(object) {
-        Ok(object) => lacks(&object),
-        Err(error) => Some(format!("what the API server says of it can't be read: {error}")),
-    }
 }
 
 /// The controller has not yet seen the newest form of the object.
@@ -110,8 +167,9 @@ fn of_ready(wanted: i32, ready: i32, available: i32) -> Option<String> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, from_value, json};
 
     use super::*;
 
@@ -160,7 +218,11 @@ mod tests {
         ] {
             let object =
                 json!({"metadata": {"generation": 2}, "spec": {"replicas": replicas}, "status": status});
-            let found = workload_lacks(kind, &object);
+            let found = match kind {
+                "DaemonSet" => Workload::DaemonSet(from_value(object.clone()).unwrap()),
+                _ => Workload::Deployment(from_value(object.clone()).unwrap()),
+            }
+            .lacks();
             assert_eq!(found.is_some(), lack.is_some(), "{object}: {found:?}");
             assert!(
                 found.as_deref().unwrap_or_default().contains(lack.unwrap_or_default()),
@@ -170,22 +232,17 @@ mod tests {
     }
 
     #[test]
-    fn a_node_is_ready_when_its_kubelet_says_so_and_what_cannot_be_read_is_not_ready() {
-        let node = |status: &str| {
-            json!({"status": {"conditions": [
-            {"type": "MemoryPressure", "status": "True"}, {"type": "Ready", "status": status, "message": "why"}]}})
+    fn a_node_is_ready_when_its_kubelet_says_so() {
+        let lacks = |ready: Value| {
+            let conditions = json!([{"type": "MemoryPressure", "status": "True"}, ready]);
+            node_lacks(&from_value(json!({"status": {"conditions": conditions}})).unwrap())
         };
-        assert_eq!(node_lacks(&node("True")), None);
-        assert_eq!(node_lacks(&node("Unknown")).as_deref(), Some("why"));
-        assert!(node_lacks(&json!({})).is_some_and(|why| why.contains("not said anything")));
-        for kind in ["Deployment", "DaemonSet"] {
-            for odd in [
-                json!({"status": {"readyReplicas": "3", "numberReady": "3"}}),
-                json!({"metadata": 1}),
-                json!([]),
-            ] {
-                assert!(workload_lacks(kind, &odd).is_some(), "{kind} {odd}");
-            }
-        }
+        assert_eq!(lacks(json!({"type": "Ready", "status": "True", "message": "posting"})), None);
+        let unknown =
+            json!({"type": "Ready", "status": "Unknown", "reason": "NodeStatusUnknown", "message": "why"});
+        assert_eq!(lacks(unknown).as_deref(), Some("why"));
+        let without = json!({"type": "Ready", "status": "False", "reason": "KubeletNotReady"});
+        assert_eq!(lacks(without).as_deref(), Some("KubeletNotReady"));
+        assert!(node_lacks(&Node::default()).is_some_and(|why| why.contains("said nothing yet")));
     }
 }

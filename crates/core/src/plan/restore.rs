@@ -9,7 +9,7 @@ use super::{Action, AwaitRestore, ObjectAction, Plan, RestoreRequest, Step, Targ
 use crate::error::{Error, Result, together};
 use crate::judge::backup::{ReadVolume, phase};
 use crate::judge::coverage::{ClaimName, name_of};
-use crate::judge::restore::{Contents, Live, Obstacles, Part, named, obstacles};
+use crate::judge::restore::{Contents, Live, Obstacles, RestoreScope, named, obstacles};
 use crate::judge::velero::kinds::Backup;
 use crate::model::object::Object;
 use crate::stack::MANAGED_BY;
@@ -22,13 +22,20 @@ const MODIFIERS: &str = "nodeprep-restore";
 /// What a person asks for.
 #[derive(Debug, Clone, Default)]
 pub struct RestoreAsked {
-    pub part: Part,
+    pub scope: RestoreScope,
     /// This claim alone, with its pods.
     pub claim: Option<ClaimName>,
     /// What exists already stays, and the rest is restored.
     pub skip_existing: bool,
     /// A backup that lacks something is good enough.
     pub allow_partially_failed: bool,
+}
+
+impl RestoreAsked {
+    /// Nothing of the backup is left out.
+    pub fn is_everything(&self) -> bool {
+        self.claim.is_none() && self.scope.namespaces.is_empty()
+    }
 }
 
 /// What a restore is planned from.
@@ -51,13 +58,13 @@ pub struct RestoreFacts<'a> {
 /// `Unavailable` while a namespace ends.
 pub fn plan(asked: &RestoreAsked, facts: &RestoreFacts<'_>) -> Result<Plan> {
     let chosen = choose(asked, facts)?;
-    let mut found = obstacles(&chosen.wanted, &asked.part, chosen.judged(facts), facts.live);
+    let mut found = obstacles(&chosen.wanted, &asked.scope, chosen.judged(facts), facts.live);
     stand_in_the_way(asked, &found)?;
     let left: BTreeSet<&String> = found.existing.iter().collect();
     let mut warnings: Vec<String> =
         left.iter().map(|what| format!("{what} exists already and is left as it is")).collect();
     let stays = |volume: &ReadVolume| {
-        asked.part.claim(volume).is_some_and(|claim| left.contains(&format!("claim {claim}")))
+        asked.scope.claim(volume).is_some_and(|claim| left.contains(&format!("claim {claim}")))
     };
     let wanted: Vec<ReadVolume> = chosen.wanted.iter().filter(|volume| !stays(volume)).cloned().collect();
     warnings.extend(chosen.along);
@@ -76,7 +83,7 @@ pub fn plan(asked: &RestoreAsked, facts: &RestoreFacts<'_>) -> Result<Plan> {
 /// `Invalid` for what the backup does not hold.
 pub fn go_on(asked: &RestoreAsked, facts: &RestoreFacts<'_>) -> Result<Plan> {
     let chosen = choose(asked, facts)?;
-    let bare = obstacles(&chosen.wanted, &asked.part, chosen.judged(facts), &Live::default()).bare;
+    let bare = obstacles(&chosen.wanted, &asked.scope, chosen.judged(facts), &Live::default()).bare;
     let spec = spec(asked, facts, &chosen.labels);
     Ok(Plan { steps: steps(asked, facts, spec, chosen.wanted, bare), ..Plan::default() })
 }
@@ -90,7 +97,7 @@ pub fn request(asked: &RestoreAsked, facts: &RestoreFacts<'_>) -> Result<String>
 }
 
 fn words(asked: &RestoreAsked, spec: &Value) -> String {
-    json!({"spec": spec, "classes": asked.part.classes}).to_string()
+    json!({"spec": spec, "classes": asked.scope.classes}).to_string()
 }
 
 fn stand_in_the_way(asked: &RestoreAsked, found: &Obstacles) -> Result<()> {
@@ -130,13 +137,13 @@ impl Chosen {
 
 fn choose(asked: &RestoreAsked, facts: &RestoreFacts<'_>) -> Result<Chosen> {
     whole_enough(asked, facts)?;
-    known_namespaces(&asked.part, facts)?;
+    known_namespaces(&asked.scope, facts)?;
     match &asked.claim {
         Some(claim) => one_claim(claim, facts),
         None => {
             let taken = |volume: &&ReadVolume| {
-                asked.part.takes(volume.namespace())
-                    && (volume.namespace() != facts.velero || !asked.part.namespaces.is_empty())
+                asked.scope.takes(volume.namespace())
+                    && (volume.namespace() != facts.velero || !asked.scope.namespaces.is_empty())
             };
             Ok(Chosen { wanted: facts.volumes.iter().filter(taken).cloned().collect(), ..Chosen::default() })
         }
@@ -159,7 +166,7 @@ fn whole_enough(asked: &RestoreAsked, facts: &RestoreFacts<'_>) -> Result<()> {
     }
 }
 
-fn known_namespaces(part: &Part, facts: &RestoreFacts<'_>) -> Result<()> {
+fn known_namespaces(scope: &RestoreScope, facts: &RestoreFacts<'_>) -> Result<()> {
     let Some(contents) = facts.contents else { return Ok(()) };
     let held: BTreeSet<&str> = contents
         .entries
@@ -168,7 +175,7 @@ fn known_namespaces(part: &Part, facts: &RestoreFacts<'_>) -> Result<()> {
         .filter(|name| !name.is_empty())
         .collect();
     let missing =
-        part.namespaces.iter().chain(part.mappings.keys()).find(|name| !held.contains(name.as_str()));
+        scope.namespaces.iter().chain(scope.mappings.keys()).find(|name| !held.contains(name.as_str()));
     missing.map_or(Ok(()), |name| {
         let held: Vec<&str> = held.into_iter().collect();
         Err(Error::invalid(format!("the backup holds no namespace {name}"))
@@ -226,11 +233,11 @@ fn one_claim(claim: &ClaimName, facts: &RestoreFacts<'_>) -> Result<Chosen> {
 }
 
 fn spec(asked: &RestoreAsked, facts: &RestoreFacts<'_>, labels: &[BTreeMap<String, String>]) -> Value {
-    let part = &asked.part;
-    let namespaces = match (&asked.claim, part.namespaces.is_empty()) {
+    let scope = &asked.scope;
+    let namespaces = match (&asked.claim, scope.namespaces.is_empty()) {
         (Some(claim), _) => vec![claim.namespace.clone()],
         (None, true) => vec!["*".to_owned()],
-        (None, false) => part.namespaces.clone(),
+        (None, false) => scope.namespaces.clone(),
     };
     let mut spec = json!({
         "backupName": facts.backup.metadata.name,
@@ -238,18 +245,18 @@ fn spec(asked: &RestoreAsked, facts: &RestoreFacts<'_>, labels: &[BTreeMap<Strin
         // A file with holes stays one: written full, it could need more than its disk has.
         "uploaderConfig": {"writeSparseFiles": true},
     });
-    if asked.claim.is_none() && part.namespaces.is_empty() {
+    if asked.is_everything() {
         // What is in Velero's own namespace is of this cluster's installation.
         spec["excludedNamespaces"] = json!([facts.velero]);
     }
-    if !part.mappings.is_empty() {
-        spec["namespaceMapping"] = json!(part.mappings);
+    if !scope.mappings.is_empty() {
+        spec["namespaceMapping"] = json!(scope.mappings);
     }
     if !labels.is_empty() {
         spec["orLabelSelectors"] = labels.iter().map(|labels| json!({"matchLabels": labels})).collect();
         spec["includedResources"] = json!(["pods", "persistentvolumeclaims", "persistentvolumes"]);
     }
-    if !part.classes.is_empty() {
+    if !scope.classes.is_empty() {
         spec["resourceModifier"] = json!({"kind": "configmap", "name": MODIFIERS});
     }
     spec
@@ -265,8 +272,8 @@ fn steps(
     let namespace = facts.velero.to_owned();
     let name = facts.backup.metadata.name.as_deref().unwrap_or_default();
     let mut steps = Vec::new();
-    if !asked.part.classes.is_empty() {
-        let action = Action::Object(ObjectAction::Apply(modifiers(facts.velero, &asked.part)));
+    if !asked.scope.classes.is_empty() {
+        let action = Action::Object(ObjectAction::Apply(modifiers(facts.velero, &asked.scope)));
         let title = format!("ConfigMap {namespace}/{MODIFIERS} with the classes that claims get");
         steps.push(Step::new("restore/classes", Target::Cluster, title, action));
     }
@@ -281,8 +288,8 @@ fn steps(
     let title = format!("restore {} from backup {name}", what(asked));
     let make = VeleroAction::Restore(request);
     steps.push(Step { why, ..Step::new(MAKE, Target::Cluster, title, Action::Velero(make)) });
-    let part = asked.part.clone();
-    let seen = VeleroAction::AwaitRestore(AwaitRestore { of: MAKE.into(), namespace, wanted, part, bare });
+    let scope = asked.scope.clone();
+    let seen = VeleroAction::AwaitRestore(AwaitRestore { of: MAKE.into(), namespace, wanted, scope, bare });
     let title = "wait until all of it is back";
     steps.push(Step::new("restore/done", Target::Cluster, title, Action::Velero(seen)));
     chain(&mut steps);
@@ -291,17 +298,17 @@ fn steps(
 
 /// What is restored, in words.
 fn what(asked: &RestoreAsked) -> String {
-    let to = |name: &str| match asked.part.target(name) {
+    let to = |name: &str| match asked.scope.target(name) {
         same if same == name => name.to_owned(),
         other => format!("{name} as {other}"),
     };
-    let all = || asked.part.mappings.keys().map(|name| to(name)).collect::<Vec<_>>().join(", ");
-    match (&asked.claim, asked.part.namespaces.as_slice()) {
-        (Some(claim), _) => match asked.part.target(&claim.namespace) {
+    let all = || asked.scope.mappings.keys().map(|name| to(name)).collect::<Vec<_>>().join(", ");
+    match (&asked.claim, asked.scope.namespaces.as_slice()) {
+        (Some(claim), _) => match asked.scope.target(&claim.namespace) {
             same if same == claim.namespace => format!("claim {claim} with its pods"),
             other => format!("claim {claim} with its pods in namespace {other}"),
         },
-        (None, []) if asked.part.mappings.is_empty() => "everything".into(),
+        (None, []) if asked.scope.mappings.is_empty() => "everything".into(),
         (None, []) => format!("everything, namespace {}", all()),
         (None, [one]) => format!("namespace {}", to(one)),
         (None, many) => {
@@ -315,8 +322,8 @@ fn mebibytes(bytes: u64) -> String {
 }
 
 /// Claims of a class get another one.
-fn modifiers(velero: &str, part: &Part) -> Object {
-    let rules: Vec<Value> = part
+fn modifiers(velero: &str, scope: &RestoreScope) -> Object {
+    let rules: Vec<Value> = scope
         .classes
         .iter()
         .map(|(old, new)| {

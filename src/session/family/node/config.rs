@@ -113,7 +113,7 @@ impl ConfigWrite<'_> {
     /// Whether etcd runs on the node, and is well; without the node too, where that is to reboot.
     async fn holds(&self, reboots: bool) -> Result<bool> {
         let Self { client, node, work, context, .. } = self;
-        Ok(work.control_plane && quorum::holds(client, node, context.cluster.is_one(), reboots).await?)
+        Ok(work.control_plane && quorum::holds(client, node, &context.cluster, reboots).await?)
     }
 
     /// Looks once more, right before the write: somebody else may have applied meanwhile, or taken the Lease over. Returns what

@@ -10,6 +10,7 @@ use tonic::transport::Uri;
 use super::seen::await_open;
 use crate::error::{Error, Result};
 use crate::event::Events;
+use crate::session::Reached;
 use crate::talos::proto::machine::etcd_member_alarm::AlarmType;
 use crate::talos::proto::machine::{EtcdMember, EtcdMemberAlarm, EtcdMemberStatus};
 use crate::talos::resources::MachineStatus;
@@ -40,14 +41,14 @@ struct Etcd {
 }
 
 /// Whether etcd runs on the node; if so it must be well, and without the node too when that is to `reboot`. It does not
-/// on a worker, nor anywhere before the cluster is `bootstrapped`.
+/// on a worker, nor anywhere where there is no `cluster` yet.
 ///
 /// # Errors
 /// `Kind::Refused` when it is not well.
 pub(in crate::session) async fn holds(
     client: &Client,
     node: &Node,
-    bootstrapped: bool,
+    cluster: &Reached,
     reboot: bool,
 ) -> Result<bool> {
     let refused = |why: String| {
@@ -56,7 +57,7 @@ pub(in crate::session) async fn holds(
     };
     match state(node).await?.as_deref() {
         Some(RUNS) => {}
-        Some(state) if bootstrapped => return Err(refused(format!("etcd does not run, it is {state}"))),
+        Some(state) if cluster.is_one() => return Err(refused(format!("etcd does not run, it is {state}"))),
         _ => return Ok(false),
     }
     let etcd = Etcd::read(client, node).await.map_err(|error| refused(format!("etcd: {}", error.what)))?;

@@ -39,7 +39,7 @@ pub(super) async fn make(
         "metadata": {"name": name, "namespace": request.namespace, "labels": {MANAGED_BY.0: MANAGED_BY.1}},
         "spec": request.spec,
     });
-    let made = cluster.apply(&object, false, true).await?;
+    let made = cluster.create(&object).await?;
     match made.before {
         None => Ok(true),
         Some(_) => Err(Error::unavailable(format!("Backup {}/{name} is there already", request.namespace))

@@ -50,7 +50,7 @@ pub(super) async fn make(
         },
         "spec": request.spec,
     });
-    let made = cluster.apply(&object, false, true).await?;
+    let made = cluster.create(&object).await?;
     match made.before {
         None => Ok(true),
         Some(_) => Err(Error::unavailable(format!("Restore {}/{name} is there already", request.namespace))
@@ -70,7 +70,7 @@ pub(super) async fn done(
     let (restore, volumes) = await_end(cluster, what, &name, within, events).await?;
     let claims: Vec<PersistentVolumeClaim> = cluster.list_of(None, "").await?;
     let claims: Vec<ClaimName> = claims.iter().map(|claim| name_of(&claim.metadata)).collect();
-    let came = returned(&restore, &volumes, &what.wanted, &what.part, &claims);
+    let came = returned(&restore, &volumes, &what.wanted, &what.scope, &claims);
     let judged = judge(what, &name, &restore, &came, events);
     let outcome = if judged.is_ok() { "restored" } else { "lacking" };
     mark(cluster, &what.namespace, &name, outcome).await?;
@@ -129,9 +129,10 @@ async fn pods(cluster: &Cluster, volumes: &[PodVolumeRestore]) -> Result<Vec<Pod
 fn judge(what: &AwaitRestore, name: &str, restore: &Restore, came: &Returned, events: &Events) -> Result<()> {
     let namespace = &what.namespace;
     let status = restore.status.clone().unwrap_or_default();
-    if let Some(warnings) = status.warnings.filter(|count| *count > 0) {
+    if let Some(count) = status.warnings.filter(|count| *count > 0) {
+        let warnings = if count == 1 { "a warning".to_owned() } else { format!("{count} warnings") };
         events.say(format!(
-            "Velero has {warnings} warnings, most of objects that existed already: `velero -n {namespace} restore describe {name}`"
+            "Velero has {warnings}, most often of what existed already: `velero -n {namespace} restore describe {name}`"
         ));
     }
     let bare = what.bare.iter().map(|(claim, why)| format!("claim {claim}: {why}"));

@@ -22,7 +22,7 @@ pub const JUDGED: &str = "nodeprep.dev/judged";
 
 /// Which part of a backup is restored, and as what.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Part {
+pub struct RestoreScope {
     /// The namespaces of the backup; none means all.
     pub namespaces: Vec<String>,
     /// The new name of a namespace, by its old one.
@@ -31,7 +31,7 @@ pub struct Part {
     pub classes: BTreeMap<String, String>,
 }
 
-impl Part {
+impl RestoreScope {
     pub fn takes(&self, namespace: &str) -> bool {
         self.namespaces.is_empty() || self.namespaces.iter().any(|name| name == namespace)
     }
@@ -90,7 +90,7 @@ pub fn returned(
     restore: &Restore,
     volumes: &[PodVolumeRestore],
     wanted: &[ReadVolume],
-    part: &Part,
+    scope: &RestoreScope,
     claims: &[ClaimName],
 ) -> Returned {
     let status = restore.status.clone().unwrap_or_default();
@@ -104,12 +104,12 @@ pub fn returned(
         returned.faults.push(format!("Velero counts {errors} errors"));
     }
     for volume in wanted {
-        let gone = part.claim(volume).filter(|claim| !claims.contains(claim));
+        let gone = scope.claim(volume).filter(|claim| !claims.contains(claim));
         let came = match (&gone, &volume.fault, volume.bytes) {
             (_, Some(why), _) => Err(format!("its files are not in the backup: {why}")),
             (Some(claim), None, _) => Err(format!("there is no claim {claim}")),
             (None, None, None) => Ok(0),
-            (None, None, Some(bytes)) => written(volume, bytes, volumes, part),
+            (None, None, Some(bytes)) => written(volume, bytes, volumes, scope),
         };
         match came {
             Ok(bytes) => {
@@ -127,9 +127,9 @@ fn written(
     wanted: &ReadVolume,
     bytes: u64,
     volumes: &[PodVolumeRestore],
-    part: &Part,
+    scope: &RestoreScope,
 ) -> Result<u64, String> {
-    let pod = part.pod(wanted);
+    let pod = scope.pod(wanted);
     let is_it = |volume: &&PodVolumeRestore| {
         let of = &volume.spec.pod;
         some(&volume.spec.snapshot_id) == wanted.snapshot
@@ -179,12 +179,12 @@ mod tests {
 
     #[test]
     fn a_restore_is_good_only_when_every_volume_of_the_backup_was_written_whole() {
-        let (all, part) =
+        let (all, scope) =
             (json!({"totalBytes": 7, "bytesDone": 7}), json!({"totalBytes": 7, "bytesDone": 6}));
         let less = json!({"totalBytes": 6, "bytesDone": 6});
         let done = |progress: &Value| json!({"phase": "Completed", "progress": progress});
         let completed = json!({"phase": "Completed"});
-        let failed = json!({"phase": "Failed", "message": "no space", "progress": part});
+        let failed = json!({"phase": "Failed", "message": "no space", "progress": scope});
         let empty = ReadVolume { bytes: None, ..wanted() };
         let lost = ReadVolume { fault: Some("it is Failed".into()), bytes: None, ..wanted() };
         let elsewhere = ReadVolume { pod: "a/q".into(), ..wanted() };
@@ -197,7 +197,7 @@ mod tests {
             (completed.clone(), vec![], wanted(), Some("claim a/data: nothing was written")),
             (completed.clone(), vec![volume(done(&all))], elsewhere, Some("no pod b/q")),
             (completed.clone(), vec![volume(done(&all))], other, Some("nothing was written")),
-            (completed.clone(), vec![volume(done(&part))], wanted(), Some("6 of 7 bytes")),
+            (completed.clone(), vec![volume(done(&scope))], wanted(), Some("6 of 7 bytes")),
             (completed.clone(), vec![volume(done(&less))], wanted(), Some("6 of 7 bytes")),
             (completed.clone(), vec![volume(failed)], wanted(), Some("claim a/data: it is Failed: no space")),
             (completed.clone(), vec![volume(json!({}))], wanted(), Some("it is New")),
@@ -216,14 +216,15 @@ mod tests {
             ),
         ] {
             let restore: Restore = from_value(json!({"status": restore})).unwrap();
-            let part = Part { mappings: [("a".into(), "b".into())].into(), ..Part::default() };
+            let scope =
+                RestoreScope { mappings: [("a".into(), "b".into())].into(), ..RestoreScope::default() };
             let there = [ClaimName { namespace: "b".into(), name: "data".into() }];
-            let came = returned(&restore, &written, &[wanted], &part, &there);
+            let came = returned(&restore, &written, &[wanted], &scope, &there);
             assert_eq!(came.faults.is_empty(), fault.is_none(), "{came:?} {fault:?}");
             assert!(came.faults.join("; ").contains(fault.unwrap_or_default()), "{came:?} {fault:?}");
         }
         let restore: Restore = from_value(json!({"status": {"phase": "Completed"}})).unwrap();
-        let came = returned(&restore, &[volume(done(&all))], &[wanted()], &Part::default(), &[]);
+        let came = returned(&restore, &[volume(done(&all))], &[wanted()], &RestoreScope::default(), &[]);
         assert_eq!(came.faults, ["claim a/data: there is no claim a/data"]);
     }
 }

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::{Contents, Entry, Part};
+use super::{Contents, Entry, RestoreScope};
 use crate::judge::backup::ReadVolume;
 use crate::judge::coverage::{ClaimName, name_of};
 use crate::judge::pods::some;
@@ -47,17 +47,22 @@ pub struct Obstacles {
     pub bare: BTreeMap<ClaimName, String>,
 }
 
-pub fn obstacles(wanted: &[ReadVolume], part: &Part, contents: Option<&Contents>, live: &Live) -> Obstacles {
+pub fn obstacles(
+    wanted: &[ReadVolume],
+    scope: &RestoreScope,
+    contents: Option<&Contents>,
+    live: &Live,
+) -> Obstacles {
     let mut found = Obstacles::default();
-    namespaces(part, live, &mut found);
+    namespaces(scope, live, &mut found);
     let exists = exists(live);
     for volume in wanted {
-        volume_obstacles(volume, part, &exists, live, &mut found);
+        volume_obstacles(volume, scope, &exists, live, &mut found);
     }
     if let Some(contents) = contents {
-        classes(part, contents, live, &mut found);
-        bare(wanted, part, contents, live, &mut found);
-        others(part, contents, live, &mut found);
+        classes(scope, contents, live, &mut found);
+        bare(wanted, scope, contents, live, &mut found);
+        others(scope, contents, live, &mut found);
     }
     found.existing.dedup();
     found.refused.sort();
@@ -87,20 +92,26 @@ fn exists(live: &Live) -> Exists {
 }
 
 /// A namespace that is about to go can't be restored into.
-fn namespaces(part: &Part, live: &Live, found: &mut Obstacles) {
-    let mapped: BTreeSet<&str> = part.mappings.values().map(String::as_str).collect();
+fn namespaces(scope: &RestoreScope, live: &Live, found: &mut Obstacles) {
+    let mapped: BTreeSet<&str> = scope.mappings.values().map(String::as_str).collect();
     for namespace in &live.namespaces {
         let name = namespace.metadata.name.as_deref().unwrap_or_default();
         let target = mapped.contains(name)
-            || part.mappings.is_empty() && !part.namespaces.is_empty() && part.takes(name);
+            || scope.mappings.is_empty() && !scope.namespaces.is_empty() && scope.takes(name);
         if target && namespace.metadata.deletion_timestamp.is_some() {
             found.ending.push(format!("namespace {name} is being deleted"));
         }
     }
 }
 
-fn volume_obstacles(volume: &ReadVolume, part: &Part, exists: &Exists, live: &Live, found: &mut Obstacles) {
-    let (claim, pod) = (part.claim(volume), part.pod(volume));
+fn volume_obstacles(
+    volume: &ReadVolume,
+    scope: &RestoreScope,
+    exists: &Exists,
+    live: &Live,
+    found: &mut Obstacles,
+) {
+    let (claim, pod) = (scope.claim(volume), scope.pod(volume));
     if let Some(claim) = claim.as_ref().filter(|claim| exists.claims.contains(claim)) {
         found.existing.push(format!("claim {claim}"));
         return;
@@ -154,25 +165,25 @@ fn mounts(spec: &PodSpec, claim: &str) -> bool {
 }
 
 fn taken<'a>(
-    part: &'a Part,
+    scope: &'a RestoreScope,
     contents: &'a Contents,
 ) -> impl Iterator<Item = (ClaimName, &'a PersistentVolumeClaimSpec)> {
     contents.claims.iter().filter_map(|claim| {
         let name = name_of(&claim.metadata);
-        part.takes(&name.namespace).then_some((name, claim.spec.as_ref()?))
+        scope.takes(&name.namespace).then_some((name, claim.spec.as_ref()?))
     })
 }
 
 /// A claim whose class the cluster has not waits for ever, and its restore with it.
-fn classes(part: &Part, contents: &Contents, live: &Live, found: &mut Obstacles) {
+fn classes(scope: &RestoreScope, contents: &Contents, live: &Live, found: &mut Obstacles) {
     let mut lacking: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     let mut used = BTreeSet::new();
-    for (claim, spec) in taken(part, contents) {
+    for (claim, spec) in taken(scope, contents) {
         let Some(old) = spec.storage_class_name.as_deref().filter(|class| !class.is_empty()) else {
             continue;
         };
         used.insert(old);
-        let class = part.classes.get(old).map_or(old, String::as_str);
+        let class = scope.classes.get(old).map_or(old, String::as_str);
         if !live.classes.contains(class) {
             lacking.entry(class).or_default().push(claim.to_string());
         }
@@ -184,7 +195,7 @@ fn classes(part: &Part, contents: &Contents, live: &Live, found: &mut Obstacles)
             named(&claims)
         ));
     }
-    for old in part.classes.keys().filter(|old| !used.contains(old.as_str())) {
+    for old in scope.classes.keys().filter(|old| !used.contains(old.as_str())) {
         found
             .warnings
             .push(format!("no claim that comes back is of StorageClass {old}, which is to be another"));
@@ -192,9 +203,15 @@ fn classes(part: &Part, contents: &Contents, live: &Live, found: &mut Obstacles)
 }
 
 /// Claims whose files are not in the backup.
-fn bare(wanted: &[ReadVolume], part: &Part, contents: &Contents, live: &Live, found: &mut Obstacles) {
+fn bare(
+    wanted: &[ReadVolume],
+    scope: &RestoreScope,
+    contents: &Contents,
+    live: &Live,
+    found: &mut Obstacles,
+) {
     let read: BTreeSet<&str> = wanted.iter().filter_map(|volume| volume.claim.as_deref()).collect();
-    for (claim, spec) in taken(part, contents) {
+    for (claim, spec) in taken(scope, contents) {
         let Some(volume) = spec.volume_name.as_deref().filter(|name| !name.is_empty()) else { continue };
         if read.contains(claim.to_string().as_str()) {
             continue;
@@ -234,17 +251,23 @@ fn kept(volume: &PersistentVolume, live: &Live) -> Option<String> {
     ))
 }
 
+/// What never comes back, what Kubernetes makes by itself in each namespace, and what a restore adds to.
+/// Source: velero-io/velero pkg/controller/restore_controller.go (nonRestorableResources), pkg/restore/restore.go (v1.18).
+fn is_its_own(entry: &Entry) -> bool {
+    let kinds = ["PersistentVolumeClaim", "Pod", "Event", "ServiceAccount", "Endpoints", "EndpointSlice"];
+    kinds.contains(&entry.kind.as_str()) || entry.kind == "ConfigMap" && entry.name == "kube-root-ca.crt"
+}
+
 /// Objects that exist already stay as they are.
-fn others(part: &Part, contents: &Contents, live: &Live, found: &mut Obstacles) {
-    let files = ["PersistentVolumeClaim", "Pod"];
+fn others(scope: &RestoreScope, contents: &Contents, live: &Live, found: &mut Obstacles) {
     let there = contents.entries.iter().filter(|entry| {
         let entry = *entry;
-        let target = Entry { namespace: part.target(&entry.namespace).to_owned(), ..entry.clone() };
-        let own = !entry.namespace.is_empty() && part.takes(&entry.namespace);
-        own && !files.contains(&entry.kind.as_str()) && live.entries.contains(&target)
+        let target = Entry { namespace: scope.target(&entry.namespace).to_owned(), ..entry.clone() };
+        let own = !entry.namespace.is_empty() && scope.takes(&entry.namespace);
+        own && !is_its_own(entry) && live.entries.contains(&target)
     });
     let there: Vec<String> = there
-        .map(|entry| format!("{} {}/{}", entry.kind, part.target(&entry.namespace), entry.name))
+        .map(|entry| format!("{} {}/{}", entry.kind, scope.target(&entry.namespace), entry.name))
         .collect();
     if !there.is_empty() {
         found.warnings.push(format!("exists already, and stays as it is: {}", named(&there)));
@@ -292,10 +315,10 @@ mod tests {
     fn what_exists_stays_and_what_would_come_back_empty_is_refused() {
         let claim = |namespace| from_value(named_in(namespace, "data")).unwrap();
         let pod = |namespace| from_value(named_in(namespace, "p")).unwrap();
-        let mapped = Part { mappings: [("a".into(), "b".into())].into(), ..Part::default() };
-        let plain = Part::default();
+        let mapped = RestoreScope { mappings: [("a".into(), "b".into())].into(), ..RestoreScope::default() };
+        let plain = RestoreScope::default();
         let of_set = vec![ReadVolume { claim: Some("a/data-db-0".into()), ..wanted().remove(0) }];
-        for (wanted, part, live, existing, refused) in [
+        for (wanted, scope, live, existing, refused) in [
             (wanted(), &plain, live(), None, None),
             (wanted(), &plain, Live { claims: vec![claim("a")], ..live() }, Some("claim a/data"), None),
             (wanted(), &mapped, Live { claims: vec![claim("a")], ..live() }, None, None),
@@ -320,7 +343,7 @@ mod tests {
             ),
             (of_set, &plain, Live { stateful_sets: vec![stateful_set("logs")], ..live() }, None, None),
         ] {
-            let found = obstacles(&wanted, part, None, &live);
+            let found = obstacles(&wanted, scope, None, &live);
             assert_eq!(found.existing.first().map(String::as_str), existing, "{found:?}");
             assert_eq!(found.refused.is_empty(), refused.is_none(), "{found:?}");
             assert!(found.refused.join(" ").contains(refused.unwrap_or_default()), "{found:?}");
@@ -330,12 +353,12 @@ mod tests {
     #[test]
     fn a_namespace_that_ends_is_waited_for() {
         let mut ending = json!({"metadata": {"name": "a", "deletionTimestamp": "2026-01-01T00:00:00Z"}});
-        let part = Part { namespaces: vec!["a".into()], ..Part::default() };
+        let scope = RestoreScope { namespaces: vec!["a".into()], ..RestoreScope::default() };
         let with =
             |namespace: &Value| Live { namespaces: vec![from_value(namespace.clone()).unwrap()], ..live() };
-        assert_eq!(obstacles(&[], &part, None, &with(&ending)).ending, ["namespace a is being deleted"]);
+        assert_eq!(obstacles(&[], &scope, None, &with(&ending)).ending, ["namespace a is being deleted"]);
         ending["metadata"]["name"] = json!("b");
-        assert!(obstacles(&[], &part, None, &with(&ending)).ending.is_empty());
+        assert!(obstacles(&[], &scope, None, &with(&ending)).ending.is_empty());
     }
 
     #[test]
@@ -360,9 +383,9 @@ mod tests {
             objects.iter().for_each(|object| contents.take(object).unwrap());
             contents
         };
-        let mapped = Part { classes: [("old".into(), "c".into())].into(), ..Part::default() };
-        let plain = Part::default();
-        for (part, class, wanted, policy, host, told) in [
+        let mapped = RestoreScope { classes: [("old".into(), "c".into())].into(), ..RestoreScope::default() };
+        let plain = RestoreScope::default();
+        for (scope, class, wanted, policy, host, told) in [
             (&plain, "c", wanted(), "Delete", "n1", ""),
             (&plain, "old", wanted(), "Delete", "n1", "no StorageClass old, which claim a/data asks for"),
             (&mapped, "old", wanted(), "Delete", "n1", ""),
@@ -372,7 +395,7 @@ mod tests {
             (&plain, "c", vec![], "Retain", "n7", "a node that the cluster has not"),
         ] {
             let contents = contents(&[claim(class), volume(policy, host)]);
-            let found = obstacles(&wanted, part, Some(&contents), &live());
+            let found = obstacles(&wanted, scope, Some(&contents), &live());
             let all = [found.refused, found.warnings, found.bare.into_values().collect()].concat().join("; ");
             assert!(all.contains(told) && all.is_empty() == told.is_empty(), "{told}: {all}");
         }
@@ -386,9 +409,10 @@ mod tests {
             contents.take(&json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata})).unwrap();
             live.entries.extend(contents.entries.iter().cloned());
         }
-        let found = obstacles(&[], &Part::default(), Some(&contents), &live);
+        let found = obstacles(&[], &RestoreScope::default(), Some(&contents), &live);
         assert!(found.warnings[0].ends_with("ConfigMap a/4; and 2 more"), "{found:?}");
-        let elsewhere = Part { mappings: [("a".into(), "b".into())].into(), ..Part::default() };
+        let elsewhere =
+            RestoreScope { mappings: [("a".into(), "b".into())].into(), ..RestoreScope::default() };
         assert!(obstacles(&[], &elsewhere, Some(&contents), &live).warnings.is_empty());
     }
 }

@@ -59,6 +59,7 @@ pub struct ObjectStorage {
 pub struct LocationStatus {
     pub phase: Option<String>,
     pub last_validation_time: Option<Time>,
+    pub last_synced_time: Option<Time>,
     pub message: Option<String>,
 }
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::Family;
 use crate::judge::backup::ReadVolume;
 use crate::judge::coverage::{ClaimName, Covered, LeftOut};
-use crate::judge::restore::Part;
+use crate::judge::restore::RestoreScope;
 use crate::plan::saved::Digest;
 
 #[derive(Debug)]
@@ -71,7 +71,7 @@ pub struct AwaitRestore {
     /// Velero's.
     pub namespace: String,
     pub wanted: Vec<ReadVolume>,
-    pub part: Part,
+    pub scope: RestoreScope,
     /// The claims that it brings back without files, and why: then it is one that does not bring back what was asked for.
     pub bare: BTreeMap<ClaimName, String>,
 }

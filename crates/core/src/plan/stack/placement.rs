@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use crate::error::Error;
 use crate::intent::{self, Intent};
+use crate::judge::workload::node_lacks;
 use crate::model::object::Object;
 
 /// On a node that nodeprep itself cordoned, and uncordons again.
@@ -67,8 +68,7 @@ fn name(node: &Node) -> &str {
 
 /// What keeps the pods from the node, as it will be when the file's labels are on it.
 fn unfit(intent: &Intent, pods: &PodSpec, node: &Node) -> Option<String> {
-    let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    if conditions.into_iter().any(|one| one.type_ == "Ready" && one.status != "True") {
+    if node_lacks(node).is_some() {
         return Some("not Ready".into());
     }
     let ours = node.metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(OURS));

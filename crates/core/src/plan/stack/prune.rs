@@ -8,8 +8,10 @@ use super::placement::some;
 use super::{diff, id};
 use crate::error::{Error, Result};
 use crate::intent::Intent;
+use crate::judge::velero::kinds::BackupStorageLocation;
+use crate::judge::velero::location_lacks;
 use crate::model::cluster::{ClusterState, Leftovers};
-use crate::model::object::Deletion;
+use crate::model::object::{Deletion, read};
 use crate::plan::{Action, Effect, ObjectAction, Step, Target};
 use crate::stack::{COMPONENTS, StackItem};
 
@@ -162,15 +164,20 @@ impl<'a> Wanted<'a> {
 fn needed(live: &Value, leftovers: &Leftovers) -> Option<String> {
     let title = Deletion::of(live);
     let place = format!("{}/{}", title.namespace.unwrap_or_default(), title.name);
-    let status = &live["status"];
     match leftovers.location_users.get(&place) {
         Some(users) if users.len() == 1 => Some(format!("{} needs it", users.join(""))),
         Some(users) => Some(format!("{} need it", some(users, 3))),
-        None if status["phase"] != "Available" || status["lastSyncedTime"].is_null() => {
-            Some("it does not answer, and so what is kept there is not known".into())
-        }
+        None if !answers(live) => Some("it does not answer, and so what is kept there is not known".into()),
         None => None,
     }
+}
+
+/// Whether a location answers, and Velero has read what is in it.
+fn answers(live: &Value) -> bool {
+    read(live).is_ok_and(|location: BackupStorageLocation| {
+        let status = location.status.as_ref();
+        location_lacks(&location).is_none() && status.is_some_and(|status| status.last_synced_time.is_some())
+    })
 }
 
 fn used(class: &str, users: &[String]) -> String {
@@ -270,14 +277,15 @@ mod tests {
     #[test]
     fn a_location_goes_when_it_answers_and_nothing_needs_it() {
         const BACKUP: &str = "backup: {location: {name: s3, bucket: abc, region: x}, secrets: [a]}";
-        let answers = json!({"phase": "Available", "lastSyncedTime": "2026-11-30T00:00:00Z"});
+        let at = "2026-11-30T00:00:00Z";
+        let answers = json!({"phase": "Available", "lastValidationTime": at, "lastSyncedTime": at});
         let users = |titles: &[&str]| titles.iter().map(|title| (*title).to_owned()).collect::<Vec<_>>();
         for (status, by, told) in [
             (answers.clone(), vec![], None),
             (answers.clone(), users(&["Backup old"]), Some("and stays, as Backup old needs it: it goes")),
             (answers.clone(), users(&["Backup a", "Schedule b"]), Some("as Backup a, Schedule b need it")),
             (json!({"phase": "Unavailable"}), vec![], Some("it does not answer")),
-            (json!({"phase": "Available"}), vec![], Some("it does not answer")),
+            (json!({"phase": "Available", "lastValidationTime": at}), vec![], Some("it does not answer")),
             (Value::Null, vec![], Some("it does not answer")),
         ] {
             let mut location = live("BackupStorageLocation", "velero", "old");
