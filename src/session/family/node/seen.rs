@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use crate::error::{Error, Kind, Result};
 use crate::event::Events;
+use crate::model::disks::EXISTING_VOLUME;
 use crate::plan::{AwaitVolume, volume_state};
 use crate::talos::resources::{Item, MountStatus, NodeLabel, NodeStatus, Spec, VolumeStatus};
 use crate::talos::{Client, Node};
@@ -14,6 +15,8 @@ use futures::StreamExt;
 
 /// The phase of what Talos could not do; it tries it again every 30 s.
 const FAILED: &str = "failed";
+/// The phase of what Talos has not begun with.
+const WAITING: &str = "waiting";
 /// What fails with the same words after three more tries has failed.
 const FAILS_FOR: Duration = Duration::from_secs(100);
 
@@ -45,15 +48,7 @@ pub(in crate::session) async fn await_volumes(
     let (node, mut failing) = (client.node(address)?, Failing::default());
     let check = async || {
         let (volumes, mounts) = tokio::try_join!(node.specs::<VolumeStatus>(), node.specs::<MountStatus>())?;
-        Ok(wanted.iter().find_map(|wait| {
-            let status = volumes.iter().find(|volume| volume.id == wait.id);
-            let status =
-                status.map(|volume| (volume.spec.phase.as_str(), volume.spec.error_message.as_str()));
-            let mounted = mounts.iter().find(|mount| Some(&mount.spec.target) == wait.mount.as_ref());
-            let mounted = mounted.map(|mount| mount.spec.flags);
-            let why = volume_state(wait, status, mounted).err()?;
-            Some((format!("volume {wait}"), why, status.is_some_and(|(phase, _)| phase == FAILED)))
-        }))
+        Ok(open_volume(wanted, &volumes, &mounts))
     };
     let hint =
         "`nodeprep discover` shows the node's disks and volumes; `talosctl dmesg` what the kernel said";
@@ -69,6 +64,37 @@ pub(in crate::session) async fn await_volumes(
             Error::failed(format!("{address}: {what} did not become ready within {seconds}s: {last}"))
         })
     })
+}
+
+/// A volume that is not done: which, why, and whether that is a failure.
+type OpenVolume = (String, String, bool);
+
+/// The first of these volumes that has failed, else the first that is not done. Talos makes volumes one after the other: one
+/// that waits for one that failed has failed too.
+fn open_volume(
+    wanted: &[AwaitVolume],
+    volumes: &[Item<VolumeStatus>],
+    mounts: &[Item<MountStatus>],
+) -> Option<OpenVolume> {
+    let failed = |volume: &&Item<VolumeStatus>| volume.spec.phase == FAILED;
+    let in_the_way = volumes.iter().find(|volume| failed(volume) && !volume.id.starts_with(EXISTING_VOLUME));
+    let open = |wait: &AwaitVolume| {
+        let status = volumes.iter().find(|volume| volume.id == wait.id);
+        let said = status.map(|volume| (volume.spec.phase.as_str(), volume.spec.error_message.as_str()));
+        let mounted = mounts.iter().find(|mount| Some(&mount.spec.target) == wait.mount.as_ref());
+        let why = volume_state(wait, said, mounted.map(|mount| mount.spec.flags)).err()?;
+        let what = format!("volume {wait}");
+        Some(match (said, in_the_way) {
+            (Some((WAITING, _)), Some(first)) => {
+                let error = first.spec.error_message.lines().next().unwrap_or_default();
+                (what, format!("{why}, as {} comes first and has failed: {error}", first.id), true)
+            }
+            (said, _) => (what, why, said.is_some_and(|(phase, _)| phase == FAILED)),
+        })
+    };
+    let mut open: Vec<OpenVolume> = wanted.iter().filter_map(open).collect();
+    let first = open.iter().position(|(.., failed)| *failed).unwrap_or_default();
+    (!open.is_empty()).then(|| open.swap_remove(first))
 }
 
 /// Waits until the node has no such volume any more, and nothing is mounted at its path.
@@ -107,8 +133,7 @@ pub(in crate::session) async fn await_labels(
     events: &Events,
 ) -> Result<()> {
     let check = async || {
-        let specs = node.specs::<NodeLabel>().await?;
-        let registered = node.specs::<NodeStatus>().await.unwrap_or_default();
+        let (specs, registered) = tokio::try_join!(node.specs::<NodeLabel>(), node.specs::<NodeStatus>())?;
         Ok(wanted.iter().find_map(|(key, value)| {
             let why = label_state(key, value, &specs, &registered).err()?;
             Some((format!("label {key}={value}"), why))
@@ -116,7 +141,9 @@ pub(in crate::session) async fn await_labels(
     };
     await_open::<NodeLabel>(node, within, events, check).await.map_err(|late| {
         let hint = "a label that somebody else set is left alone by Talos: remove it with kubectl label, and Talos sets it";
-        late.or_hint(hint, |what, last| Error::failed(format!("{}: {what} is not on the node: {last}", node.address())))
+        late.or(|what, last| {
+            Error::failed(format!("{}: {what} is not on the node: {last}", node.address())).hint(hint)
+        })
     })
 }
 
