@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use nodeprep::intent;
 use nodeprep::model::resources::MountFlags;
 use nodeprep_sandbox::scenario::Scenario;
 
@@ -77,5 +78,96 @@ fn a_volume_that_fails_again_and_again_is_not_waited_for_to_the_deadline_and_its
             why.iter().any(|why| why.contains("u-openebs: phase failed: error formatting XFS")),
             "{why:?}"
         );
+    });
+}
+
+/// A machine of this release with a disk for a partition and one with an XFS of before, and a file that asks for this.
+async fn with_disks(version: &str, volumes: &str) -> Session {
+    let disks = "{name: sda, size: 50GiB, holds: talos}, {name: nvme0n1, size: 1TB, serial: A}, {name: nvme1n1, size: 1TB, serial: B, holds: xfs}";
+    let text = format!("machines: [{{version: {version}, disks: [{disks}]}}]");
+    let mut session = Session::start(&Scenario::parse("s.yaml", &text).unwrap()).await;
+    let file = format!(
+        "apiVersion: nodeprep.dev/v1alpha1\nkind: Cluster\nmetadata: {{name: a}}\nnodes: [{{address: 10.5.0.2}}]\nvolumes: [{volumes}]\n"
+    );
+    session.intent = intent::parse("nodeprep.yaml", file.as_bytes()).unwrap();
+    session
+}
+
+#[test]
+fn an_upgrade_that_makes_every_kind_of_volume_noexec_is_told_of_each() {
+    paused(async {
+        let match_b = "disk: {match: 'serial:B'}";
+        let volumes = format!(
+            "{{name: part, disk: {{match: 'serial:A'}}, minSize: 1GiB}}, {{name: old, type: existing, {match_b}}}, \
+             {{name: folder, type: directory}}"
+        );
+        let session = with_disks("v1.13.9", &volumes).await;
+        session.apply().await.unwrap();
+        let told = async || {
+            tokio::time::sleep(Duration::from_secs(20)).await;
+            let planned = session.plan().await.unwrap();
+            assert!(planned.plan.is_empty(), "{:?}", planned.plan.steps);
+            planned.plan.warnings.into_iter().filter(|warning| warning.contains("noexec")).collect::<Vec<_>>()
+        };
+        assert_eq!(told().await, Vec::<String>::new());
+        session.fleet.act(|world, now| {
+            let (machine, timers) = world.machine("10.5.0.2").unwrap();
+            machine.version = "v1.14.1".to_owned();
+            machine.reboot(timers, now);
+        });
+        let told = told().await;
+        for name in ["part", "old", "folder"] {
+            assert!(
+                told.iter().any(|told| told.contains(&format!("volume {name} is mounted noexec"))),
+                "{told:?}"
+            );
+        }
+    });
+}
+
+#[test]
+fn a_volume_that_waits_for_one_that_failed_is_not_waited_for_and_that_one_is_named() {
+    paused(async {
+        // Talos makes the smaller one first, and what somebody else asked for comes before both.
+        let volumes = "{name: data, disk: {match: 'serial:A'}, minSize: 1GiB}";
+        let session = with_disks("v1.14.1", volumes).await;
+        session.fleet.act(|world, _| {
+            let machine = world.machine("10.5.0.2").unwrap().0;
+            let raw = "---\napiVersion: v1alpha1\nkind: RawVolumeConfig\nname: bare\nprovisioning:\n  \
+                       diskSelector: {match: 'disk.serial == \"B\"'}\n  minSize: 1GiB\n  maxSize: 1GiB\n";
+            let config = machine.active.take().unwrap() + raw;
+            (machine.active, machine.persistent) = (Some(config.clone()), Some(config));
+            machine.dirty = true;
+        });
+        let began = tokio::time::Instant::now();
+        let error = session.apply().await.unwrap_err();
+        assert!(error.what.contains("u-data") && error.what.contains("as r-bare comes first"), "{error}");
+        assert!(error.what.contains("1 have wrong format"), "{error}");
+        assert!((100..150).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+    });
+}
+
+#[test]
+fn a_raw_volume_of_all_but_some_space_is_refused_as_talos_makes_it_as_small_as_that() {
+    paused(async {
+        let sizes = |most: &str| {
+            format!("{{name: bare, type: raw, disk: {{match: 'serial:A'}}, minSize: 1GiB, maxSize: {most}}}")
+        };
+        let session = with_disks("v1.14.1", &sizes("-2GiB")).await;
+        let error = session.plan().await.unwrap_err();
+        assert!(error.what.contains("gives a raw volume -2GiB as its size"), "{error}");
+        // What Talos makes of it, whoever asks.
+        session.fleet.act(|world, _| {
+            let machine = world.machine("10.5.0.2").unwrap().0;
+            let raw = "---\napiVersion: v1alpha1\nkind: RawVolumeConfig\nname: bare\nprovisioning:\n  \
+                       diskSelector: {match: 'disk.serial == \"A\"'}\n  minSize: 1GiB\n  maxSize: -2GiB\n";
+            let config = machine.active.take().unwrap() + raw;
+            (machine.active, machine.persistent) = (Some(config.clone()), Some(config));
+            machine.dirty = true;
+        });
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        let node = session.fleet.act(|world, _| world.machine("10.5.0.2").unwrap().0.published.clone());
+        let (_, status) = node.of("VolumeStatuses.block.talos.dev").find(|(id, _)| *id == "r-bare").unwrap();
+        assert_eq!((&status.spec["phase"], &status.spec["size"]), (&"ready".into(), &(2_u64 << 30).into()));
     });
 }

@@ -161,10 +161,10 @@ fn no_secret_that_is_held_comes_back_in_what_a_node_or_the_cluster_says() {
 #[test]
 fn a_config_that_needs_a_reboot_is_refused_without_its_secrets() {
     use nodeprep_sandbox::machine::config::difference;
-    let config = serde_json::json!({"machine": {"type": "worker", "token": TOKEN, "env": {"a": "b"}}});
+    let config = format!("machine:\n    type: worker\n    token: {TOKEN}\n");
     let text = format!(
-        "this config change can't be applied in immediate mode\ndiff: {}",
-        difference(&config, &config, "env")
+        "this config change can't be applied in immediate mode\ndiff:\n{}",
+        difference(&config, &format!("{config}    env:\n        A: b\n"))
     );
     assert!(text.contains(TOKEN));
     let shown = nodeprep::config_doc::words(&text);

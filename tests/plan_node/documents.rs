@@ -17,23 +17,33 @@ fn blank(minor: u64) -> Machine {
     Machine::new(minor, &[disk("nvme0n1", "A", Holds::Nothing)])
 }
 
+/// The release of Talos that the README's tables give for something.
+fn since(what: &str) -> u64 {
+    let rows =
+        include_str!("../../README.md").lines().filter(|row| row.starts_with('|') && row.contains(what));
+    let releases: Vec<&str> = rows.filter_map(|row| row.rsplit("| 1.").next()?.strip_suffix(" |")).collect();
+    releases.iter().find_map(|release| release.parse().ok()).unwrap_or_else(|| panic!("{what}: {releases:?}"))
+}
+
 #[test]
-fn what_a_talos_does_not_know_is_refused_with_the_release_that_does() {
+fn what_a_talos_does_not_know_is_refused_with_the_release_that_the_readme_names() {
     let with = |more: &str| file(VOLUME, more);
     let disk = r#"name: a, disk: {match: disk.serial == "A"}"#;
-    for (wish, first) in [
-        (with(""), 10),
-        (with("filesystem: {projectQuota: true}"), 11),
-        (with("type: raw"), 11),
-        (with("maxSize: 80%"), 12),
-        (file(disk, "type: disk"), 12),
-        (file("name: a, type: directory", ""), 12),
-        (with("maxSize: -10GiB"), 13),
-        (with("mount: {secure: false}"), 13),
-        (with("mount: {disableAccessTime: true}"), 13),
-        (with("trim: 168h"), 14),
-        (with("scrub: 720h"), 14),
+    for (wish, row) in [
+        (with(""), "`minSize`"),
+        (with("filesystem: {projectQuota: true}"), "`filesystem.projectQuota`"),
+        (with("type: raw"), "| `raw`"),
+        (with("maxSize: 80%"), "`maxSize` in percent"),
+        (file(disk, "type: disk"), "| `disk`"),
+        (file("name: a, type: directory", ""), "| `directory`"),
+        (with("maxSize: -10GiB"), "`maxSize` below zero"),
+        (with("mount: {secure: false}"), "below zero (all but so much), `mount.secure`"),
+        (with("mount: {disableAccessTime: true}"), "`mount.disableAccessTime`"),
+        (file("name: a, type: directory", "mount: {secure: false}"), "`mount.secure` of a directory"),
+        (with("trim: 168h"), "`trim`"),
+        (with("scrub: 720h"), "`scrub`"),
     ] {
+        let first = since(row);
         let refusal = blank(first - 1).refuses(&wish);
         assert!(refusal.contains(&format!("upgrade to Talos 1.{first} or later")), "{wish}: {refusal}");
         assert_eq!(blank(first).plan(&wish).unwrap().changes(), 1, "{wish}");

@@ -171,7 +171,9 @@ fn keys(specs: impl Iterator<Item = Value>) -> BTreeSet<String> {
 #[test]
 fn the_sandbox_says_it_in_the_same_words() {
     let (now, address) = (Timestamp::UNIX_EPOCH, "10.5.0.2");
-    let mut world = World::new(&Scenario::of(1), now);
+    let mut scenario = Scenario::of(1);
+    scenario.machines[0].version = "v1.11.5".to_owned();
+    let mut world = World::new(&scenario, now);
     let (machine, timers) = world.machine(address).unwrap();
     let volume = "---\napiVersion: v1alpha1\nkind: UserVolumeConfig\nname: openebs\nprovisioning:\n  diskSelector: \
         {match: disk.serial == \"SIMA0001\"}\n  minSize: 2GiB\n  grow: true\n";

@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};
-use crate::model::disks::{Disk, USER_VOLUME, is_volume};
+use crate::model::disks::{Disk, EXISTING_VOLUME, USER_VOLUME, is_volume};
 use crate::model::mounts::mount_of;
 use crate::model::node::Node;
 use crate::observe::about::{About, Clock};
@@ -157,14 +157,18 @@ fn row(disk: &Disk, wide: bool) -> Vec<String> {
     row
 }
 
-/// The user and raw volumes of a node, wherever they are.
+/// The volumes of a node that its config asks for, wherever they are.
 fn volumes(node: &Node) -> String {
     let (Ok(volumes), Ok(mounts)) = (&node.volumes, &node.mounts) else { return String::new() };
     let mut text = String::new();
-    for volume in volumes.iter().filter(|volume| is_volume(&volume.id)) {
-        let error = &volume.spec.error_message;
-        let error = if error.is_empty() { String::new() } else { format!(": {error}") };
-        let place = volume.id.strip_prefix(USER_VOLUME).map_or_else(String::new, |name| {
+    for volume in volumes {
+        let mounted = [USER_VOLUME, EXISTING_VOLUME].iter().find_map(|kind| volume.id.strip_prefix(kind));
+        if mounted.is_none() && !is_volume(&volume.id) {
+            continue;
+        }
+        let error = volume.spec.error_message.lines().next();
+        let error = error.map_or_else(String::new, |error| format!(": {error}"));
+        let place = mounted.map_or_else(String::new, |name| {
             let path = mount_of(name);
             let mounted = mounts.iter().any(|mount| mount.target == path);
             format!(", {} {path}", if mounted { "mounted at" } else { "not mounted at" })

@@ -40,7 +40,7 @@ pub(super) fn unsupported(volume: &Volume, version: &Version) -> Vec<Error> {
     errors
 }
 
-fn needs(volume: &Volume) -> [(bool, &'static str, (u64, u64)); 11] {
+fn needs(volume: &Volume) -> [(bool, &'static str, (u64, u64)); 12] {
     let kind = volume.kind;
     let most = volume.max_size;
     [
@@ -51,7 +51,12 @@ fn needs(volume: &Volume) -> [(bool, &'static str, (u64, u64)); 11] {
         (kind == VolumeType::Directory, "volumes of type directory", (1, 12)),
         (matches!(most, Some(MaxSize::Percent(_))), "maxSize in percent", (1, 12)),
         (matches!(most, Some(MaxSize::AllBut(_) | MaxSize::AllButPercent(_))), "negative maxSize", (1, 13)),
-        (volume.mount.secure.is_some(), "mount.secure", (1, 13)),
+        (volume.mount.secure.is_some() && kind != VolumeType::Directory, "mount.secure", (1, 13)),
+        (
+            volume.mount.secure.is_some() && kind == VolumeType::Directory,
+            "mount.secure of a directory",
+            (1, 14),
+        ),
         (volume.mount.disable_access_time.is_some(), "mount.disableAccessTime", (1, 13)),
         (volume.trim.is_some(), "trim", (1, 14)),
         (volume.scrub.is_some(), "scrub", (1, 14)),

@@ -5,14 +5,14 @@ use std::sync::LazyLock;
 
 use serde_json::Value;
 
-use super::documents::{Provisioning, UserVolume, system_volume};
+use super::documents::{Provisioning, VolumeDocument, is_volume, system_volume};
 
 /// What a configuration asks for.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Config {
     /// The document that has no kind.
     pub main: Value,
-    pub volumes: Vec<UserVolume>,
+    pub volumes: Vec<VolumeDocument>,
     /// Of a `KubeNodeConfig`, else `machine.nodeLabels`.
     pub labels: BTreeMap<String, String>,
     /// Of the main document or of a `HostnameConfig`.
@@ -21,13 +21,16 @@ pub struct Config {
     pub ephemeral: Provisioning,
     /// The `UnattendedInstallConfig`; null without one.
     pub unattended: Value,
+    /// The `FilesystemTrimConfig` and the `FilesystemScrubConfig`; null without one.
+    pub trim: Value,
+    pub scrub: Value,
 }
 
 const NO_MAIN: &str = "the applied machine configuration doesn't contain v1alpha1 config, did you mean to patch the \
                        machine config instead?";
 const MAIN_KEYS: [&str; 5] = ["version", "debug", "persist", "machine", "cluster"];
 /// What of `machine` changes without a reboot before 1.14 (siderolabs/talos, runtime.CanApplyImmediate).
-const IMMEDIATE: [&str; 18] = [
+const IMMEDIATE: [&str; 19] = [
     "acceptedCAs",
     "ca",
     "certSANs",
@@ -45,6 +48,7 @@ const IMMEDIATE: [&str; 18] = [
     "registries",
     "seccompProfiles",
     "sysctls",
+    "sysfs",
     "time",
 ];
 
@@ -157,28 +161,21 @@ pub fn parse(text: &str, version: &str) -> Result<Config, String> {
     Ok(config)
 }
 
-/// The two configs side by side around a field, as Talos shows them (google/go-cmp): with what stands beside it, the
-/// machine's token too.
-pub fn difference(old: &Value, new: &Value, field: &str) -> String {
-    let beside = ["type", "token"].map(|key| format!("  \t\tMachine{key}: {},\n", old["machine"][key]));
-    let side =
-        |mark: char, config: &Value| format!("{mark} \t\tMachine{field}: {},\n", config["machine"][field]);
-    format!(
-        "  &v1alpha1.Config{{\n  \tMachineConfig: &v1alpha1.MachineConfig{{\n{}{}{}  \t}},\n  }}\n",
-        beside.concat(),
-        side('-', old),
-        side('+', new)
-    )
+/// What a configuration changes, as Talos shows it: with what stands beside it, the machine's token too.
+pub fn difference(old: &str, new: &str) -> String {
+    similar::TextDiff::from_lines(old, new).unified_diff().header("a", "b").to_string()
 }
 
 impl Config {
     /// Takes what a document besides the main one asks for.
     fn add(&mut self, kind: &str, document: Value, version: &str) -> Result<(), String> {
         match kind {
-            "UserVolumeConfig" => self.volumes.push(UserVolume::read(document, version)?),
+            volume if is_volume(volume) => self.volumes.push(VolumeDocument::read(document, version)?),
             "HostnameConfig" => self.hostname = document["hostname"].as_str().map(str::to_owned),
             "KubeNodeConfig" => self.labels.extend(labels(&document["labels"])),
             "UnattendedInstallConfig" => self.unattended = document,
+            "FilesystemTrimConfig" => self.trim = document,
+            "FilesystemScrubConfig" => self.scrub = document,
             "VolumeConfig" => {
                 let (name, provisioning) = system_volume(&document, version)?;
                 if name == "EPHEMERAL" {
@@ -212,17 +209,15 @@ fn main(document: Value) -> Result<Value, String> {
     Ok(document)
 }
 
-/// What of a change waits for a reboot: the first such field, before 1.14.
-pub fn needs_reboot(old: &Config, new: &Config, version: &str) -> Option<String> {
-    if release(version) >= (1, 14) {
-        return None;
-    }
+/// Whether a change waits for a reboot, as some of the main document do before 1.14. The other documents never do.
+pub fn needs_reboot(old: &Config, new: &Config, version: &str) -> bool {
     let (Some(before), Some(after)) = (old.main["machine"].as_object(), new.main["machine"].as_object())
     else {
-        return None;
+        return false;
     };
     let mut keys = before.keys().chain(after.keys());
-    keys.find(|key| !IMMEDIATE.contains(&key.as_str()) && before.get(*key) != after.get(*key)).cloned()
+    release(version) < (1, 14)
+        && keys.any(|key| !IMMEDIATE.contains(&key.as_str()) && before.get(key) != after.get(key))
 }
 
 #[cfg(test)]
@@ -246,7 +241,7 @@ mod tests {
         assert_eq!(config.labels["a"], "b");
         let volume = &config.volumes[0];
         assert_eq!(
-            (volume.name.as_str(), volume.sizes(5 << 30), volume.kind()),
+            (volume.name.as_str(), volume.sizes(5 << 30), volume.format()),
             ("openebs", (2 << 30, 5 << 30), "xfs")
         );
         let bare = MAIN.replace(", nodeLabels: {a: b}", "");
@@ -280,7 +275,7 @@ mod tests {
         for (kind, first) in [
             ("KmsgLogConfig", 10),
             ("EthernetConfig", 10),
-            ("RawVolumeConfig", 11),
+            ("SwapVolumeConfig", 11),
             ("ResolverConfig", 12),
             ("BondConfig", 12),
             ("Layer2VIPConfig", 12),
@@ -346,10 +341,10 @@ mod tests {
         let config = |text: &str| parse(text, "v1.11.5").unwrap();
         let (old, labels) = (config(MAIN), config(&MAIN.replace("a: b", "a: c")));
         let files = config(&MAIN.replace("type: worker", "type: worker, files: []"));
-        assert_eq!(needs_reboot(&old, &labels, "v1.11.5"), None);
-        assert_eq!(needs_reboot(&old, &files, "v1.11.5").as_deref(), Some("files"));
-        assert_eq!(needs_reboot(&old, &files, "v1.14.0"), None);
-        assert_eq!(needs_reboot(&old, &config(&[MAIN, VOLUME].concat()), "v1.11.5"), None);
+        assert!(!needs_reboot(&old, &labels, "v1.11.5"));
+        assert!(needs_reboot(&old, &files, "v1.11.5"));
+        assert!(!needs_reboot(&old, &files, "v1.14.0"));
+        assert!(!needs_reboot(&old, &config(&[MAIN, VOLUME].concat()), "v1.11.5"));
     }
 
     proptest! {

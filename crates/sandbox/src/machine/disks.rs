@@ -219,6 +219,13 @@ impl Disk {
         }
     }
 
+    /// What is at this index: a partition, or at 0 the whole disk.
+    pub fn at(&self, index: usize) -> Option<(usize, Partition)> {
+        let whole = || Partition { label: String::new(), format: self.format().to_owned(), size: self.size };
+        let found = if index == 0 { Some(whole()) } else { self.partitions().remove(&index) };
+        found.map(|partition| (index, partition))
+    }
+
     /// Gives all of the disk to the volume of this id, with a file system of this kind.
     ///
     /// # Errors

@@ -5,32 +5,42 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::config::release;
-use crate::intent::{MaxSize, Size};
+use super::locator;
+use crate::intent::{MaxSize, Size, VolumeType};
 
-/// A `UserVolumeConfig` (Talos 1.10 and later).
+/// A volume's document: a `UserVolumeConfig` (Talos 1.10 and later), a `RawVolumeConfig` or an `ExistingVolumeConfig`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct UserVolume {
+pub struct VolumeDocument {
     #[serde(rename = "apiVersion")]
     _version: String,
-    #[serde(rename = "kind")]
-    _kind: String,
+    kind: String,
     #[serde(default)]
     pub name: String,
     #[serde(default)]
-    pub volume_type: Option<String>,
+    volume_type: Option<String>,
     #[serde(default)]
     pub provisioning: Provisioning,
     #[serde(default)]
+    pub discovery: Discovery,
+    #[serde(default)]
     pub filesystem: FileSystem,
     #[serde(default)]
-    pub mount: Option<Value>,
+    pub mount: Value,
     #[serde(default)]
-    pub encryption: Option<Value>,
-    #[serde(default, rename = "trim")]
-    _trim: Option<Value>,
-    #[serde(default, rename = "scrub")]
-    _scrub: Option<Value>,
+    encryption: Option<Value>,
+    #[serde(default)]
+    pub trim: Value,
+    #[serde(default)]
+    pub scrub: Value,
+}
+
+/// Where an existing volume is found.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Discovery {
+    #[serde(default)]
+    pub volume_selector: Selector,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -73,7 +83,7 @@ const PERCENT: (u64, u64) = (1, 12);
 const NEGATIVE: (u64, u64) = (1, 13);
 /// What Talos says of a text that is no size.
 const NO_SIZE: &str = "strconv.ParseFloat: parsing \"\": invalid syntax";
-/// Keys of a user volume, and the first release that has them.
+/// Keys of a volume, and the first release that has them.
 const NEW_KEYS: [(&str, (u64, u64)); 7] = [
     ("/filesystem/projectQuotaSupport", (1, 11)),
     ("/volumeType", (1, 12)),
@@ -94,35 +104,80 @@ const SYSTEM: [(&str, (u64, u64)); 7] = [
     ("LOG", (1, 14)),
 ];
 
-impl UserVolume {
+/// The other kinds of documents, and the keys that they have besides `apiVersion`, `kind` and `name`.
+const KEYS: [(&str, &[&str]); 3] = [
+    (
+        "UserVolumeConfig",
+        &["volumeType", "provisioning", "filesystem", "mount", "encryption", "trim", "scrub"],
+    ),
+    ("RawVolumeConfig", &["provisioning", "encryption"]),
+    ("ExistingVolumeConfig", &["discovery", "mount", "trim", "scrub"]),
+];
+/// From this release on a directory has flags of its own.
+pub(super) const DIRECTORY_FLAGS: (u64, u64) = (1, 14);
+
+/// Whether a document of this kind is a volume's.
+pub(super) fn is_volume(kind: &str) -> bool {
+    KEYS.iter().any(|(known, _)| *known == kind)
+}
+
+impl VolumeDocument {
     /// Reads one as the Talos of this version does.
     pub(super) fn read(document: Value, version: &str) -> Result<Self, String> {
+        let unknown = |path: &str, value: &Value| {
+            let key = path.trim_start_matches('/').replace('/', ":\n    ");
+            Err(format!("unknown keys found during decoding:\n{key}: {value}\n"))
+        };
         for (path, first) in NEW_KEYS {
             if release(version) < first
                 && let Some(value) = document.pointer(path)
             {
-                let key = path.trim_start_matches('/').replace('/', ":\n    ");
-                return Err(format!("unknown keys found during decoding:\n{key}: {value}\n"));
+                return unknown(path, value);
             }
+        }
+        let taken = KEYS.iter().find(|(kind, _)| document["kind"] == *kind).map_or(&[][..], |(_, keys)| keys);
+        let every = ["apiVersion", "kind", "name"];
+        for (key, value) in document.as_object().into_iter().flatten() {
+            if !every.contains(&key.as_str()) && !taken.contains(&key.as_str()) {
+                return unknown(key, value);
+            }
+        }
+        if document["kind"] != "ExistingVolumeConfig"
+            && let Some(value) = document.pointer("/mount/readOnly")
+        {
+            return unknown("/mount/readOnly", value);
         }
         let volume: Self = serde_json::from_value(document)
             .map_err(|error| format!("unknown keys found during decoding: {error}"))?;
         volume.named()?;
-        let set = |wrong: bool, what: &str| match wrong {
-            true => Err(format!("{what} is invalid for volumeType directory")),
-            false => Ok(()),
-        };
-        match volume.volume_type.as_deref().unwrap_or("partition") {
-            "directory" => {
-                set(volume.provisioning != Provisioning::default(), "provisioning spec")?;
-                set(volume.encryption.is_some(), "encryption spec")?;
-                set(volume.filesystem != FileSystem::default(), "filesystem spec")?;
-            }
-            "disk" => volume.provisioning.of_disk()?,
-            "partition" => volume.provisioning.validate(true, version)?,
-            other => return Err(format!("unsupported volume type {other:?}")),
+        match volume.volume_type.as_deref() {
+            None | Some("partition" | "disk" | "directory") => {}
+            Some(other) => return Err(format!("unsupported volume type {other:?}")),
+        }
+        match volume.of() {
+            VolumeType::Directory => volume.directory(version)?,
+            VolumeType::Disk => volume.provisioning.of_disk()?,
+            VolumeType::Partition | VolumeType::Raw => volume.provisioning.validate(true, version)?,
+            VolumeType::Existing => locator::check(&volume.discovery.volume_selector.expression)?,
         }
         Ok(volume)
+    }
+
+    /// What a directory takes.
+    fn directory(&self, version: &str) -> Result<(), String> {
+        let flags = release(version) >= DIRECTORY_FLAGS;
+        for (wrong, what) in [
+            (self.provisioning != Provisioning::default(), "provisioning spec"),
+            (self.encryption.is_some(), "encryption spec"),
+            (self.filesystem != FileSystem::default(), "filesystem spec"),
+            (!flags && !self.mount.is_null(), "mount spec"),
+            (!self.mount["disableAccessTime"].is_null(), "mount.disableAccessTime"),
+        ] {
+            if wrong {
+                return Err(format!("{what} is invalid for volumeType directory"));
+            }
+        }
+        Ok(())
     }
 
     fn named(&self) -> Result<(), String> {
@@ -135,23 +190,65 @@ impl UserVolume {
         Err("name can only contain lowercase and uppercase ASCII letters, digits, and hyphens".to_owned())
     }
 
-    pub fn is_disk(&self) -> bool {
-        self.volume_type.as_deref() == Some("disk")
+    /// What the volume is made of.
+    pub fn of(&self) -> VolumeType {
+        match (self.kind.as_str(), self.volume_type.as_deref()) {
+            ("RawVolumeConfig", _) => VolumeType::Raw,
+            ("ExistingVolumeConfig", _) => VolumeType::Existing,
+            (_, Some("disk")) => VolumeType::Disk,
+            (_, Some("directory")) => VolumeType::Directory,
+            _ => VolumeType::Partition,
+        }
     }
 
-    pub fn is_directory(&self) -> bool {
-        self.volume_type.as_deref() == Some("directory")
+    /// The id of the volume.
+    pub fn id(&self) -> String {
+        let prefix = match self.of() {
+            VolumeType::Raw => "r",
+            VolumeType::Existing => "e",
+            VolumeType::Partition | VolumeType::Disk | VolumeType::Directory => "u",
+        };
+        format!("{prefix}-{}", self.name)
+    }
+
+    /// Whether it is made on a disk when it is not there: the others hold nothing up.
+    pub fn is_made(&self) -> bool {
+        !matches!(self.of(), VolumeType::Directory | VolumeType::Existing)
+    }
+
+    /// Its place among the volumes, which are made one after the other (siderolabs/talos, CompareVolumeConfigs).
+    pub fn order(&self) -> (bool, bool, u64, String) {
+        let Provisioning { grow, max_size, .. } = &self.provisioning;
+        let most = text(max_size).and_then(|text| MaxSize::parse(&text).ok());
+        let most = match most {
+            Some(MaxSize::Bytes(most) | MaxSize::AllBut(most)) => most.0,
+            _ => u64::MAX,
+        };
+        (self.is_made(), *grow == Some(true), most, self.id())
     }
 
     /// Least and most bytes that the volume takes of so many that are free.
     pub fn sizes(&self, free: u64) -> (u64, u64) {
-        let Provisioning { min_size, .. } = &self.provisioning;
+        let Provisioning { min_size, max_size, .. } = &self.provisioning;
         let least = text(min_size).and_then(|text| Size::parse(&text).ok()).map_or(LEAST, |size| size.0);
-        (least, self.provisioning.most(free))
+        let most = text(max_size).and_then(|text| MaxSize::parse(&text).ok());
+        let most = match most {
+            // Talos forgets of a raw volume that its size is below zero.
+            Some(MaxSize::AllBut(size)) if self.of() == VolumeType::Raw => Some(MaxSize::Bytes(size)),
+            Some(MaxSize::AllButPercent(part)) if self.of() == VolumeType::Raw => {
+                Some(MaxSize::Percent(part))
+            }
+            most => most,
+        };
+        (least, most.map_or(free, |most| most.of(free)))
     }
 
-    pub fn kind(&self) -> &str {
-        self.filesystem.kind.as_deref().unwrap_or("xfs")
+    /// The file system that is made on it.
+    pub fn format(&self) -> &str {
+        match self.of() {
+            VolumeType::Raw => "",
+            _ => self.filesystem.kind.as_deref().unwrap_or("xfs"),
+        }
     }
 }
 
@@ -240,12 +337,12 @@ mod tests {
 
     use super::*;
 
-    fn read(more: &Value, version: &str) -> Result<UserVolume, String> {
+    fn read(more: &Value, version: &str) -> Result<VolumeDocument, String> {
         let mut document = json!({"apiVersion": "v1alpha1", "kind": "UserVolumeConfig", "name": "data"});
         for (key, value) in more.as_object().unwrap() {
             document[key] = value.clone();
         }
-        UserVolume::read(document, version)
+        VolumeDocument::read(document, version)
     }
 
     fn partition(sizes: &Value) -> Value {
@@ -287,7 +384,7 @@ mod tests {
     fn names_and_types_are_those_that_talos_takes() {
         let named = |name: &str| read(&json!({"name": name, "volumeType": "directory"}), "v1.13.9");
         for name in ["Longhorn", "a", "A-1", &"x".repeat(34)] {
-            assert!(named(name).unwrap().is_directory(), "{name}");
+            assert_eq!(named(name).unwrap().of(), VolumeType::Directory, "{name}");
         }
         for (name, word) in
             [("", "between 1 and 34"), ("a_b", "hyphens"), (&"x".repeat(35), "between 1 and 34")]
@@ -311,6 +408,52 @@ mod tests {
         let disk = json!({"volumeType": "disk", "provisioning": selector, "trim": {"enabled": true}});
         assert!(read(&disk, "v1.13.9").unwrap_err().contains("trim"));
         read(&disk, "v1.14.1").unwrap();
+    }
+
+    #[test]
+    fn each_kind_of_document_has_keys_of_its_own() {
+        let document = |kind: &str, more: &Value| {
+            let mut document = json!({"apiVersion": "v1alpha1", "kind": kind, "name": "data"});
+            for (key, value) in more.as_object().unwrap() {
+                document[key] = value.clone();
+            }
+            VolumeDocument::read(document, "v1.14.1")
+        };
+        let provisioning = json!({"diskSelector": {"match": "true"}, "minSize": "1GiB", "maxSize": "-10GiB"});
+        let found = json!({"volumeSelector": {"match": "volume.name == 'xfs'"}});
+        let raw = document("RawVolumeConfig", &json!({"provisioning": provisioning})).unwrap();
+        assert_eq!(
+            (raw.id().as_str(), raw.sizes(100 << 30)),
+            ("r-data", (1 << 30, 10 << 30)),
+            "not all but 10 GiB"
+        );
+        let old = json!({"discovery": found, "mount": {"readOnly": true}, "trim": {"interval": "24h"}});
+        assert_eq!(document("ExistingVolumeConfig", &old).unwrap().id(), "e-data");
+        for (kind, more, word) in [
+            ("RawVolumeConfig", json!({"provisioning": provisioning, "mount": {}}), "mount"),
+            (
+                "ExistingVolumeConfig",
+                json!({"discovery": found, "provisioning": provisioning}),
+                "provisioning",
+            ),
+            ("ExistingVolumeConfig", json!({}), "volume selector is required"),
+            ("UserVolumeConfig", json!({"volumeType": "directory", "mount": {"readOnly": true}}), "readOnly"),
+            ("UserVolumeConfig", json!({"volumeType": "directory", "discovery": found}), "discovery"),
+        ] {
+            assert!(document(kind, &more).unwrap_err().contains(word), "{kind}: {more}");
+        }
+    }
+
+    #[test]
+    fn a_directory_has_flags_of_its_own_from_1_14_on() {
+        let directory =
+            |mount: Value, version| read(&json!({"volumeType": "directory", "mount": mount}), version);
+        assert!(
+            directory(json!({"secure": false}), "v1.13.9").unwrap_err().contains("mount spec is invalid")
+        );
+        directory(json!({"secure": false}), "v1.14.1").unwrap();
+        let refused = directory(json!({"disableAccessTime": true}), "v1.14.1").unwrap_err();
+        assert!(refused.contains("mount.disableAccessTime is invalid"), "{refused}");
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub mod disks;
 mod documents;
 mod etcd;
 mod install;
+mod locator;
 pub mod resources;
 mod volumes;
 mod wipe;
@@ -23,6 +24,7 @@ pub use self::install::has_maintenance_service;
 use self::resources::Published;
 pub use self::wipe::Device;
 use super::host::{FileSystem, Host};
+use super::intent;
 use super::scenario::fingerprint;
 use super::timers::Timers;
 
@@ -275,20 +277,24 @@ impl Machine {
         if self.applying {
             return Err(Refusal::Precondition("another apply configuration is already in progress".into()));
         }
-        let reboot = needs_reboot(&self.config(), &new, &self.version);
-        let mode = match (asked.mode, &reboot) {
-            (Mode::NoReboot | Mode::Try, Some(field)) => {
+        let modern = config::release(&self.version) >= (1, 14);
+        let reboots = needs_reboot(&self.config(), &new, &self.version);
+        let mode = match asked.mode {
+            Mode::NoReboot | Mode::Try if reboots => {
+                let old = self.active.as_deref().unwrap_or_default();
                 return Err(Refusal::Invalid(format!(
-                    "this config change can't be applied in immediate mode\ndiff: {}",
-                    config::difference(&self.config().main, &new.main, field)
+                    "this config change can't be applied in immediate mode\ndiff:\n{}",
+                    config::difference(old, asked.config)
                 )));
             }
-            (Mode::Reboot, _) if config::release(&self.version) >= (1, 14) => {
-                return Err(Refusal::Invalid("apply mode REBOOT is not supported".into()));
+            Mode::Reboot if modern => {
+                return Err(Refusal::Unimplemented(
+                    "the REBOOT mode is not supported, please use AUTO or NO_REBOOT modes instead".into(),
+                ));
             }
-            (Mode::Auto, Some(_)) => Mode::Reboot,
-            (Mode::Auto, None) => Mode::NoReboot,
-            (mode, _) => mode,
+            Mode::Auto if reboots => Mode::Reboot,
+            Mode::Auto => Mode::NoReboot,
+            mode => mode,
         };
         let details = self.details(asked, mode);
         if !asked.dry_run {
@@ -300,16 +306,21 @@ impl Machine {
     fn details(&self, asked: &Apply<'_>, mode: Mode) -> String {
         let how = match mode {
             Mode::Reboot => "Applied configuration with a reboot",
-            Mode::Auto | Mode::NoReboot => "Applied configuration without a reboot",
+            Mode::Auto | Mode::NoReboot | Mode::Try => "Applied configuration without a reboot",
             Mode::Staged => "Staged configuration to be applied after the next reboot",
-            Mode::Try => "Applied configuration in try mode",
         };
-        if !asked.dry_run {
-            return how.to_owned();
+        if asked.dry_run {
+            let diff = config::difference(self.active.as_deref().unwrap_or_default(), asked.config);
+            let diff = if diff.is_empty() { "No changes." } else { &diff };
+            return format!("Dry run summary:\n{how} (skipped in dry-run).\nConfig diff:\n\n{diff}");
         }
-        let same = self.active.as_deref() == Some(asked.config);
-        let diff = if same { "No changes." } else { "The configuration changes." };
-        format!("Dry run summary:\n{how} (skipped in dry-run).\n{diff}\n")
+        if mode == Mode::Try {
+            let within = intent::Duration(asked.try_timeout.unwrap_or(TRY).as_secs());
+            return format!(
+                "{how}\nThe config is applied in 'try' mode and will be automatically reverted back in {within}"
+            );
+        }
+        how.to_owned()
     }
 
     fn take(&mut self, asked: &Apply<'_>, mode: Mode, timers: &mut Timers, now: Timestamp) {
@@ -417,6 +428,9 @@ impl Machine {
         }
         self.host.down = false;
         self.registers = true;
+        for volume in self.volumes.values_mut() {
+            (volume.phase, volume.found) = (volumes::Phase::Waiting, None);
+        }
         // What was mounted is mounted again, from wherever it is now.
         let kept = std::mem::take(&mut self.host.mounts);
         self.mount_system();
@@ -424,10 +438,8 @@ impl Machine {
             if point == "/var" {
                 self.host.mounts.insert(point, file_system);
             } else {
-                self.volumes.values_mut().filter(|volume| volume.mount == point).for_each(|volume| {
-                    volume.unmounted = Some(file_system.clone());
-                    volume.phase = volumes::Phase::Waiting;
-                });
+                let was_there = self.volumes.values_mut().filter(|volume| volume.mount == point);
+                was_there.for_each(|volume| volume.unmounted = Some(file_system.clone()));
             }
         }
     }

@@ -8,9 +8,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::disks::pretty;
+use super::documents::DIRECTORY_FLAGS;
 use super::install::has_maintenance_service;
-use super::volumes::device;
-use super::{Extension, Machine, volumes};
+use super::volumes::{Phase, device};
+use super::{Extension, Machine, config, volumes};
+use crate::host::FileSystem;
+use crate::intent::{self, VolumeType};
 
 /// A type of resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,13 +81,13 @@ pub const TYPES: [Type; 19] = [
     kind(
         "MountStatuses.block.talos.dev",
         "runtime",
-        &["volumemount"],
+        &["mountstatus", "mountstatuses", "ms"],
         &[("Source", "{.source}"), ("Target", "{.target}")],
     ),
     kind(
         "MountStatuses.runtime.talos.dev",
         "runtime",
-        &["mountstatus", "mountstatuses", "mounts"],
+        &["mounts"],
         &[("Source", "{.source}"), ("Target", "{.target}"), ("Filesystem Type", "{.filesystemType}")],
     ),
     kind(
@@ -248,65 +251,105 @@ fn volumes_and_mounts(machine: &Machine, put: Put<'_>) {
         put("VolumeStatuses.block.talos.dev", id, volume_status(machine, id, volume));
     }
     for (point, mounted) in machine.host.mounts.iter().filter(|_| !machine.rebooting) {
-        let id = point
-            .strip_prefix(crate::host::USER_VOLUMES)
-            .map_or_else(|| "EPHEMERAL".to_owned(), |name| format!("u-{name}"));
-        let quota = mounted.options.iter().any(|option| option == "prjquota");
-        let options: &[&str] = if quota { &["prjquota"] } else { &[] };
-        // Directories are in the longer list only.
-        let directory = !mounted.root.is_empty();
-        if !directory {
-            let spec = json!({
-                "source": mounted.source, "target": point, "filesystemType": mounted.kind, "options": options,
-                "encrypted": false,
-            });
-            put("MountStatuses.runtime.talos.dev", &id, spec);
-        }
-        let (source, kind) =
-            if directory { ("", "none") } else { (mounted.source.as_str(), mounted.kind.as_str()) };
-        let has = |flag: &str| mounted.options.iter().any(|option| option == flag);
-        let mut flags = json!({"secure": has("nosuid")});
-        if has("noexec") {
-            flags["noExec"] = json!(true);
-        }
-        let spec = json!({
-            "source": source, "target": point, "filesystem": kind, "readOnly": false,
-            "projectQuotaSupport": quota, "spec": flags,
-        });
-        put("MountStatuses.block.talos.dev", &id, spec);
+        mount_status(machine, point, mounted, put);
     }
 }
 
-fn volume_status(machine: &Machine, id: &str, volume: &volumes::Volume) -> Value {
-    let name = id.trim_start_matches("u-");
-    let mut status = json!({
-        "phase": volume.phase.name(), "type": if volume.directory { "directory" } else { "partition" },
-        "mountSpec": {"targetPath": name, "parentId": "/var/mnt", "projectQuotaSupport": volume.quota, "fileMode": 493},
+/// What is mounted at a point, in both of the lists.
+fn mount_status(machine: &Machine, point: &str, mounted: &FileSystem, put: Put<'_>) {
+    let volume = machine.volumes.iter().find(|(_, volume)| volume.mount == point);
+    let id = volume.map_or("EPHEMERAL", |(id, _)| id.as_str());
+    let has = |flag: &str| mounted.options.iter().any(|option| option == flag);
+    // Directories are in the longer list only.
+    let directory = !mounted.root.is_empty();
+    if !directory {
+        let spec = json!({
+            "source": mounted.source, "target": point, "filesystemType": mounted.kind, "options": [], "encrypted": false,
+        });
+        put("MountStatuses.runtime.talos.dev", id, spec);
+    }
+    let (source, kind) =
+        if directory { ("", "none") } else { (mounted.source.as_str(), mounted.kind.as_str()) };
+    let mut asked = json!({
+        "volumeID": id, "parentID": if volume.is_some() { "/var/mnt" } else { "" }, "readOnly": has("ro"),
+        "requesters": ["block.VolumeConfigController"], "requesterIDs": [id],
     });
+    let release = config::release(&machine.version);
+    // Before 1.14 a directory has its flags of what it lies on, and is asked for none.
+    let flags = release >= if directory { DIRECTORY_FLAGS } else { (1, 13) };
+    for (flag, key) in [("nosuid", "secure"), ("noexec", "noExec")] {
+        if flags && has(flag) {
+            asked[key] = json!(true);
+        }
+    }
+    let mut spec = json!({
+        "source": source, "target": point, "filesystem": kind, "readOnly": has("ro"),
+        "projectQuotaSupport": !directory && has("prjquota"),
+    });
+    if release >= (1, 12) {
+        (asked["detached"], spec["detached"]) = (json!(false), json!(false));
+    }
+    spec["spec"] = asked;
+    put("MountStatuses.block.talos.dev", id, spec);
+}
+
+fn volume_status(machine: &Machine, id: &str, volume: &volumes::Volume) -> Value {
+    let kind = match volume.of {
+        VolumeType::Disk | VolumeType::Directory => volume.of.name(),
+        VolumeType::Partition | VolumeType::Raw | VolumeType::Existing => "partition",
+    };
+    let mut status = json!({"phase": volume.phase.name(), "type": kind});
+    let name = volume.mount.trim_start_matches(crate::host::USER_VOLUMES);
+    if volume.of != VolumeType::Raw {
+        status["mountSpec"] = json!({"targetPath": name, "parentId": "/var/mnt", "projectQuotaSupport": volume.quota, "fileMode": 493});
+    }
+    if volume.of == VolumeType::Directory {
+        status["mountSpec"]["bindTarget"] = json!(name);
+    }
     if !volume.error.is_empty() {
         status["errorMessage"] = json!(volume.error);
     }
-    let settled = !matches!(volume.phase, volumes::Phase::Waiting | volumes::Phase::Failed);
+    let settled = !matches!(volume.phase, Phase::Waiting | Phase::Failed | Phase::Missing);
     if let Some((disk, index, partition)) = device(machine, id).filter(|_| settled) {
         let path = format!("/dev/{}", disk.partition(index));
         for (key, value) in [
             ("location", json!(path)),
             ("mountLocation", json!(path)),
-            ("partitionIndex", json!(index)),
-            ("parentLocation", json!(disk.path())),
             ("size", json!(partition.size)),
             ("prettySize", json!(pretty(partition.size))),
-            ("filesystem", json!(partition.format)),
         ] {
             status[key] = value;
         }
-        if index == 0 {
-            status["type"] = json!("disk");
-            status["partitionIndex"] = json!(0);
-            status["parentLocation"] = json!("");
+        if !partition.format.is_empty() {
+            status["filesystem"] = json!(partition.format);
+        }
+        if index > 0 {
+            status["partitionIndex"] = json!(index);
+            status["parentLocation"] = json!(disk.path());
         }
     }
+    if !matches!(volume.of, VolumeType::Raw | VolumeType::Directory) {
+        upkeep(machine, id, &mut status);
+    }
     status
+}
+
+/// Trim and scrub of a volume (from 1.14 on): its own, else what a `FilesystemTrimConfig` or a `FilesystemScrubConfig` says of all.
+fn upkeep(machine: &Machine, id: &str, status: &mut Value) {
+    let config = machine.config();
+    let own = config.volumes.iter().find(|volume| volume.id() == id);
+    for (what, own, of_all) in [
+        ("trim", own.map(|volume| &volume.trim), &config.trim),
+        ("scrub", own.map(|volume| &volume.scrub), &config.scrub),
+    ] {
+        let own = own.filter(|own| !own.is_null());
+        let every = own.and_then(|own| own["interval"].as_str()).or(of_all["interval"].as_str());
+        let enabled = own.map_or(every.is_some(), |own| own["enabled"] != false);
+        if enabled && let Ok(every) = intent::Duration::parse(every.unwrap_or("168h")) {
+            status[format!("{what}Enabled")] = json!(true);
+            status[format!("{what}Interval")] = json!(every.to_string());
+        }
+    }
 }
 
 fn about(machine: &Machine, put: Put<'_>) {
