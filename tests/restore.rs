@@ -30,7 +30,10 @@ async fn lost() -> (Session, Source) {
     (session, source)
 }
 
-async fn delete(session: &Session, (version, kind, namespace, name): (&str, &str, Option<&str>, &str)) {
+pub(crate) async fn delete(
+    session: &Session,
+    (version, kind, namespace, name): (&str, &str, Option<&str>, &str),
+) {
     let cluster = session.cluster().await.unwrap();
     let live = cluster.get(version, kind, namespace, name).await.unwrap().unwrap();
     cluster.remove(&Deletion::of(&live), &session.events, Duration::from_secs(120)).await.unwrap();

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::frame::Output;
 use super::probe::Watch;
 use super::{Check, Per, Run, Stop, Subject};
 use crate::error::Error;
 use crate::event::{Measurement, Unit, Verdict};
 use crate::intent::{Fio, Size};
+use crate::model::frame::Output;
 
 pub(super) const CHECK: Check = Check {
     id: "fio",

@@ -20,8 +20,8 @@ use crate::intent::{Class, Intent};
 mod backup;
 mod backup_coverage;
 mod binding_mode;
+mod drill;
 mod fio;
-mod frame;
 mod mount;
 mod nodes;
 mod persistence;
@@ -51,6 +51,7 @@ pub const CHECKS: &[Check] = &[
     fio::CHECK,
     backup::CHECK,
     backup_coverage::CHECK,
+    drill::CHECK,
 ];
 
 /// One check, as a value.

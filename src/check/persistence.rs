@@ -75,8 +75,8 @@ fn same(wrote: &Finished, read: &Finished, class: &Class) -> Result<Verdict, Sto
 mod tests {
     use serde_json::json;
 
-    use super::super::frame::Output;
     use super::*;
+    use crate::model::frame::Output;
 
     fn finished(node: &str, status: i32, text: &str) -> Finished {
         Finished { node: node.into(), output: Output { text: text.into(), status } }

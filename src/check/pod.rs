@@ -5,9 +5,9 @@ use k8s_openapi::api::core::v1::Pod;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::frame;
 use crate::error::{Error, Result};
 use crate::model::HOSTNAME;
+use crate::model::frame;
 
 /// Where a probe's claim is mounted.
 pub(super) const DATA: &str = "/data";

@@ -6,12 +6,12 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Event, PersistentVolume, Persi
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 
-use super::frame::{self, Output};
 use super::pod::{CONTAINER, PROBE};
 use super::wait::{Look, until};
 use super::{Run, Stop, Subject, broken};
 use crate::error::Error;
 use crate::judge::why::{Means, Names, On, Sign, Why, explain, quote};
+use crate::model::frame::{self, Output};
 
 /// How long a finished pod's log may take to be complete.
 const LOG_LIMIT: Duration = Duration::from_secs(15);

@@ -388,8 +388,8 @@ impl Run<'_> {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::super::frame::Output;
     use super::*;
+    use crate::model::frame::Output;
 
     const OWN: &str = "90 80 259:3 /pvc-1 /data rw,noexec - xfs /dev/nvme1n1p1 rw";
 

@@ -7,6 +7,7 @@ mod beside;
 mod bootstrap;
 mod cleanup;
 mod discover;
+mod drill;
 mod first_files;
 mod global;
 mod init;
@@ -73,6 +74,8 @@ enum Verb {
     Backup(backup::Args),
     /// Bring back what a backup holds: everything, namespaces (also under other names), or one claim.
     Restore(restore::Args),
+    /// Prove that backups restore: write fresh files, back them up, destroy them, restore them, compare.
+    Drill(drill::Args),
     /// Prove that the storage works.
     Validate(validate::Args),
     /// Show what the last run did and where it stopped.
@@ -135,6 +138,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
                     Verb::Remove(args) => remove::run(global, &args).await?,
                     Verb::Backup(args) => backup::run(global, &args).await?,
                     Verb::Restore(args) => restore::run(global, &args).await?,
+                    Verb::Drill(args) => drill::run(global, &args).await?,
                     Verb::Validate(args) => validate::run(global, &args).await?,
                     Verb::Cleanup(args) => cleanup::run(global, &args).await?,
                     Verb::Schema | Verb::Completions { .. } | Verb::Secrets(_) | Verb::Sandbox(_) => {}

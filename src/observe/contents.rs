@@ -44,6 +44,8 @@ pub fn unpack(packed: &[u8]) -> Result<Contents> {
             .map_err(|error| Error::failed(format!("an object of the backup can't be read: {error}")))?;
         contents.take(&object)?;
     }
+    // What comes after the last object is the sum of the whole.
+    std::io::copy(&mut archive.into_inner(), &mut std::io::sink()).map_err(broken)?;
     Ok(contents)
 }
 

@@ -30,7 +30,7 @@ pub use lease::{Held, Lease, LeaseHolder, give_up};
 pub use lock::Lock;
 pub use planned::{ApplyRequest, Part, Planned, plan, plan_backup};
 pub use reach::{Reach, Reached};
-pub use restoring::{ReadContents, await_backups, plan_restore};
+pub use restoring::{ReadContents, await_backups, plan_drill, plan_restore};
 pub use runs::{ObservedNodes, RunOutcome, RunRecord, cut_offs, last_run};
 pub use waves::Parallel;
 
@@ -214,6 +214,7 @@ impl Session {
                 lease: lease.as_ref().map(Lease::held),
                 place: self.holder.place.clone(),
                 manner: manner.clone(),
+                listings: Mutex::default(),
             };
             let interrupted = self.interrupted.clone();
             let (plan, events) = (&planned.plan, &self.events);

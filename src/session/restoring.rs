@@ -1,6 +1,11 @@
 //! A restore: what it is planned from is read, and whether one in the same words is under way.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::storage::v1::StorageClass;
+use serde_json::{Value, json};
 
 use super::{Planned, Reach, Reached};
 use crate::error::{Error, Result};
@@ -11,8 +16,9 @@ use crate::judge::store::steady;
 use crate::judge::velero::{self, kinds};
 use crate::observe::backups::backups;
 use crate::observe::restores::{Found, Source, live, source};
+use crate::plan::drill::DrillAsked;
 use crate::plan::restore::{RestoreAsked, RestoreFacts};
-use crate::plan::{Plan, restore};
+use crate::plan::{Plan, drill, restore};
 use crate::stack::MANAGED_BY;
 use crate::wait::{Look, Wait};
 
@@ -79,6 +85,43 @@ pub async fn plan_restore(
     }
     plan.simulated = cluster.simulated();
     Ok(Planned::new(plan, None, Reached::Here(cluster), Vec::new()))
+}
+
+/// Plans a drill, which needs nothing but a class and a location that can be written.
+///
+/// # Errors
+/// The cluster has no such class, or Velero can't reach the location.
+pub async fn plan_drill(
+    reach: &Reach,
+    backup: &Backup,
+    asked: &DrillAsked,
+    connected: Option<Reached>,
+) -> Result<Planned> {
+    let cluster = match connected {
+        Some(Reached::Here(cluster)) => cluster,
+        _ => reach.cluster().await?,
+    };
+    if cluster.get_of::<StorageClass>(None, &asked.class).await?.is_none() {
+        return Err(Error::invalid(format!("the cluster has no StorageClass {}", asked.class))
+            .hint("--class names one that it has; `nodeprep install` makes those of the file"));
+    }
+    let location = &backup.location.name;
+    available(&cluster.get_of(Some(&backup.namespace), location).await?, location)?;
+    let nodes: Vec<Node> = cluster.list_of(None, "").await?;
+    let asked = DrillAsked { tolerations: tolerations(&nodes), ..asked.clone() };
+    let plan = Plan { simulated: cluster.simulated(), ..drill::plan(backup, &asked)? };
+    Ok(Planned::new(plan, None, Reached::Here(cluster), Vec::new()))
+}
+
+/// What lets a pod run on nodes that are kept for others, but on none that Kubernetes itself keeps pods away from.
+fn tolerations(nodes: &[Node]) -> Vec<Value> {
+    let taints = nodes.iter().filter_map(|node| node.spec.as_ref()?.taints.as_ref()).flatten();
+    let kept = taints.filter(|taint| !taint.key.starts_with("node.kubernetes.io/"));
+    let kept: BTreeSet<(&str, &str)> =
+        kept.map(|taint| (taint.key.as_str(), taint.effect.as_str())).collect();
+    let toleration =
+        |(key, effect): (&str, &str)| json!({"key": key, "operator": "Exists", "effect": effect});
+    kept.into_iter().map(toleration).collect()
 }
 
 /// Waits until Velero has looked into the bucket of a location: before that the cluster knows of no backup there. That there is

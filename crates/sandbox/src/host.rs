@@ -71,15 +71,46 @@ pub struct Directory {
     pub files: BTreeMap<String, File>,
 }
 
+/// A file, or a folder or symlink of a volume whose program made such.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct File {
     /// In bytes.
     pub size: u64,
     /// Of its content, in hex.
     pub sha256: String,
-    /// Its content, where that is a text that a program wrote.
+    /// Its content, where that is a text that a program wrote; of a symlink its target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
+    /// None of a plain file: root's, which all may read, of one name and without holes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inode: Option<Inode>,
+}
+
+/// What a file system keeps beside a file's content.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inode {
+    /// As the kernel has it: the type and the permissions.
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+    /// In seconds since 1970.
+    pub modified: i64,
+    /// How many names it has.
+    pub links: u64,
+    /// Of 512 bytes, on the disk.
+    pub blocks: u64,
+}
+
+impl File {
+    /// Whether it is one, and neither folder nor symlink.
+    pub fn is_file(&self) -> bool {
+        self.inode.is_none_or(|inode| inode.mode >> 12 == 0o10)
+    }
+
+    /// How much of the disk it takes, in bytes; what several names share is divided among them.
+    pub fn takes(&self) -> u64 {
+        self.inode.map_or(self.size, |inode| (inode.blocks * 512).min(self.size) / inode.links.max(1))
+    }
 }
 
 /// Where a path of the host lies.
@@ -154,7 +185,7 @@ impl FileSystem {
     /// In bytes.
     pub fn available(&self) -> u64 {
         let files = self.directories.values().flat_map(|directory| directory.files.values());
-        self.size.saturating_sub(self.used).saturating_sub(files.map(|file| file.size).sum())
+        self.size.saturating_sub(self.used).saturating_sub(files.map(File::takes).sum())
     }
 }
 

@@ -1,6 +1,6 @@
 //! Removing test objects: pods, then claims, then their volumes, then the namespace.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -44,7 +44,8 @@ pub struct Cleaned {
 pub async fn cleanup(cluster: &Cluster, state: &Path, now: Timestamp, events: &Events) -> Result<Cleaned> {
     let labelled = ListParams::default().labels(&format!("{MANAGED_BY}={MANAGER},{RUN}"));
     let journals = journal::left(state)?;
-    let (mut runs, mut alive) = (BTreeMap::new(), BTreeMap::new());
+    // A drill has two namespaces.
+    let (mut runs, mut alive) = (BTreeSet::new(), BTreeMap::new());
     // Before the namespaces: that of a run that is alive is there before its volumes, and after them.
     let volumes = Api::<PersistentVolume>::all(cluster.client()).list(&labelled).await;
     let volumes = volumes.map_err(broken("can't list volumes"))?;
@@ -54,14 +55,17 @@ pub async fn cleanup(cluster: &Cluster, state: &Path, now: Timestamp, events: &E
         let own = journals.iter().any(|(_, id, _)| *id == run_id);
         match expires(&namespace).filter(|expires| !own && *expires > now) {
             Some(expires) => drop(alive.insert(run_id, (namespace.name_any(), expires))),
-            None => drop(runs.insert(run_id, namespace.name_any())),
+            None => drop(runs.insert((run_id, namespace.name_any()))),
         }
     }
-    for run_id in volumes.iter().map(run_of).filter(|run_id| !alive.contains_key(run_id)) {
-        runs.entry(run_id).or_default();
-    }
-    for (namespace, run_id, _) in &journals {
-        runs.entry(run_id.clone()).or_insert_with(|| namespace.clone());
+    let of_volumes = volumes.iter().map(run_of).filter(|run_id| !alive.contains_key(run_id));
+    let left = of_volumes.map(|run_id| (run_id, String::new()));
+    for (run_id, namespace) in
+        left.chain(journals.iter().map(|(namespace, id, _)| (id.clone(), namespace.clone())))
+    {
+        if !runs.iter().any(|(run, _)| *run == run_id) {
+            runs.insert((run_id, namespace));
+        }
     }
     let mut cleaned = Cleaned { alive: alive.into_values().collect(), ..Cleaned::default() };
     let mut errors = Vec::new();

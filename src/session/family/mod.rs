@@ -1,6 +1,7 @@
 //! How actions are carried out, a file per family. What else a family knows of its actions is in the plan (`plan/action`).
 
 mod etcd;
+mod job;
 mod local;
 mod node;
 mod object;
@@ -10,11 +11,15 @@ mod wait;
 pub use etcd::begun_on;
 pub use node::{losses, reboots};
 
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
 use super::outputs::StepRecord;
 use super::{Held, Manner, Reached};
 use crate::cluster::Cluster;
 use crate::error::{Error, Result};
 use crate::event::Events;
+use crate::model::files::Listing;
 use crate::plan::Action;
 use crate::talos;
 
@@ -28,6 +33,8 @@ pub(super) struct RunContext {
     /// Who the run is, for others that come after it ([`super::LeaseHolder::place`]).
     pub place: String,
     pub manner: Manner,
+    /// What pods of this run listed, by the id of the step.
+    pub listings: Mutex<BTreeMap<String, Listing>>,
 }
 
 impl RunContext {
@@ -62,6 +69,7 @@ pub(super) async fn carry_out(
         Action::Wait(action) => wait::carry_out(action, context, events).await,
         Action::Etcd(action) => etcd::carry_out(action, context, events).await,
         Action::Velero(action) => velero::carry_out(action, context, record, events).await,
+        Action::Job(action) => job::carry_out(action, context, record, events).await,
         Action::Local(action) => local::carry_out(action, context, events).await,
     }
 }

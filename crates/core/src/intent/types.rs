@@ -162,10 +162,33 @@ pub struct Backup {
     /// Claims that need no backup.
     #[serde(default)]
     pub exceptions: Vec<Exception>,
+    /// How often a restore is to be proven, and how long it may take; without it no drill is ever overdue.
+    #[serde(default)]
+    pub drill: Option<Drill>,
     #[serde(default)]
     pub server: Server,
     #[serde(default)]
     pub node_agent: NodeAgent,
+}
+
+/// How often `nodeprep drill` is to prove that backups restore, and what it may take.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Drill {
+    /// When the last one is older, `validate` fails.
+    #[serde(default = "weekly")]
+    pub every: Duration,
+    /// The longest time from the request for a restore to files that are proven.
+    #[serde(default)]
+    pub rto: Option<Duration>,
+    /// The longest time from a file's last byte to a backup that holds it.
+    #[serde(default)]
+    pub rpo: Option<Duration>,
+}
+
+/// A week, and a day to be late.
+fn weekly() -> Duration {
+    Duration(8 * 24 * 3600)
 }
 
 /// Claims that are told to need no backup, and why.

@@ -58,7 +58,8 @@ pub fn is_for(volume: &PodVolumeBackup, backup: &Backup) -> bool {
 /// Whether a volume was read for this claim.
 fn is_of(volume: &PodVolumeBackup, covered: &Covered) -> bool {
     let labels = volume.metadata.labels.as_ref();
-    match labels.and_then(|labels| labels.get(CLAIM_UID)) {
+    // Of a claim that was planned before it was made the uid is not known.
+    match labels.and_then(|labels| labels.get(CLAIM_UID)).filter(|_| !covered.uid.is_empty()) {
         Some(uid) => *uid == covered.uid,
         None => {
             let VolumeBackupSpec { pod, volume, .. } = &volume.spec;

@@ -4,6 +4,8 @@ pub mod backup;
 pub mod claims;
 pub mod copies;
 pub mod coverage;
+pub mod drill;
+pub mod files;
 pub mod pods;
 pub mod protection;
 pub mod ready;

@@ -5,6 +5,8 @@ pub mod affinity;
 pub mod claims;
 pub mod cluster;
 pub mod disks;
+pub mod files;
+pub mod frame;
 pub mod mounts;
 pub mod node;
 pub mod object;

@@ -46,7 +46,13 @@ pub fn plan(backup: &Backup, scope: &Scope, ttl: Duration, coverage: Coverage) -
         warnings.push(format!("there is no claim in {scope}: the backup holds objects alone"));
     }
     let namespace = backup.namespace.clone();
-    let seen = VeleroAction::Await(AwaitBackup { of: MAKE.into(), namespace, wanted: covered, left_out });
+    let seen = VeleroAction::Await(AwaitBackup {
+        of: MAKE.into(),
+        namespace,
+        wanted: covered,
+        left_out,
+        newer_than: None,
+    });
     let seen =
         Step::new("backup/done", Target::Cluster, "wait until the backup holds it", Action::Velero(seen));
     let mut plan = Plan { steps: vec![make, seen], warnings, ..Plan::default() };

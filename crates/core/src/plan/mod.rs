@@ -6,6 +6,7 @@ mod action;
 pub mod backup;
 pub mod bootstrap;
 pub mod disks;
+pub mod drill;
 mod ephemeral;
 pub mod first;
 pub mod foreseen;
@@ -26,8 +27,9 @@ pub mod wipe;
 use std::collections::BTreeMap;
 
 pub use action::{
-    Action, AwaitBackup, AwaitRestore, BACKUP_NAME, BackupRequest, Local, NodeAction, ObjectAction,
-    RESTORE_NAME, RestoreRequest, VeleroAction, WaitAction,
+    ASKED, Action, AwaitBackup, AwaitRestore, BACKUP_NAME, BackupRequest, Comparison, DrillLimits,
+    DrillRecord, ENDED, JobAction, Local, NODE, NodeAction, ObjectAction, RESTORE_NAME, RPO, RTO,
+    RestoreRequest, SAME, SEEN, Traces, VeleroAction, WROTE, WaitAction, Wanted,
 };
 pub use saved::{Key, Saved, SavedStep, shared_key};
 pub use step::{Effect, Risk, Step, Target, When};

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::step::chain;
-use super::{Action, AwaitRestore, ObjectAction, Plan, RestoreRequest, Step, Target, VeleroAction};
+use super::{Action, AwaitRestore, ObjectAction, Plan, RestoreRequest, Step, Target, VeleroAction, Wanted};
 use crate::error::{Error, Result, together};
 use crate::judge::backup::{ReadVolume, phase};
 use crate::judge::coverage::{ClaimName, name_of};
@@ -17,7 +17,7 @@ use crate::stack::MANAGED_BY;
 /// The id of the step that makes the Restore.
 const MAKE: &str = "restore/make";
 /// The ConfigMap with what a restore changes of the objects on their way. Source: velero site, restore-resource-modifiers.md.
-const MODIFIERS: &str = "nodeprep-restore";
+pub const MODIFIERS: &str = "nodeprep-restore";
 
 /// What a person asks for.
 #[derive(Debug, Clone, Default)]
@@ -278,7 +278,14 @@ fn steps(
         steps.push(Step::new("restore/classes", Target::Cluster, title, action));
     }
     let words = words(asked, &spec);
-    let request = RestoreRequest { namespace: namespace.clone(), prefix: "nodeprep".into(), spec, words };
+    let request = RestoreRequest {
+        namespace: namespace.clone(),
+        prefix: "nodeprep".into(),
+        spec,
+        words,
+        backup: None,
+        away_from: None,
+    };
     let bytes: u64 = wanted.iter().filter_map(|volume| volume.bytes).sum();
     let why = match wanted.len() {
         0 => "it has no volume's files".to_owned(),
@@ -289,7 +296,13 @@ fn steps(
     let make = VeleroAction::Restore(request);
     steps.push(Step { why, ..Step::new(MAKE, Target::Cluster, title, Action::Velero(make)) });
     let scope = asked.scope.clone();
-    let seen = VeleroAction::AwaitRestore(AwaitRestore { of: MAKE.into(), namespace, wanted, scope, bare });
+    let seen = VeleroAction::AwaitRestore(AwaitRestore {
+        of: MAKE.into(),
+        namespace,
+        wanted: Wanted::Volumes(wanted),
+        scope,
+        bare,
+    });
     let title = "wait until all of it is back";
     steps.push(Step::new("restore/done", Target::Cluster, title, Action::Velero(seen)));
     chain(&mut steps);

@@ -1,6 +1,7 @@
 //! What can be installed, one file per component, as objects in the order they are sent.
 
 mod csi;
+pub mod drill;
 mod openebs;
 mod template;
 mod topology;

@@ -10,9 +10,9 @@ use super::Rate;
 use crate::cluster::Cluster;
 use crate::error::{Error, Kind, Result};
 use crate::event::Events;
-use crate::judge::backup::{BACKUP_UID, Evidence, VolumeProgress, evidence, has_ended, phase};
+use crate::judge::backup::{BACKUP_UID, Evidence, VolumeProgress, began, evidence, has_ended, phase};
 use crate::judge::velero::kinds::{Backup, PodVolumeBackup};
-use crate::plan::{AwaitBackup, BACKUP_NAME, BackupRequest};
+use crate::plan::{AwaitBackup, BACKUP_NAME, BackupRequest, ENDED, WROTE};
 use crate::session::outputs::StepRecord;
 use crate::stack::MANAGED_BY;
 use crate::wait::{Look, Wait};
@@ -57,7 +57,27 @@ pub(super) async fn done(
 ) -> Result<bool> {
     let name = record.of(&what.of, BACKUP_NAME)?;
     let (backup, volumes) = await_end(cluster, what, &name, within, events).await?;
-    judge(what, &backup, &volumes, events).map(|()| false)
+    judge(what, &backup, &volumes, events)?;
+    if let Some(step) = &what.newer_than {
+        newer(&backup, &record.of(step, WROTE)?)?;
+    }
+    let ended = backup.status.as_ref().and_then(|status| status.completion_timestamp.as_ref());
+    if let Some(ended) = ended {
+        record.leave(ENDED, &ended.0.as_second().to_string())?;
+    }
+    Ok(false)
+}
+
+/// # Errors
+/// `CheckFailed` when the backup began before what is to be in it was written, in seconds since 1970.
+fn newer(backup: &Backup, wrote: &str) -> Result<()> {
+    let (name, began) = (backup.metadata.name.as_deref().unwrap_or_default(), began(backup));
+    let wrote: i64 = wrote.parse().unwrap_or(i64::MAX);
+    match began {
+        Some(began) if began.as_second() >= wrote => Ok(()),
+        _ => Err(Error::new(Kind::CheckFailed, format!("backup {name} is older than what is to be in it"))
+            .hint("are the clocks of the nodes right? `nodeprep discover` shows them")),
+    }
 }
 
 async fn await_end(

@@ -4,17 +4,24 @@
 mod backup;
 mod restore;
 
+use std::time::Duration;
+
 use indicatif::BinaryBytes;
 use jiff::tz::TimeZone;
+use k8s_openapi::Resource;
+use serde_json::json;
 use tokio::time::Instant;
 
 use super::RunContext;
 use crate::cluster::Cluster;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::event::Events;
-use crate::judge::backup::VolumeProgress;
-use crate::plan::VeleroAction;
+use crate::judge::backup::{BACKUP_UID, VolumeProgress};
+use crate::judge::velero::kinds::{Backup, Restore};
+use crate::model::object::Deletion;
+use crate::plan::{BACKUP_NAME, RESTORE_NAME, Traces, VeleroAction};
 use crate::session::outputs::StepRecord;
+use crate::wait::{Look, Wait};
 
 pub(super) async fn carry_out(
     action: &VeleroAction,
@@ -32,6 +39,9 @@ pub(super) async fn carry_out(
         VeleroAction::Restore(request) => restore::make(cluster, request, record, events).await,
         VeleroAction::AwaitRestore(what) => {
             restore::done(cluster, what, record, deadlines.restore.std(), events).await
+        }
+        VeleroAction::Forget(traces) => {
+            forget(cluster, traces, record, deadlines.workloads.std(), events).await
         }
     }
 }
@@ -54,9 +64,11 @@ impl Rate {
         }
         let (since, first) = *self.0.get_or_insert((Instant::now(), bytes_done));
         let (moved, seconds) = (bytes_done.saturating_sub(first), since.elapsed().as_secs());
+        // The sum is known only when the uploader has seen all files.
         let left = bytes.saturating_sub(bytes_done);
         let left = match moved {
             0 => String::new(),
+            _ if left == 0 => String::new(),
             moved => format!(", about {} s left", left.saturating_mul(seconds) / moved),
         };
         format!(
@@ -65,4 +77,42 @@ impl Rate {
             BinaryBytes(bytes)
         )
     }
+}
+
+/// Has Velero delete a Backup that this run made, with its objects and snapshots in the store, and the Restores of it.
+async fn forget(
+    cluster: &Cluster,
+    traces: &Traces,
+    record: &StepRecord<'_, '_>,
+    within: Duration,
+    events: &Events,
+) -> Result<bool> {
+    let Traces { namespace, backup, restore } = traces;
+    let Ok(name) = record.of(backup, BACKUP_NAME) else { return Ok(false) };
+    let Some(live) = cluster.get(Backup::API_VERSION, Backup::KIND, Some(namespace), &name).await? else {
+        return Ok(false);
+    };
+    let labels = json!({"velero.io/backup-name": name, BACKUP_UID: live["metadata"]["uid"]});
+    let request = json!({
+        "apiVersion": "velero.io/v1", "kind": "DeleteBackupRequest",
+        "metadata": {"name": name, "namespace": namespace, "labels": labels},
+        "spec": {"backupName": name},
+    });
+    cluster.create(&request).await?;
+    let wait = Wait::new(format!("backup {name} to go"), within, events);
+    let gone = wait.until(async || {
+        let left = cluster.get(Backup::API_VERSION, Backup::KIND, Some(namespace), &name).await?;
+        Ok(left.map_or(Look::Done(()), |_| Look::not_yet("Velero has not deleted it yet")))
+    });
+    gone.await.map_err(|late| {
+        late.or_hint(&format!("`velero -n {namespace} backup delete {name}` tries again"), |what, last| {
+            Error::failed(format!("{what}: {last}"))
+        })
+    })?;
+    if let Ok(name) = record.of(restore, RESTORE_NAME)
+        && let Some(left) = cluster.get(Restore::API_VERSION, Restore::KIND, Some(namespace), &name).await?
+    {
+        cluster.remove(&Deletion::of(&left), events, within).await?;
+    }
+    Ok(true)
 }

@@ -13,14 +13,15 @@ use super::Rate;
 use crate::cluster::Cluster;
 use crate::error::{Error, Kind, Result};
 use crate::event::Events;
-use crate::judge::backup::VolumeProgress;
+use crate::judge::backup::{BACKUP_UID, ReadVolume, VolumeProgress, volumes_read};
 use crate::judge::coverage::{ClaimName, name_of};
 use crate::judge::pods::serious;
 use crate::judge::restore::{
     JUDGED, REQUEST, RESTORE_UID, Returned, has_ended, is_open, named, phase, returned,
 };
-use crate::judge::velero::kinds::{PodVolumeRestore, Restore};
-use crate::plan::{AwaitRestore, RESTORE_NAME, RestoreRequest};
+use crate::judge::velero::kinds::{Backup, PodVolumeBackup, PodVolumeRestore, Restore};
+use crate::plan::drill::elsewhere;
+use crate::plan::{ASKED, AwaitRestore, BACKUP_NAME, NODE, RESTORE_NAME, RestoreRequest, Wanted};
 use crate::session::outputs::StepRecord;
 use crate::stack::MANAGED_BY;
 use crate::wait::{Look, Wait};
@@ -40,15 +41,17 @@ pub(super) async fn make(
         record.leave(RESTORE_NAME, &former)?;
         return Ok(false);
     }
+    let spec = spec(cluster, request, record).await?;
     let name = super::name(cluster, &request.prefix).await?;
     record.leave(RESTORE_NAME, &name)?;
+    record.leave(ASKED, &cluster.time().await?.as_second().to_string())?;
     let object = json!({
         "apiVersion": Restore::API_VERSION, "kind": Restore::KIND,
         "metadata": {
             "name": name, "namespace": request.namespace, "labels": {MANAGED_BY.0: MANAGED_BY.1},
             "annotations": {REQUEST: request.words},
         },
-        "spec": request.spec,
+        "spec": spec,
     });
     let made = cluster.create(&object).await?;
     match made.before {
@@ -56,6 +59,18 @@ pub(super) async fn make(
         Some(_) => Err(Error::unavailable(format!("Restore {}/{name} is there already", request.namespace))
             .hint("another restore was begun in the same second: run it again")),
     }
+}
+
+/// What is asked for, where steps of this run decide a part of it.
+async fn spec(cluster: &Cluster, request: &RestoreRequest, record: &StepRecord<'_, '_>) -> Result<Value> {
+    let mut spec = request.spec.clone();
+    if let Some(step) = &request.backup {
+        spec["backupName"] = record.of(step, BACKUP_NAME)?.into();
+    }
+    if let Some(step) = &request.away_from {
+        cluster.apply(&elsewhere(&request.namespace, &record.of(step, NODE)?)).await?;
+    }
+    Ok(spec)
 }
 
 /// Waits until the Restore has ended, and judges it.
@@ -70,11 +85,30 @@ pub(super) async fn done(
     let (restore, volumes) = await_end(cluster, what, &name, within, events).await?;
     let claims: Vec<PersistentVolumeClaim> = cluster.list_of(None, "").await?;
     let claims: Vec<ClaimName> = claims.iter().map(|claim| name_of(&claim.metadata)).collect();
-    let came = returned(&restore, &volumes, &what.wanted, &what.scope, &claims);
+    let wanted = match &what.wanted {
+        Wanted::Volumes(volumes) => volumes.clone(),
+        Wanted::OfBackup(step) => held(cluster, &what.namespace, &record.of(step, BACKUP_NAME)?).await?,
+    };
+    let came = returned(&restore, &volumes, &wanted, &what.scope, &claims);
     let judged = judge(what, &name, &restore, &came, events);
     let outcome = if judged.is_ok() { "restored" } else { "lacking" };
     mark(cluster, &what.namespace, &name, outcome).await?;
     judged.map(|()| false)
+}
+
+/// The volumes of a backup.
+///
+/// # Errors
+/// There is none: then nothing would be proven.
+async fn held(cluster: &Cluster, namespace: &str, backup: &str) -> Result<Vec<ReadVolume>> {
+    let found: Option<Backup> = cluster.get_of(Some(namespace), backup).await?;
+    let uid = found.and_then(|backup| backup.metadata.uid).unwrap_or_default();
+    let volumes: Vec<PodVolumeBackup> =
+        cluster.list_of(Some(namespace), &format!("{BACKUP_UID}={uid}")).await?;
+    if volumes.is_empty() {
+        return Err(Error::failed(format!("backup {backup} has no volume any more: somebody deleted it")));
+    }
+    Ok(volumes_read(&volumes))
 }
 
 async fn await_end(

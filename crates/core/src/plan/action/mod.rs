@@ -3,17 +3,20 @@
 //!
 //! The other half of a family, how its actions are carried out, is in the program's `session/family`: this crate is pure.
 
+mod job;
 mod local;
 mod node;
 mod object;
 mod velero;
 mod wait;
 
+pub use job::{Comparison, DrillLimits, DrillRecord, JobAction, NODE, RPO, RTO, SAME, SEEN, WROTE};
 pub use local::Local;
 pub use node::NodeAction;
 pub use object::ObjectAction;
 pub use velero::{
-    AwaitBackup, AwaitRestore, BACKUP_NAME, BackupRequest, RESTORE_NAME, RestoreRequest, VeleroAction,
+    ASKED, AwaitBackup, AwaitRestore, BACKUP_NAME, BackupRequest, ENDED, RESTORE_NAME, RestoreRequest,
+    Traces, VeleroAction, Wanted,
 };
 pub use wait::WaitAction;
 
@@ -33,6 +36,8 @@ pub enum Action {
     Etcd(Bootstrap),
     /// A backup or a restore, and what becomes of it.
     Velero(VeleroAction),
+    /// What pods work out.
+    Job(JobAction),
     /// On the machine that nodeprep runs on.
     Local(Local),
 }
@@ -59,6 +64,7 @@ impl Action {
             Self::Wait(action) => action,
             Self::Etcd(action) => action,
             Self::Velero(action) => action,
+            Self::Job(action) => action,
             Self::Local(action) => action,
         }
     }

@@ -21,6 +21,8 @@ pub enum VeleroAction {
     Restore(RestoreRequest),
     /// The Restore that step `of` made has ended, and brought back what was wanted.
     AwaitRestore(AwaitRestore),
+    /// A Restore and a Backup that the run made are gone, the Backup from its store too.
+    Forget(Traces),
 }
 
 /// The output of the step that makes a Backup: its name.
@@ -36,6 +38,10 @@ pub struct BackupRequest {
     pub spec: Value,
 }
 
+/// Outputs in seconds since 1970, by the cluster's clock: when a Restore was asked for, and when a Backup ended.
+pub const ASKED: &str = "asked";
+pub const ENDED: &str = "ended";
+
 /// A Backup that has to hold every claim of its scope.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AwaitBackup {
@@ -46,6 +52,8 @@ pub struct AwaitBackup {
     pub wanted: Vec<Covered>,
     /// The claims that it can't hold, which makes it one that does not hold what was asked for.
     pub left_out: BTreeMap<ClaimName, LeftOut>,
+    /// The step that says (as [`super::WROTE`]) when what is to be in it was written: it must have begun after that.
+    pub newer_than: Option<String>,
 }
 
 /// The output of the step that makes a Restore: its name.
@@ -61,6 +69,10 @@ pub struct RestoreRequest {
     pub spec: Value,
     /// All that it is asked for by: one that was asked for in the same words is the same.
     pub words: String,
+    /// The step that makes its backup, where that has no name yet.
+    pub backup: Option<String>,
+    /// The step whose node (as [`super::NODE`]) its pods keep away from, where there is another one.
+    pub away_from: Option<String>,
 }
 
 /// A Restore that has to bring back every volume that is wanted.
@@ -70,15 +82,32 @@ pub struct AwaitRestore {
     pub of: String,
     /// Velero's.
     pub namespace: String,
-    pub wanted: Vec<ReadVolume>,
+    pub wanted: Wanted,
     pub scope: RestoreScope,
     /// The claims that it brings back without files, and why: then it is one that does not bring back what was asked for.
     pub bare: BTreeMap<ClaimName, String>,
 }
 
+/// The volumes that a restore has to bring back.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Wanted {
+    Volumes(Vec<ReadVolume>),
+    /// Those of the backup that this step made, of which there is at least one.
+    OfBackup(String),
+}
+
+/// What steps made that is to go, as far as they did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Traces {
+    /// Velero's.
+    pub namespace: String,
+    pub backup: String,
+    pub restore: String,
+}
+
 impl Family for VeleroAction {
     fn changes(&self) -> bool {
-        matches!(self, Self::Backup(_) | Self::Restore(_))
+        matches!(self, Self::Backup(_) | Self::Restore(_) | Self::Forget(_))
     }
 
     fn digest(&self, digest: &mut Digest) {
@@ -87,9 +116,8 @@ impl Family for VeleroAction {
                 digest.text("backup").text(namespace).text(prefix).text(&spec.to_string())
             }
             Self::Await(what) => digest.text("await backup").text(&format!("{what:?}")),
-            Self::Restore(RestoreRequest { namespace, prefix, words, .. }) => {
-                digest.text("restore").text(namespace).text(prefix).text(words)
-            }
+            Self::Restore(request) => digest.text("restore").text(&format!("{request:?}")),
+            Self::Forget(traces) => digest.text("forget").text(&format!("{traces:?}")),
             Self::AwaitRestore(what) => digest.text("await restore").text(&format!("{what:?}")),
         };
     }

@@ -20,6 +20,7 @@ mod existing;
 mod helper;
 mod hooks;
 mod item;
+mod modifiers;
 mod mounted;
 mod restore;
 mod results;

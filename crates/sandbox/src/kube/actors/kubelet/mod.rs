@@ -9,8 +9,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::objects::{holds, list, path, set_status};
-use super::programs::Program;
 use super::programs::crash::{self, Crash};
+use super::programs::{Program, Run};
 use super::{Stage, ending, names, programs, text, velero};
 use crate::kube::store::Place;
 
@@ -73,7 +73,14 @@ fn is_due(stage: &Stage<'_>, pod: &Value) -> bool {
     let Some(host) = stage.hosts.get(text(pod, "/spec/nodeName")) else { return false };
     let ready = holds(pod, "Ready");
     let going = matches!(text(pod, "/status/phase"), "Pending" | "Running") && !ending(pod);
-    going && if host.down { ready } else { !ready || programs::of(pod).is_some() || crash::of(pod).is_some() }
+    let works = || !stage.api.logs.contains_key(&key(pod)) && programs::of(pod).is_some();
+    going && if host.down { ready } else { !ready || crash::of(pod).is_some() || works() }
+}
+
+/// By what a pod's log is found.
+fn key(pod: &Value) -> (String, String) {
+    let (namespace, name) = names(pod);
+    (namespace.to_owned(), name.to_owned())
 }
 
 /// One step on the way to a running pod: for the first time, or after its machine was down.
@@ -117,6 +124,9 @@ fn start(stage: &mut Stage<'_>, pod: &Value) {
         ] {
             stage.event(WHO, "Normal", pod, reason, &message);
         }
+    }
+    if crash::of(pod).is_none() {
+        stage.api.logs.remove(&key(pod));
     }
     set_status(stage, WHO, pod, status::running(pod, &now));
 }
@@ -182,7 +192,7 @@ fn crashes(stage: &mut Stage<'_>, pod: &Value, crash: &Crash) {
         return;
     }
     let (namespace, name) = names(pod);
-    stage.api.logs.insert((namespace.to_owned(), name.to_owned()), format!("{}\n", crash.words));
+    stage.api.logs.insert(key(pod), format!("{}\n", crash.words));
     let uid = text(pod, "/metadata/uid");
     let said =
         format!("Back-off restarting failed container {} in pod {name}_{namespace}({uid})", crash.container);
@@ -191,7 +201,7 @@ fn crashes(stage: &mut Stage<'_>, pod: &Value, crash: &Crash) {
     set_status(stage, WHO, pod, status);
 }
 
-/// A program that is known to end, ends when its time is over.
+/// What a program does is done when its time is over; then it ends, or sleeps.
 fn run(stage: &mut Stage<'_>, pod: &Value) {
     if let Some(ends) = crash::of(pod) {
         return crashes(stage, pod, &ends);
@@ -205,12 +215,14 @@ fn run(stage: &mut Stage<'_>, pod: &Value) {
     if matches!(program, Program::Shell(_)) {
         mounts.extend(volumes::root(pod));
     }
+    let run = Run { uid, now: stage.now.as_second() };
     let Some(host) = stage.hosts.get_mut(text(pod, "/spec/nodeName")) else { return };
-    let ended = program.run(host, &mounts, uid);
-    let (namespace, name) = names(pod);
-    stage.api.logs.insert((namespace.to_owned(), name.to_owned()), ended.log);
-    let status = status::ended(pod, ended.status, &stage.time());
-    set_status(stage, WHO, pod, status);
+    let ended = program.run(host, &mounts, run);
+    stage.api.logs.insert(key(pod), ended.log);
+    if let Some(code) = ended.status {
+        let status = status::ended(pod, code, &stage.time());
+        set_status(stage, WHO, pod, status);
+    }
 }
 
 #[cfg(test)]

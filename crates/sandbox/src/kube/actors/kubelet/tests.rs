@@ -5,7 +5,7 @@ use serde_json::json;
 use super::*;
 use crate::host::{Directory, Place as At};
 use crate::kube::actors::objects::condition_of;
-use crate::kube::actors::programs::tests::{framed, unframed};
+use crate::kube::actors::programs::tests::{files, framed, unframed};
 use crate::kube::actors::scene::{BASE, Scene};
 
 const WRITE: &str = "head -c 1048576 /dev/urandom >/tmp/noise\ndd if=/tmp/noise of=/data/probe bs=65536 conv=fsync\n\
@@ -317,4 +317,36 @@ fn a_machine_that_was_down_starts_its_pods_again() {
     assert!(holds(&pod, "Ready") && pod["status"]["containerStatuses"][0]["restartCount"] == 1, "{pod}");
     assert_eq!(["late", "probe"].map(|name| phase(&scene, name)), ["Running", "Failed"]);
     assert!(scene.events("default").contains(&"NodeReady: Node n1 status is now: NodeReady".to_owned()));
+}
+
+#[test]
+fn a_pod_that_sleeps_when_its_work_is_done_runs_on_and_does_it_again_after_its_machine_was_down() {
+    let mut scene = stage_with_volume(|_| {});
+    let mut sleeper = probe("sleeper", "");
+    let work = framed(&files("data /data 20 100000")) + "sleep infinity";
+    sleeper["spec"]["containers"][0]["command"] = json!(["/bin/sh", "-c", work]);
+    sleeper["spec"]["restartPolicy"] = json!("Always");
+    scene.apply(sleeper);
+    scene.run(5);
+    let log = |scene: &mut Scene| unframed(&scene.log("default", "sleeper"));
+    let (text, status) = log(&mut scene);
+    assert!(status == 0 && text.starts_with("wrote "), "{text}");
+    let version = scene.api.store.version();
+    scene.run(100);
+    assert_eq!((phase(&scene, "sleeper").as_str(), scene.api.store.version()), ("Running", version));
+    scene.host("n1").down = true;
+    scene.run(100);
+    scene.host("n1").down = false;
+    scene.run(10);
+    assert_eq!(log(&mut scene), (text.replacen("wrote ", "found ", 1), 0));
+}
+
+#[test]
+fn a_pod_that_fails_before_it_would_sleep_ends() {
+    let mut scene = stage_with_volume(|_| {});
+    let mut pod = probe("p", "");
+    pod["spec"]["containers"][0]["command"] = json!(["/bin/sh", "-c", "echo a\nexit 7\nsleep infinity"]);
+    scene.apply(pod);
+    scene.run(5);
+    assert_eq!((phase(&scene, "p").as_str(), scene.log("default", "p").as_str()), ("Failed", "a\n"));
 }

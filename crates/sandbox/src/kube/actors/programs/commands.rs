@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::shell::{Data, Fault, Flow, Said, Shell};
-use super::{fio, place};
+use super::shell::{Data, Fault, Flow, SLEEPS, Said, Shell};
+use super::{files, fio, place};
 use crate::host::FileSystem;
 use crate::kube::actors::objects::digest;
 
 /// All of them.
-pub(super) const KNOWN: [&str; 21] = [
+pub(super) const KNOWN: [&str; 22] = [
     "[",
     "cat",
     "cut",
@@ -24,6 +24,7 @@ pub(super) const KNOWN: [&str; 21] = [
     "ls",
     "printf",
     "set",
+    "sh",
     "sha256sum",
     "sleep",
     "sync",
@@ -38,6 +39,7 @@ pub(super) const KNOWN: [&str; 21] = [
 pub(super) fn run(shell: &mut Shell<'_>, words: &[&str], input: Option<&Data>, said: &mut Said) -> Flow {
     let text = || input.map_or("", Data::text);
     Ok(match words {
+        ["sleep", "infinity"] => return Err(SLEEPS),
         ["true" | "sleep" | "sync", ..] => 0,
         ["false", ..] => 1,
         ["exit", status @ ..] => return Err(status.first().map_or(0, |status| status.parse().unwrap_or(2))),
@@ -82,6 +84,7 @@ pub(super) fn run(shell: &mut Shell<'_>, words: &[&str], input: Option<&Data>, s
             df(shell, path, said)
         }
         ["ls", "-la", path] => ls(shell, path, said),
+        ["sh", "-c", files::SCRIPT, _, words @ ..] => files::run(shell, words, said),
         ["fio", options @ ..] => fio::run(shell, options, said),
         [word, ..] if KNOWN.contains(word) => {
             said.wrong(&format!("{word}: these arguments are not simulated"), 1)
@@ -183,7 +186,7 @@ fn cut(by: &str, field: &str, text: &str, said: &mut Said) -> i32 {
 /// What a device of the kernel gives, so many bytes of it.
 fn device(shell: &Shell<'_>, path: &str, size: u64) -> Option<Data> {
     let sha256 = match path {
-        "/dev/urandom" | "/dev/random" => digest(&format!("noise of {}", shell.uid)),
+        "/dev/urandom" | "/dev/random" => digest(&format!("noise of {}", shell.run.uid)),
         "/dev/zero" => digest(&format!("{size} zeros")),
         _ => return None,
     };
@@ -331,12 +334,12 @@ fn escape(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::host::Host;
-    use crate::kube::actors::programs::shell;
+    use crate::kube::actors::programs::{Run, shell};
 
     #[test]
     fn what_is_known_is_found() {
         for command in KNOWN {
-            let (said, _) = shell::run(command, &mut Host::default(), &[], "u");
+            let (said, _) = shell::run(command, &mut Host::default(), &[], Run { uid: "u", now: 0 });
             assert!(!said.contains("not found"), "{command}: {said}");
         }
     }

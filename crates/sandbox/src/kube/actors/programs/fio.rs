@@ -41,7 +41,7 @@ pub(super) fn run(shell: &mut Shell<'_>, options: &[&str], said: &mut Said) -> i
     let option = |name: &str| options.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     let (path, size) = (option("filename"), option("size").parse().unwrap_or(0));
     let seconds: u32 = option("runtime").parse().unwrap_or(0);
-    let data = Data::Other { size, sha256: digest(&format!("fio of {}", shell.uid)) };
+    let data = Data::Other { size, sha256: digest(&format!("fio of {}", shell.run.uid)) };
     let (error, words) = match shell.write(&path, data) {
         Ok(()) => (0, String::new()),
         Err(Fault::NoSpace(written)) => (
@@ -64,7 +64,7 @@ pub(super) fn run(shell: &mut Shell<'_>, options: &[&str], said: &mut Said) -> i
         said.wrong(&words, error);
     }
     let speed = shell.system(&path).map(|system| system.speed).filter(|_| error == 0);
-    let written = speed.map_or_else(|| idle(0), |speed| written(wobbled(speed, shell.uid), seconds));
+    let written = speed.map_or_else(|| idle(0), |speed| written(wobbled(speed, shell.run.uid), seconds));
     let report = report(&options, error, seconds, &written);
     said.line(&serde_json::to_string_pretty(&report).unwrap_or_default(), i32::from(error != 0))
 }
@@ -131,7 +131,7 @@ mod tests {
     use super::super::shell;
     use super::*;
     use crate::host::{Directory, FileSystem, Host, Place};
-    use crate::kube::actors::programs::Mount;
+    use crate::kube::actors::programs::{Mount, Run};
 
     const WORK: &str = "free=$(df -Pk /data | tail -n 1 | tr -s ' ' | cut -d' ' -f4)\n\
         if [ \"$free\" -lt 1048576 ]; then echo \"too-full $free\"; exit 0; fi\n\
@@ -148,7 +148,12 @@ mod tests {
         let mut host = Host::default();
         host.mounts.insert("/disk".into(), disk);
         let place = Place { mount: "/disk".into(), root: "/pvc-1".into(), read_only };
-        shell::run(work, &mut host, &[Mount { point: "/data".into(), place, scratch: false }], uid)
+        shell::run(
+            work,
+            &mut host,
+            &[Mount { point: "/data".into(), place, scratch: false }],
+            Run { uid, now: 0 },
+        )
     }
 
     fn report_in(text: &str) -> Value {

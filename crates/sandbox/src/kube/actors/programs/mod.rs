@@ -1,8 +1,9 @@
-//! The programs in pods that come to an end: shell scripts whose commands are all known, and what a provisioner's helper pods
-//! do. Anything else runs for ever.
+//! The programs in pods that come to an end, or sleep when their work is done: shell scripts whose commands are all known, and what
+//! a provisioner's helper pods do. Anything else runs for ever.
 
 mod commands;
 pub(super) mod crash;
+mod files;
 mod fio;
 mod script;
 mod shell;
@@ -25,12 +26,21 @@ pub(super) struct Mount {
     pub scratch: bool,
 }
 
+/// By whom a program is run, and when.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Run<'a> {
+    /// The pod's.
+    pub uid: &'a str,
+    /// In seconds since 1970.
+    pub now: i64,
+}
+
 /// What a program left.
 #[derive(Debug)]
 pub(super) struct Ended {
     pub log: String,
-    /// The container's exit code.
-    pub status: i32,
+    /// The container's exit code; none when it sleeps from now on.
+    pub status: Option<i32>,
 }
 
 /// A program that is known to end.
@@ -52,12 +62,13 @@ pub(super) fn of(pod: &Value) -> Option<Program<'_>> {
     let words = [(); 6].map(|()| words.next());
     match words {
         [Some("/bin/sh" | "sh"), Some("-c"), Some(script), None, ..] => {
-            let known = script::read(script).is_some_and(|script| script::only(&script, &commands::KNOWN));
+            let read = script::read(script).filter(|script| script::only(script, &commands::KNOWN));
             let quota = text(pod, "/metadata/name").starts_with("quota-").then(|| {
                 let mounts = list(pod, "/spec/containers/0/volumeMounts");
                 Program::Limit(mounts.first().map_or("", |mount| text(mount, "/mountPath")))
             });
-            if known && ends(pod) { Some(Program::Shell(script)) } else { quota }
+            let ends = |script: &script::Script| ends(pod) || script::sleeps_then(script);
+            if read.as_ref().is_some_and(ends) { Some(Program::Shell(script)) } else { quota }
         }
         [Some("mkdir"), Some("-m"), Some("0777"), Some("-p"), Some(path), None] => Some(Program::Make(path)),
         [Some("rm"), Some("-rf"), Some(path), None, ..] => Some(Program::Remove(path)),
@@ -80,11 +91,11 @@ impl Program<'_> {
     }
 
     /// Does on the machine what the program does.
-    pub(super) fn run(&self, host: &mut Host, mounts: &[Mount], uid: &str) -> Ended {
+    pub(super) fn run(&self, host: &mut Host, mounts: &[Mount], run: Run<'_>) -> Ended {
         match self {
             Self::Shell(script) => {
-                let (log, status) = shell::run(script, host, mounts, uid);
-                Ended { log, status }
+                let (log, status) = shell::run(script, host, mounts, run);
+                Ended { log, status: (status != shell::SLEEPS).then_some(status) }
             }
             Self::Make(path) => make(host, mounts, path),
             Self::Remove(path) => remove(host, mounts, path),
@@ -113,21 +124,21 @@ fn make(host: &mut Host, mounts: &[Mount], path: &str) -> Ended {
     match writable {
         Some(place) => {
             host.make_directory(&place);
-            Ended { log: String::new(), status: 0 }
+            Ended { log: String::new(), status: Some(0) }
         }
         None => failed(&format!("mkdir: can't create directory '{path}': Read-only file system")),
     }
 }
 
 fn remove(host: &mut Host, mounts: &[Mount], path: &str) -> Ended {
-    let Some((place, _)) = place(mounts, path) else { return Ended { log: String::new(), status: 0 } };
+    let Some((place, _)) = place(mounts, path) else { return Ended { log: String::new(), status: Some(0) } };
     let within = |root: &String| below(root, &place.root).is_some();
     let held = host.mounts.get(&place.mount).is_some_and(|system| system.directories.keys().any(within));
     if held && read_only(host, &place) {
         return failed(&format!("rm: can't remove '{path}': Read-only file system"));
     }
     host.remove_directory(&place);
-    Ended { log: String::new(), status: 0 }
+    Ended { log: String::new(), status: Some(0) }
 }
 
 /// Needs a file system that was mounted with project quotas.
@@ -135,16 +146,17 @@ fn limit(host: &Host, mounts: &[Mount], path: &str) -> Ended {
     let quotas = |option: &String| matches!(option.as_str(), "prjquota" | "pquota");
     let system = place(mounts, path).and_then(|(place, _)| host.mounts.get(&place.mount));
     if system.is_some_and(|system| system.options.iter().any(quotas)) {
-        return Ended { log: String::new(), status: 0 };
+        return Ended { log: String::new(), status: Some(0) };
     }
     failed("foreign file system, or project quotas are not enabled on it")
 }
 
 fn failed(why: &str) -> Ended {
-    Ended { log: format!("{why}\n"), status: 1 }
+    Ended { log: format!("{why}\n"), status: Some(1) }
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used)]
 pub(super) mod tests {
     use serde_json::json;
 
@@ -162,6 +174,11 @@ pub(super) mod tests {
             "(\nset -e\n{work}\n) >/tmp/result 2>&1\nstatus=$?\ncat /tmp/result\nprintf '{MARK}%s %s %s\\n' \
              \"$(($(wc -c </tmp/result)))\" \"$(sha256sum </tmp/result | cut -d' ' -f1)\" \"$status\"\n"
         )
+    }
+
+    /// The work of a drill's pod.
+    pub(in super::super) fn files(words: &str) -> String {
+        format!("sh -c '{}' files.sh {words}", files::SCRIPT.replace('\'', r"'\''"))
     }
 
     /// The text and the status of a framed log.
@@ -205,6 +222,8 @@ pub(super) mod tests {
         let mut again = pod("p", &json!(["sh", "-c", "true"]));
         again["spec"]["restartPolicy"] = json!("Always");
         assert_eq!(of(&again), None);
+        again["spec"]["containers"][0]["command"] = json!(["sh", "-c", "true\nsleep infinity"]);
+        assert_eq!(of(&again), Some(Program::Shell("true\nsleep infinity")));
     }
 
     #[test]
@@ -215,7 +234,9 @@ pub(super) mod tests {
         let mounts = [Mount { point: "/data".into(), place: at, scratch: false }];
         let directories =
             |host: &Host| -> Vec<String> { host.mounts[BASE].directories.keys().cloned().collect() };
-        let done = |program: Program<'_>, host: &mut Host| program.run(host, &mounts, "u").status;
+        let done = |program: Program<'_>, host: &mut Host| {
+            program.run(host, &mounts, Run { uid: "u", now: 0 }).status.unwrap()
+        };
         assert_eq!(done(Program::Make("/data/pvc-1"), &mut host), 0);
         assert_eq!(done(Program::Make("/data/pvc-10"), &mut host), 0);
         assert_eq!(done(Program::Make("/other/pvc-1"), &mut host), 1);

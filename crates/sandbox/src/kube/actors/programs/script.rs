@@ -1,5 +1,7 @@
 //! A shell script as it is read: so much of the shell's language as the programs of pods that end are written in.
 
+use super::files;
+
 /// What is done one after the other.
 pub(super) type Script = Vec<Step>;
 
@@ -105,12 +107,37 @@ pub(super) fn only(script: &Script, known: &[&str]) -> bool {
         }
         Does::Simple { sets, words } => {
             let name = words.first().is_none_or(|word| match word.as_slice() {
+                [Part { what: What::Text(name), .. }] if name == "sh" => {
+                    let [_, option, script, ..] = words.as_slice() else { return false };
+                    literal(option).as_deref() == Some("-c")
+                        && literal(script).as_deref() == Some(files::SCRIPT)
+                }
                 [Part { what: What::Text(name), .. }] => known.contains(&name.as_str()),
                 _ => false,
             });
             name && sets.iter().map(|(_, word)| word).chain(words).all(of_word)
         }
     })
+}
+
+/// Whether the last that a script does is to sleep for ever.
+pub(super) fn sleeps_then(script: &Script) -> bool {
+    let Some([Command { does: Does::Simple { words, .. }, .. }]) =
+        script.last().map(|step| step.pipe.as_slice())
+    else {
+        return false;
+    };
+    let words: Vec<Option<String>> = words.iter().map(literal).collect();
+    matches!(words.as_slice(), [Some(sleep), Some(time)] if sleep == "sleep" && time == "infinity")
+}
+
+/// What a word is, if that is written there.
+fn literal(word: &Word) -> Option<String> {
+    let parts = word.iter().map(|part| match &part.what {
+        What::Text(text) => Some(text.as_str()),
+        _ => None,
+    });
+    parts.collect()
 }
 
 struct Reader<'a> {

@@ -5,9 +5,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::script::{Command, Does, Part, Redirect, Script, Step, What, When, Word};
-use super::{Mount, commands, place, read_only, script};
+use super::{Mount, Run, commands, place, read_only, script};
 use crate::host::{File, FileSystem, Host, Place};
 use crate::kube::actors::objects::digest;
+
+/// The status of a shell that sleeps for ever.
+pub(super) const SLEEPS: i32 = i32::MIN;
 
 /// How long the commands take that take long.
 pub(super) fn takes(work: &str) -> Duration {
@@ -19,12 +22,12 @@ pub(super) fn takes(work: &str) -> Duration {
 }
 
 /// Runs a script: what it prints, and its status.
-pub(super) fn run(work: &str, host: &mut Host, mounts: &[Mount], uid: &str) -> (String, i32) {
+pub(super) fn run(work: &str, host: &mut Host, mounts: &[Mount], run: Run<'_>) -> (String, i32) {
     let Some(script) = script::read(work) else { return ("sh: syntax error\n".to_owned(), 2) };
     let mut shell = Shell {
         host,
         mounts,
-        uid,
+        run,
         scratch: BTreeMap::new(),
         variables: BTreeMap::new(),
         strict: false,
@@ -121,7 +124,7 @@ impl Said {
 pub(super) struct Shell<'a> {
     pub(super) host: &'a mut Host,
     pub(super) mounts: &'a [Mount],
-    pub(super) uid: &'a str,
+    pub(super) run: Run<'a>,
     /// The files of the pod's own space.
     scratch: BTreeMap<String, Data>,
     variables: BTreeMap<String, String>,
@@ -358,7 +361,7 @@ impl Shell<'_> {
             _ => None,
         };
         if let Some(directory) = self.host.directory_mut(&directory) {
-            directory.files.insert(name.to_owned(), File { size, sha256, text });
+            directory.files.insert(name.to_owned(), File { size, sha256, text, inode: None });
         }
         if full { Err(Fault::NoSpace(size)) } else { Ok(()) }
     }

@@ -298,7 +298,8 @@ impl Move<'_> {
         let found = bucket.get(stage, &snapshot_key(namespace, id)).map_err(|_| lost())?;
         let Ok(found) = serde_json::from_value::<Directory>(found) else { return Err(lost()) };
         let total = size(&found);
-        self.write(stage, client, found).map_err(|why| {
+        let sparse = self.item["spec"]["uploaderSettings"]["WriteSparseFiles"] == "true";
+        self.write(stage, client, written(found, sparse)).map_err(|why| {
             self.failed(&format!(
                 "Failed to copy snapshot data to the target: restore error: error copying: {why}"
             ))
@@ -315,21 +316,32 @@ impl Move<'_> {
         if place.read_only || system.options.iter().any(|option| option == "ro") {
             return Err("read-only file system".to_owned());
         }
-        if system.available() < size(&found) {
+        if system.available() < found.files.values().map(File::takes).sum() {
             return Err("no space left on device".to_owned());
         }
         let directory = host.directory_mut(&place).ok_or("no such file or directory")?;
         directory.files.extend(found.files);
-        let done = File { size: 0, sha256: digest(""), text: None };
+        let done = File { sha256: digest(""), ..File::default() };
         let of = list(self.item, "/metadata/ownerReferences").first();
         directory.files.insert(helper::mark(of.map_or("", |of| text(of, "/uid"))), done);
         Ok(())
     }
 }
 
-/// In bytes.
+/// In bytes; only files count.
 fn size(directory: &Directory) -> u64 {
-    directory.files.values().map(|file| file.size).sum()
+    directory.files.values().filter(|file| file.is_file()).map(|file| file.size).sum()
+}
+
+/// The files as kopia writes them: each has one name, and holes only where they are asked for. It keeps the rest.
+fn written(mut directory: Directory, sparse: bool) -> Directory {
+    for file in directory.files.values_mut().filter(|file| file.is_file()) {
+        if let Some(inode) = &mut file.inode {
+            inode.links = 1;
+            inode.blocks = if sparse { inode.blocks } else { file.size.div_ceil(4096) * 8 };
+        }
+    }
+    directory
 }
 
 /// Why a pod will never run.

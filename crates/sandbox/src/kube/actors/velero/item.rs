@@ -11,6 +11,7 @@ use super::chosen::{Chosen, selects};
 use super::contents::{CRDS, Entry, kept_as};
 use super::data_path::{RESTORE_UID, Way};
 use super::existing;
+use super::modifiers::Modifiers;
 use super::restore::target;
 use super::results::Results;
 use super::{WHO, helper, label};
@@ -53,6 +54,7 @@ pub(super) struct Restoring<'a> {
     volumes: Vec<Value>,
     namespaces: Chosen,
     resources: Chosen,
+    modifiers: Modifiers,
     pub(super) results: Results,
     /// What was looked at, as Velero calls it.
     done: BTreeSet<String>,
@@ -68,6 +70,7 @@ impl<'a> Restoring<'a> {
         server: &Value,
         restore: &'a Value,
         contents: &'a Map<String, Value>,
+        modifiers: Modifiers,
     ) -> Self {
         let (spec, backup) = (&restore["spec"], label(text(restore, "/spec/backupName")));
         let volumes = stage.all(Way::Backup.resource(), names(restore).0).into_iter();
@@ -79,6 +82,7 @@ impl<'a> Restoring<'a> {
             volumes: volumes.filter(of).collect(),
             namespaces: Chosen::of(spec, "Namespaces"),
             resources: Chosen::of(spec, "Resources"),
+            modifiers,
             results: Results::default(),
             done: BTreeSet::new(),
             provision: BTreeSet::new(),
@@ -190,6 +194,7 @@ impl<'a> Restoring<'a> {
             "namespace": if namespace.is_empty() { Value::Null } else { json!(namespace) }, "labels": labels,
         }});
         json_patch::merge(&mut new, &place);
+        self.modifiers.change(entry.resource, &mut new);
         match stage.get(&kept_as(entry.resource), namespace, entry.name).cloned() {
             None => self.make(stage, entry, &id, &new),
             Some(there) => {
@@ -328,7 +333,7 @@ impl<'a> Restoring<'a> {
         let (uid, volume) = (&pod["metadata"]["uid"], text(kept, "/spec/volume"));
         let claim = claims_of(pod).find(|(one, _)| *one == volume).map_or("", |(_, claim)| claim);
         let claim = stage.get("/persistentvolumeclaims", namespace, claim);
-        json!({
+        let mut item = json!({
             "apiVersion": "velero.io/v1", "kind": "PodVolumeRestore",
             "metadata": {
                 "generateName": format!("{restore}-"), "ownerReferences": owned_by(self.restore),
@@ -345,7 +350,13 @@ impl<'a> Restoring<'a> {
                 "uploaderType": "kopia", "sourceNamespace": entry.namespace,
             },
             "status": {"phase": "New"},
-        })
+        });
+        let config = &self.restore["spec"]["uploaderConfig"];
+        if config.is_object() {
+            let sparse = config["writeSparseFiles"] == true;
+            item["spec"]["uploaderSettings"] = json!({"WriteSparseFiles": sparse.to_string()});
+        }
+        item
     }
 }
 

@@ -12,6 +12,7 @@ use super::chosen::{Chosen, faults_of};
 use super::contents::Entry;
 use super::data_path::{self, Way, has_agent};
 use super::item::Restoring;
+use super::modifiers::Modifiers;
 use super::results::{KEPT, Results};
 use super::schedule::SCHEDULE;
 use super::{BACKUPS, LOCATIONS, TIMEOUT, WHO, fail, forget, give_up, interrupted, set_status, timer};
@@ -164,7 +165,11 @@ fn run(stage: &mut Stage<'_>, server: &Value, restore: &Value) {
         return;
     }
     stage.timers.forget(&timer);
-    let mut restoring = Restoring::new(stage, server, restore, &contents);
+    let modifiers = match Modifiers::of(stage, restore) {
+        Ok(modifiers) => modifiers,
+        Err(why) => return fail(stage, restore, &why),
+    };
+    let mut restoring = Restoring::new(stage, server, restore, &contents, modifiers);
     restoring.all(stage);
     let count = restoring.count();
     let kept = json!({

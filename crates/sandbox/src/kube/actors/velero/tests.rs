@@ -151,7 +151,7 @@ fn directory<'a>(scene: &'a mut Scene, namespace: &str, claim: &str) -> &'a mut 
 }
 
 fn write(scene: &mut Scene, namespace: &str, claim: &str, file: &str, size: u64) {
-    let written = File { size, sha256: digest(file), text: None };
+    let written = File { size, sha256: digest(file), ..File::default() };
     directory(scene, namespace, claim).files.insert(file.to_owned(), written);
 }
 

@@ -40,7 +40,7 @@ fn mounts(read_only: bool) -> [Mount; 2] {
 
 /// Runs it to its first failure.
 fn run(work: &str, host: &mut Host, mounts: &[Mount], uid: &str) -> (String, i32) {
-    super::run(&format!("set -e\n{work}"), host, mounts, uid)
+    super::run(&format!("set -e\n{work}"), host, mounts, Run { uid, now: 0 })
 }
 
 fn sh(host: &mut Host, work: &str) -> (String, i32) {
@@ -147,7 +147,7 @@ fn scripts_do_what_they_do_in_a_real_shell() {
     ] {
         let real = std::process::Command::new("sh").args(["-c", script]).output().unwrap();
         let real = (String::from_utf8(real.stdout).unwrap(), real.status.code().unwrap());
-        assert_eq!(super::run(script, &mut Host::default(), &[], "u"), real, "{script}");
+        assert_eq!(super::run(script, &mut Host::default(), &[], Run { uid: "u", now: 0 }), real, "{script}");
     }
 }
 
@@ -164,7 +164,11 @@ fn what_is_printed_goes_where_it_is_sent() {
         ("echo x >/nowhere/a; echo $?", "sh: can't create /nowhere/a: Read-only file system\n1\n"),
         ("dd if=/dev/zero of=/data/a bs=1024 count=4 2>/dev/null; wc -c </data/a", "4096\n"),
     ] {
-        assert_eq!(super::run(script, &mut host(), &mounts(false), "u").0, said, "{script}");
+        assert_eq!(
+            super::run(script, &mut host(), &mounts(false), Run { uid: "u", now: 0 }).0,
+            said,
+            "{script}"
+        );
     }
 }
 

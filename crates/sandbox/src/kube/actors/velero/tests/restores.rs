@@ -1,6 +1,9 @@
+use nodeprep_core::judge::files::compare;
+
 use super::*;
 use crate::kube::actors::objects::owner_uid;
-use crate::kube::actors::programs::tests::{framed, unframed};
+use crate::kube::actors::programs::tests::{files as files_script, framed, unframed};
+use crate::model::files::{Listing, Written};
 
 fn restored(scene: &Scene) -> Value {
     status(scene, "restores", "r")
@@ -384,4 +387,56 @@ fn a_server_that_starts_anew_gives_up_its_restores() {
     assert_eq!((text(&done, "/phase"), text(&done, "/failureReason")), ("Failed", why));
     let volumes = scene.all("velero.io/podvolumerestores", "velero");
     assert!(volumes.iter().all(|one| one["status"]["phase"] == "Canceled"), "{volumes:?}");
+}
+
+/// A pod that writes files where none are, and lists them.
+fn drill(scene: &mut Scene) -> Listing {
+    scene.apply(json!({
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "files", "namespace": "shop"},
+        "spec": {
+            "storageClassName": "fast", "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}},
+        },
+    }));
+    let work = framed(&files_script("data /data 30 100000")) + "sleep infinity";
+    let spec = json!({
+        "containers": [{
+            "name": "main", "image": "x:1", "command": ["/bin/sh", "-c", work],
+            "volumeMounts": [{"name": "files", "mountPath": "/data"}, {"name": "tmp", "mountPath": "/tmp"}],
+        }],
+        "volumes": [
+            {"name": "files", "persistentVolumeClaim": {"claimName": "files"}}, {"name": "tmp", "emptyDir": {}},
+        ],
+    });
+    pod(scene, "shop", "drill", &json!({}), &spec);
+    scene.run(12);
+    listed(scene, "shop")
+}
+
+fn listed(scene: &mut Scene, namespace: &str) -> Listing {
+    let (text, status) = unframed(&scene.log(namespace, "drill"));
+    assert_eq!(status, 0, "{text}");
+    text.parse().unwrap_or_else(|why| panic!("{why}"))
+}
+
+#[test]
+fn a_tree_of_files_comes_back_as_kopia_brings_it_back() {
+    for (config, noted) in [
+        (json!({}), vec!["odd/one-of-two", "odd/sparse", "odd/two-of-two"]),
+        (json!({"writeSparseFiles": true}), vec!["odd/one-of-two", "odd/two-of-two"]),
+    ] {
+        let mut scene = cluster();
+        let before = drill(&mut scene);
+        backup(&mut scene, "b", &json!({}));
+        scene.run(30);
+        scene.delete("/api/v1/namespaces/shop");
+        scene.run(30);
+        restore(&mut scene, &json!({"namespaceMapping": {"shop": "shop-2"}, "uploaderConfig": config}));
+        scene.run(40);
+        let after = listed(&mut scene, "shop-2");
+        assert!(matches!(after.written, Written::Before(_)), "{:?}", after.written);
+        let found = compare(&before, &after);
+        let names: Vec<String> = found.noted.iter().map(|one| one.name.to_string()).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        assert_eq!((found.lost.as_slice(), names.as_slice()), (&[][..], noted.as_slice()));
+    }
 }

@@ -7,14 +7,14 @@ const MARK: &str = "nodeprep-result ";
 
 /// What the pod's work printed (standard output and error together), and its exit status.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Output {
+pub struct Output {
     pub text: String,
     pub status: i32,
 }
 
 /// A shell script that does `work` (stopping at the first error) and prints its framed result.
 /// It needs a writable `/tmp`.
-pub(super) fn script(work: &str) -> String {
+pub fn script(work: &str) -> String {
     format!(
         "(\nset -e\n{work}\n) >/tmp/result 2>&1\nstatus=$?\ncat /tmp/result\n\
          printf '{MARK}%s %s %s\\n' \"$(($(wc -c </tmp/result)))\" \
@@ -23,7 +23,7 @@ pub(super) fn script(work: &str) -> String {
 }
 
 /// Reads a framed log; the error says what is wrong with the frame.
-pub(super) fn read(log: &str) -> Result<Output, String> {
+pub fn read(log: &str) -> Result<Output, String> {
     let at = log.rfind(MARK).ok_or("the log ends before the result")?;
     let (before, line) = (&log[..at], &log[at + MARK.len()..]);
     let mut words = line.strip_suffix('\n').ok_or("the log ends within its last line")?.split(' ');
