@@ -193,7 +193,8 @@ fn within_limits(limits: &DrillLimits, record: &StepRecord<'_, '_>, events: &Eve
     record.leave(RTO, &rto.to_string())?;
     record.leave(RPO, &rpo.to_string())?;
     let (from, to) = (record.of(&limits.written, NODE)?, record.of(&limits.read, NODE)?);
-    let place = if from == to { format!("on the same node, {to},") } else { format!("on another node, {to},") };
+    let place =
+        if from == to { format!("on the same node, {to},") } else { format!("on another node, {to},") };
     events.say(format!(
         "restored {place} in {rto} s (RTO), {rpo} s after the last byte it was in a backup (RPO)"
     ));

@@ -17,7 +17,8 @@ use crate::cluster::Cluster;
 use crate::error::{Error, Result};
 use crate::event::Events;
 use crate::judge::backup::{BACKUP_UID, VolumeProgress};
-use crate::judge::velero::kinds::{Backup, Restore};
+use crate::judge::velero::Location;
+use crate::judge::velero::kinds::{Backup, BackupStorageLocation, Restore};
 use crate::model::object::Deletion;
 use crate::plan::{BACKUP_NAME, RESTORE_NAME, Traces, VeleroAction};
 use crate::session::outputs::StepRecord;
@@ -99,10 +100,19 @@ async fn forget(
         "spec": {"backupName": name},
     });
     cluster.create(&request).await?;
+    let location = live["spec"]["storageLocation"].as_str().unwrap_or_default();
     let wait = Wait::new(format!("backup {name} to go"), within, events);
     let gone = wait.until(async || {
-        let left = cluster.get(Backup::API_VERSION, Backup::KIND, Some(namespace), &name).await?;
-        Ok(left.map_or(Look::Done(()), |_| Look::not_yet("Velero has not deleted it yet")))
+        if cluster.get(Backup::API_VERSION, Backup::KIND, Some(namespace), &name).await?.is_none() {
+            return Ok(Look::Done(()));
+        }
+        let store: Option<BackupStorageLocation> = cluster.get_of(Some(namespace), location).await?;
+        match store.as_ref().map(Location::of) {
+            Some(Location::Other { phase, .. }) => Err(Error::failed(format!(
+                "backup {name} stays until it expires: location {location} is {phase}"
+            ))),
+            _ => Ok(Look::not_yet("Velero has not deleted it yet")),
+        }
     });
     gone.await.map_err(|late| {
         late.or_hint(&format!("`velero -n {namespace} backup delete {name}` tries again"), |what, last| {
