@@ -1,8 +1,8 @@
 //! Whether a volume's files came back as they were: two listings, entry by entry.
 //!
 //! What Velero 1.18's uploader keeps (kopia 0.22, `snapshot/upload/upload.go` and `snapshot/restore/local_fs_output.go`): content,
-//! owner, permissions with setuid, setgid and sticky, the time of the last change (folders and symlinks too), a symlink's target.
-//! It keeps no hard links, no named pipes, sockets and devices, no holes (unless the restore asks for `writeSparseFiles`), and no
+//! owner, permissions with setuid, setgid and sticky, the time of the last change of files and symlinks, a symlink's target. A folder
+//! gets the time of the newest entry in it (`snapshot/snapshotfs/repofs.go`). It keeps no hard links, no named pipes, sockets and devices, no holes (unless the restore asks for `writeSparseFiles`), and no
 //! extended attributes, which are not listed. Owners and permissions that it was not allowed to set it leaves out without a
 //! word. The volume's own folder has another time afterwards, since the restore's mark is written there.
 
@@ -48,6 +48,8 @@ pub enum Change {
     Permissions(u32, u32),
     Owner((u32, u32), (u32, u32)),
     Modified(i64, i64),
+    /// The same of a folder.
+    FolderModified(i64, i64),
     /// How many names the file has.
     Links(u64, u64),
     /// Bytes on the disk: it had holes, and has none.
@@ -103,7 +105,8 @@ fn changes(was: &Entry, is: &Entry, add: &mut impl FnMut(Change)) {
         add(Change::Owner((was.uid, was.gid), (is.uid, is.gid)));
     }
     if was.modified != is.modified && !was.is_root() {
-        add(Change::Modified(was.modified, is.modified));
+        let change = if was.kind() == Type::Directory { Change::FolderModified } else { Change::Modified };
+        add(change(was.modified, is.modified));
     }
     if was.kind() == Type::File {
         if was.links != is.links {
@@ -138,7 +141,7 @@ impl Change {
         match self {
             Self::Missing(kind) => *kind != Type::Special,
             Self::Links(before, after) => after > before,
-            Self::Holes(..) => false,
+            Self::Holes(..) | Self::FolderModified(..) => false,
             _ => true,
         }
     }
@@ -174,7 +177,7 @@ impl Display for Difference {
                 "{name} belonged to {}:{}, and belongs to {}:{}",
                 before.0, before.1, after.0, after.1
             ),
-            Change::Modified(before, after) => {
+            Change::Modified(before, after) | Change::FolderModified(before, after) => {
                 write!(f, "{name} was last changed at {before}, and now at {after} (seconds since 1970)")
             }
             Change::Links(before, after) => {
@@ -242,7 +245,7 @@ mod tests {
             (
                 2,
                 |e| e.modified = 8,
-                &[("folder was last changed at 7, and now at 8 (seconds since 1970)", true)],
+                &[("folder was last changed at 7, and now at 8 (seconds since 1970)", false)],
             ),
             (
                 3,

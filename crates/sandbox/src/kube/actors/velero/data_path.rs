@@ -333,8 +333,22 @@ fn size(directory: &Directory) -> u64 {
     directory.files.values().filter(|file| file.is_file()).map(|file| file.size).sum()
 }
 
-/// The files as kopia writes them: each has one name, and holes only where they are asked for. It keeps the rest.
+/// The files as kopia writes them: each has one name, and holes only where they are asked for; a folder has the time of the newest
+/// entry in it. It keeps the rest.
 fn written(mut directory: Directory, sparse: bool) -> Directory {
+    let times: Vec<(String, i64)> = directory
+        .files
+        .iter()
+        .filter_map(|(name, file)| Some((name.clone(), file.inode.as_ref()?.modified)))
+        .collect();
+    for (name, file) in directory.files.iter_mut().filter(|(_, file)| file.inode.is_some() && !file.is_file())
+    {
+        let within = format!("{name}/");
+        let newest = times.iter().filter(|(one, _)| one.starts_with(&within)).map(|(_, time)| *time).max();
+        if let (Some(newest), Some(inode)) = (newest, &mut file.inode) {
+            inode.modified = newest;
+        }
+    }
     for file in directory.files.values_mut().filter(|file| file.is_file()) {
         if let Some(inode) = &mut file.inode {
             inode.links = 1;
