@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::sync::watch;
 
+use super::backup::BackupFirst;
 use super::global::Output;
 use super::plan::{PlanKey, confirm, make};
 use super::store::{self, StoreFinding};
@@ -23,6 +24,8 @@ pub(super) struct Args {
     consent: Consent,
     #[command(flatten)]
     rollout: Rollout,
+    #[command(flatten)]
+    backup_first: BackupFirst,
     /// Do not prove the storage afterwards.
     #[arg(long)]
     no_validate: bool,
@@ -101,6 +104,7 @@ impl Rollout {
 
 pub(super) async fn run(global: &Global, args: &Args) -> Result<()> {
     let intent = global.intent()?;
+    args.backup_first.carry_out(global, args.consent.take_over).await?;
     let session = open(global, &intent.metadata.name, "apply", super::interrupted(global.events()))?;
     carry_out(global, &intent, &session, Part::All, &args.consent, &args.rollout).await?;
     // What is staged does not exist yet.

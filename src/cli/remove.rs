@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 
 use super::Global;
+use super::backup::BackupFirst;
 use super::discover::targets;
 use super::plan::agree;
 use super::wipe::{Tokens, Typed, open};
@@ -22,6 +23,8 @@ pub(super) struct Args {
     volume: String,
     #[command(flatten)]
     tokens: Tokens,
+    #[command(flatten)]
+    backup_first: BackupFirst,
     /// Unmount it only; its partition and data stay, and Talos adopts them when the volume is asked for again.
     #[arg(long)]
     keep_data: bool,
@@ -46,6 +49,7 @@ pub(super) async fn run(global: &Global, args: &Args) -> Result<()> {
             Error::invalid("no nodes are named").hint("name the nodes that lose the volume with --nodes")
         );
     }
+    args.backup_first.carry_out(global, args.take_over).await?;
     let (session, manner) = open(global, "remove", args.take_over)?;
     let typed = args.tokens.typed();
     let make = async |connected| make(global, args, &typed, connected).await;

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use jiff::Timestamp;
 
 use super::Global;
+use super::backup::BackupFirst;
 use super::discover::targets;
 use super::plan::agree;
 use crate::error::{Error, Kind, Result};
@@ -25,6 +26,8 @@ pub(super) struct Args {
     volume: Option<String>,
     #[command(flatten)]
     tokens: Tokens,
+    #[command(flatten)]
+    backup_first: BackupFirst,
     /// Overwrite every byte, which takes hours, instead of signatures and partition tables.
     #[arg(long)]
     zeroes: bool,
@@ -50,6 +53,7 @@ pub(super) async fn run(global: &Global, args: &Args) -> Result<()> {
         return Err(Error::invalid("nothing is named that is to be wiped")
             .hint("--wipe-disk SERIAL names a disk; `nodeprep discover` shows the serials"));
     }
+    args.backup_first.carry_out(global, args.take_over).await?;
     let (session, manner) = open(global, "wipe", args.take_over)?;
     let (reach, typed) = (global.reach(), args.tokens.typed());
     let make = async |connected: Option<Reached>| {

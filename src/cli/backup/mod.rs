@@ -82,15 +82,15 @@ impl ScopeArgs {
 
 pub(super) async fn run(global: &Global, args: &Args) -> Result<()> {
     let intent = global.intent()?;
-    let backup = intent.backup.as_ref().ok_or_else(|| {
-        Error::invalid(format!("{} asks for no backup", global.file.display()))
-            .hint("add `backup` with a location, and install it with `nodeprep apply`")
-    })?;
+    let backup = asked(global, &intent)?;
     match &args.verb {
         Some(Verb::List { output }) => list::list(global, backup, *output).await,
         Some(Verb::Describe { name, output }) => list::describe(global, backup, name, *output).await,
         Some(Verb::Coverage { output }) => coverage::coverage(global, backup, *output).await,
-        None => make(global, args, &intent, &going_to(backup, args.location.as_deref())?).await,
+        None => {
+            let backup = going_to(backup, args.location.as_deref())?;
+            make(global, &intent, &backup, &args.scope.scope(), args.ttl, args.take_over).await
+        }
     }
 }
 
@@ -104,12 +104,52 @@ pub(super) fn going_to(backup: &Asked, location: Option<&str>) -> Result<Asked> 
     })
 }
 
-async fn make(global: &Global, args: &Args, intent: &Intent, backup: &Asked) -> Result<()> {
+/// A switch of verbs that may lose something.
+#[derive(Debug, clap::Args)]
+pub(super) struct BackupFirst {
+    /// Back up everything first, and go on only when every claim is in that backup.
+    #[arg(long)]
+    backup_first: bool,
+}
+
+impl BackupFirst {
+    /// Backs up, where that is asked for.
+    ///
+    /// # Errors
+    /// The file has no backup, or not every claim is in it: then nothing else is to be done.
+    pub(super) async fn carry_out(&self, global: &Global, take_over: bool) -> Result<()> {
+        if !self.backup_first {
+            return Ok(());
+        }
+        let intent = global.intent()?;
+        make(global, &intent, asked(global, &intent)?, &Scope::All, FIRST_KEPT, take_over)
+            .await
+            .map_err(|error| error.at("backing up first; nothing else was done"))
+    }
+}
+
+/// How long such a backup is kept.
+const FIRST_KEPT: Duration = Duration(720 * 3600);
+
+/// The backup that the file asks for.
+fn asked<'a>(global: &Global, intent: &'a Intent) -> Result<&'a Asked> {
+    intent.backup.as_ref().ok_or_else(|| {
+        Error::invalid(format!("{} asks for no backup", global.file.display()))
+            .hint("add `backup` with a location, and install it with `nodeprep apply`")
+    })
+}
+
+async fn make(
+    global: &Global,
+    intent: &Intent,
+    backup: &Asked,
+    scope: &Scope,
+    ttl: Duration,
+    take_over: bool,
+) -> Result<()> {
     let session = open(global, &intent.metadata.name, "backup", super::interrupted(global.events()))?;
-    let manner =
-        Manner { take_over: args.take_over, deadlines: intent.deadlines.clone(), ..Manner::default() };
-    let scope = args.scope.scope();
-    let make = async |connected| plan_backup(&global.reach(), backup, &scope, args.ttl, connected).await;
+    let manner = Manner { take_over, deadlines: intent.deadlines.clone(), ..Manner::default() };
+    let make = async |connected| plan_backup(&global.reach(), backup, scope, ttl, connected).await;
     // A backup adds something and changes nothing else: nobody is asked.
     session.carry_out(&manner, make, agree(global, &session, true)).await
 }
