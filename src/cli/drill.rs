@@ -8,7 +8,7 @@ use super::apply::open;
 use super::backup::going_to;
 use super::plan::agree;
 use crate::error::{Error, Result};
-use crate::intent::Intent;
+use crate::intent::{Duration, Intent};
 use crate::plan::drill::DrillAsked;
 use crate::session::{Manner, plan_drill};
 use crate::stack::drill::Amount;
@@ -29,6 +29,10 @@ pub(super) struct Args {
     take_over: bool,
 }
 
+/// What takes longer with so few files hangs, whatever time the file gives to real ones.
+const LONGEST: Duration = Duration(30 * 60);
+const LONGEST_FULL: Duration = Duration(2 * 3600);
+
 pub(super) async fn run(global: &Global, args: &Args) -> Result<()> {
     let intent = global.intent()?;
     let backup = intent.backup.as_ref().ok_or_else(|| {
@@ -38,8 +42,11 @@ pub(super) async fn run(global: &Global, args: &Args) -> Result<()> {
     let backup = going_to(backup, args.location.as_deref())?;
     let asked = asked(&intent, args)?;
     let session = open(global, &intent.metadata.name, "drill", super::interrupted(global.events()))?;
-    let manner =
-        Manner { take_over: args.take_over, deadlines: intent.deadlines.clone(), ..Manner::default() };
+    let mut deadlines = intent.deadlines.clone();
+    let most = if args.full { LONGEST_FULL } else { LONGEST };
+    deadlines.backup = deadlines.backup.min(most);
+    deadlines.restore = deadlines.restore.min(most);
+    let manner = Manner { take_over: args.take_over, deadlines, ..Manner::default() };
     let make = async |connected| plan_drill(&global.reach(), &backup, &asked, connected).await;
     // What it destroys it has made itself: nobody is asked.
     session.carry_out(&manner, make, agree(global, &session, true)).await

@@ -58,7 +58,7 @@ struct SourceArgs {
     #[arg(long, value_name = "NAME")]
     from_schedule: Option<String>,
     /// On a new cluster: install what the file asks for, wait until Velero knows what the bucket holds, and restore the newest
-    /// complete backup.
+    /// complete backup of everything.
     #[arg(long)]
     from_bucket: bool,
 }
@@ -151,11 +151,13 @@ async fn restore(
     (from, asked): (&Source, &RestoreAsked),
     args: &Args,
 ) -> Result<()> {
-    let secrets = global.stack_secrets(intent)?;
+    // Without its keys the store is not read from here; Velero has keys of its own.
+    let secrets = global.stack_secrets(intent);
     let manner =
         Manner { take_over: args.take_over, deadlines: intent.deadlines.clone(), ..Manner::default() };
     let read = async |location: &Location, name: &str| {
-        store::contents(location, backup.credentials_of(location), &secrets, name).await
+        let secrets = secrets.as_ref().map_err(|error| error.what.clone())?;
+        store::contents(location, backup.credentials_of(location), secrets, name).await
     };
     let make = async |connected| plan_restore(&global.reach(), backup, from, asked, &read, connected).await;
     session.carry_out(&manner, make, agree(global, session, args.yes)).await

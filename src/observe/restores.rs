@@ -11,8 +11,7 @@ use super::cluster::allowed;
 use crate::cluster::Cluster;
 use crate::error::{Error, Result};
 use crate::intent;
-use crate::judge::backup::ReadVolume;
-use crate::judge::backup::{phase, schedule_of, volumes_read};
+use crate::judge::backup::{ReadVolume, is_of_everything, phase, schedule_of, volumes_read};
 use crate::judge::restore::{Contents, Entry, Live, RestoreScope};
 use crate::judge::velero::kinds::Backup;
 
@@ -22,7 +21,7 @@ pub enum Source {
     Backup(String),
     /// The newest one of a schedule that Velero calls complete.
     Schedule(String),
-    /// The newest one that Velero calls complete, of the location of this name.
+    /// The newest one of everything that Velero calls complete, of the location of this name.
     Newest(String),
 }
 
@@ -54,9 +53,9 @@ pub async fn source(
     let found = match source {
         Source::Backup(name) => all.find(|(one, _)| one.metadata.name.as_deref() == Some(name)),
         Source::Schedule(name) => all.find(|(one, _)| schedule_of(one) == Some(name) && good(one)),
-        Source::Newest(location) => {
-            all.find(|(one, _)| one.spec.storage_location.as_ref() == Some(location) && good(one))
-        }
+        Source::Newest(location) => all.find(|(one, _)| {
+            one.spec.storage_location.as_ref() == Some(location) && is_of_everything(one) && good(one)
+        }),
     };
     let (found, volumes) = found.ok_or_else(|| {
         let what = match source {
@@ -64,7 +63,7 @@ pub async fn source(
             Source::Schedule(name) => {
                 format!("schedule {name} has no complete backup in the file's locations")
             }
-            Source::Newest(location) => format!("location {location} holds no complete backup"),
+            Source::Newest(location) => format!("location {location} holds no complete backup of everything"),
         };
         Error::invalid(what).hint(
             "`nodeprep backup list` names the backups; one that another cluster made is known a minute after \

@@ -30,6 +30,15 @@ pub fn schedule_of(backup: &Backup) -> Option<&str> {
     backup.metadata.labels.as_ref()?.get(SCHEDULE).map(String::as_str)
 }
 
+/// Whether it takes everything, but for namespaces that it leaves out.
+pub fn is_of_everything(backup: &Backup) -> bool {
+    let spec = &backup.spec;
+    let namespaces = spec.included_namespaces.as_deref().unwrap_or_default();
+    let labels =
+        spec.label_selector.is_some() || spec.or_label_selectors.as_ref().is_some_and(|any| !any.is_empty());
+    !labels && (namespaces.is_empty() || namespaces.iter().any(|name| name == "*"))
+}
+
 /// When it began, or, where it never did, when it was asked for.
 pub fn began(backup: &Backup) -> Option<Timestamp> {
     let started = backup.status.as_ref().and_then(|status| status.start_timestamp.as_ref());
@@ -317,6 +326,20 @@ mod tests {
         let backup: Backup = serde_json::from_value(json!({"status": {"phase": "Completed"}})).unwrap();
         let evidence = evidence(&backup, &[volume(json!({}), empty)], &wanted());
         assert_eq!((evidence.claims.get("a/data"), evidence.faults.len()), (Some(&None), 0));
+    }
+
+    #[test]
+    fn a_backup_of_everything_names_no_namespace_and_no_labels() {
+        for (spec, everything) in [
+            (json!({}), true),
+            (json!({"includedNamespaces": ["*"], "excludedNamespaces": ["kube-*"]}), true),
+            (json!({"includedNamespaces": ["shop"]}), false),
+            (json!({"includedNamespaces": ["*"], "labelSelector": {"matchLabels": {"a": "b"}}}), false),
+            (json!({"orLabelSelectors": [{"matchLabels": {"a": "b"}}]}), false),
+        ] {
+            let backup: Backup = serde_json::from_value(json!({"spec": spec})).unwrap();
+            assert_eq!(is_of_everything(&backup), everything, "{spec}");
+        }
     }
 
     #[test]

@@ -85,6 +85,8 @@ pub struct ScheduleStatus {
 pub struct BackupSpec {
     pub storage_location: Option<String>,
     pub included_namespaces: Option<Vec<String>>,
+    pub label_selector: Option<Value>,
+    pub or_label_selectors: Option<Vec<Value>>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
