@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use nodeprep::error::{Error, Kind, Result};
 use nodeprep::intent::Location;
+use nodeprep::judge::coverage::Scope;
 use nodeprep::judge::restore::{Contents, RestoreScope};
 use nodeprep::model::object::Deletion;
 use nodeprep::observe::restores::Source;
@@ -62,6 +63,12 @@ fn told(session: &Session) -> String {
     session.told.lock().unwrap().join("\n")
 }
 
+/// Everything, as the command line asks for it.
+fn everything(session: &Session) -> RestoreAsked {
+    let left_out = session.intent.installed_namespaces();
+    RestoreAsked { scope: RestoreScope { left_out, ..RestoreScope::default() }, ..RestoreAsked::default() }
+}
+
 fn as_copy() -> RestoreAsked {
     let mappings = [("app".to_owned(), "copy".to_owned())].into();
     RestoreAsked { scope: RestoreScope { mappings, ..RestoreScope::default() }, ..RestoreAsked::default() }
@@ -100,6 +107,19 @@ fn a_namespace_comes_back_beside_itself_and_the_schedules_newest_backup_is_found
             (none.kind, none.what.contains("schedule nightly has no complete backup")),
             (Kind::Invalid, true)
         );
+    });
+}
+
+#[test]
+fn everything_comes_back_beside_what_the_file_itself_has_installed() {
+    paused(async {
+        let session = session().await;
+        back_up(&session, &Scope::All).await.unwrap();
+        let source = Source::Newest("default".into());
+        delete(&session, ("v1", "Namespace", None, "app")).await;
+        restore(&session, &source, &everything(&session)).await.unwrap();
+        assert!(told(&session).contains("brought 1 volume back with 8 B"), "{}", told(&session));
+        assert_eq!(restores(&session).await[0]["spec"]["excludedNamespaces"], json!(["velero", "openebs"]));
     });
 }
 

@@ -19,7 +19,7 @@ use crate::session::{self, Manner, Session, await_backups, plan_restore};
 pub(super) struct Args {
     #[command(flatten)]
     source: SourceArgs,
-    /// These namespaces of the backup [default: all but Velero's own].
+    /// These namespaces of the backup [default: all but those that the file itself installs into].
     #[arg(long, visible_alias = "namespaces", value_delimiter = ',', value_name = "NAME")]
     include_namespaces: Vec<String>,
     /// This claim alone, with its pods.
@@ -99,9 +99,11 @@ impl Args {
         }
     }
 
-    fn asked(&self) -> Result<RestoreAsked> {
+    fn asked(&self, intent: &Intent) -> Result<RestoreAsked> {
+        let everything = self.include_namespaces.is_empty() && self.claim.is_none();
         let scope = RestoreScope {
             namespaces: self.include_namespaces.clone(),
+            left_out: if everything { intent.installed_namespaces() } else { Vec::new() },
             mappings: mappings(&self.namespace_mappings, "namespace")?,
             classes: mappings(&self.storage_class_mappings, "StorageClass")?,
         };
@@ -122,8 +124,9 @@ impl Args {
 }
 
 pub(super) async fn run(global: &Global, args: &Args) -> Result<()> {
-    let (begun, asked) = (Instant::now(), args.asked()?);
+    let begun = Instant::now();
     let intent = global.intent()?;
+    let asked = args.asked(&intent)?;
     let backup = intent.backup.as_ref().ok_or_else(|| {
         Error::invalid(format!("{} asks for no backup", global.file.display()))
             .hint("add `backup` with the location that holds it, and install it with `nodeprep apply`")

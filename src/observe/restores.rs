@@ -93,8 +93,9 @@ pub async fn source(
 /// # Errors
 /// One of the lists can't be read: then what a restore would leave as it is, is not known.
 pub async fn live(cluster: &Cluster, scope: &RestoreScope, contents: Option<&Contents>) -> Result<Live> {
-    let (namespaces, claims, pods, deployments, stateful_sets) = tokio::try_join!(
+    let (namespaces, claims, pods, deployments, stateful_sets, daemon_sets) = tokio::try_join!(
         cluster.list_of::<Namespace>(None, ""),
+        cluster.list_of(None, ""),
         cluster.list_of(None, ""),
         cluster.list_of(None, ""),
         cluster.list_of(None, ""),
@@ -108,6 +109,7 @@ pub async fn live(cluster: &Cluster, scope: &RestoreScope, contents: Option<&Con
         pods,
         deployments,
         stateful_sets,
+        daemon_sets,
         classes: classes.into_iter().filter_map(|class| class.metadata.name).collect(),
         nodes: nodes.into_iter().filter_map(|node| node.metadata.name).collect(),
         entries: BTreeSet::new(),

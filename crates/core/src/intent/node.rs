@@ -14,6 +14,13 @@ pub struct OnNode {
 }
 
 impl Intent {
+    /// The namespaces of what the file installs.
+    pub fn installed_namespaces(&self) -> Vec<String> {
+        let velero = self.backup.iter().map(|backup| backup.namespace.clone());
+        let openebs = self.provisioner.openebs.iter().map(|openebs| openebs.namespace.clone());
+        velero.chain(openebs).collect()
+    }
+
     /// The addresses of the nodes that the file lists.
     pub fn addresses(&self) -> Vec<String> {
         self.nodes.iter().map(|node| node.address.clone()).collect()

@@ -141,10 +141,7 @@ fn choose(asked: &RestoreAsked, facts: &RestoreFacts<'_>) -> Result<Chosen> {
     match &asked.claim {
         Some(claim) => one_claim(claim, facts),
         None => {
-            let taken = |volume: &&ReadVolume| {
-                asked.scope.takes(volume.namespace())
-                    && (volume.namespace() != facts.velero || !asked.scope.namespaces.is_empty())
-            };
+            let taken = |volume: &&ReadVolume| asked.scope.takes(volume.namespace());
             Ok(Chosen { wanted: facts.volumes.iter().filter(taken).cloned().collect(), ..Chosen::default() })
         }
     }
@@ -245,9 +242,8 @@ fn spec(asked: &RestoreAsked, facts: &RestoreFacts<'_>, labels: &[BTreeMap<Strin
         // A file with holes stays one: written full, it could need more than its disk has.
         "uploaderConfig": {"writeSparseFiles": true},
     });
-    if asked.is_everything() {
-        // What is in Velero's own namespace is of this cluster's installation.
-        spec["excludedNamespaces"] = json!([facts.velero]);
+    if !scope.left_out.is_empty() {
+        spec["excludedNamespaces"] = json!(scope.left_out);
     }
     if !scope.mappings.is_empty() {
         spec["namespaceMapping"] = json!(scope.mappings);

@@ -25,6 +25,8 @@ pub const JUDGED: &str = "nodeprep.dev/judged";
 pub struct RestoreScope {
     /// The namespaces of the backup; none means all.
     pub namespaces: Vec<String>,
+    /// Namespaces that are not restored: what is in them is of this cluster's own installation.
+    pub left_out: Vec<String>,
     /// The new name of a namespace, by its old one.
     pub mappings: BTreeMap<String, String>,
     /// The new StorageClass of claims, by their old one.
@@ -33,7 +35,8 @@ pub struct RestoreScope {
 
 impl RestoreScope {
     pub fn takes(&self, namespace: &str) -> bool {
-        self.namespaces.is_empty() || self.namespaces.iter().any(|name| name == namespace)
+        let named = |names: &[String]| names.iter().any(|name| name == namespace);
+        !named(&self.left_out) && (self.namespaces.is_empty() || named(&self.namespaces))
     }
 
     /// The namespace that what was in this one goes to.

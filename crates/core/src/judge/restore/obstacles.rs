@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{
     Namespace, PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimSpec, Pod, PodSpec,
 };
@@ -25,6 +25,7 @@ pub struct Live {
     pub pods: Vec<Pod>,
     pub deployments: Vec<Deployment>,
     pub stateful_sets: Vec<StatefulSet>,
+    pub daemon_sets: Vec<DaemonSet>,
     /// The names of all StorageClasses and nodes.
     pub classes: BTreeSet<String>,
     pub nodes: BTreeSet<String>,
@@ -125,6 +126,14 @@ fn volume_obstacles(
         }
         return;
     }
+    if claim.is_none()
+        && let Some(owner) = making(&pod, live)
+    {
+        found.refused.push(format!(
+            "{owner} exists already and makes pods of its own: it ends the restored pod {pod}, whose {} Velero then waits for",
+            volume.volume
+        ));
+    }
     if let Some(claim) = &claim
         && let Some(owner) = mounting(claim, live)
     {
@@ -133,6 +142,19 @@ fn volume_obstacles(
              restored one"
         ));
     }
+}
+
+/// The workload that made a pod, by their names.
+fn making(pod: &ClaimName, live: &Live) -> Option<String> {
+    let deployments = live.deployments.iter().map(|one| ("Deployment", &one.metadata));
+    let sets = live.stateful_sets.iter().map(|one| ("StatefulSet", &one.metadata));
+    let daemons = live.daemon_sets.iter().map(|one| ("DaemonSet", &one.metadata));
+    let its = |metadata: &ObjectMeta| {
+        let name = name_of(metadata);
+        name.namespace == pod.namespace && pod.name.starts_with(&format!("{}-", name.name))
+    };
+    let mut all = deployments.chain(sets).chain(daemons);
+    all.find(|(_, metadata)| its(metadata)).map(|(kind, metadata)| format!("{kind} {}", name_of(metadata)))
 }
 
 /// The workload in the claim's namespace that makes pods with it.
@@ -348,6 +370,23 @@ mod tests {
             assert_eq!(found.refused.is_empty(), refused.is_none(), "{found:?}");
             assert!(found.refused.join(" ").contains(refused.unwrap_or_default()), "{found:?}");
         }
+    }
+
+    #[test]
+    fn a_pod_whose_workload_is_there_already_is_ended_by_that() {
+        let cache = |pod: &str| ReadVolume {
+            claim: None,
+            pod: pod.into(),
+            volume: "cache".into(),
+            ..wanted().remove(0)
+        };
+        let live = Live { deployments: vec![deployment("a", "other")], ..live() };
+        for (pod, refused) in [("a/web-5d9-x", true), ("a/webb-5d9-x", false), ("b/web-5d9-x", false)] {
+            let found = obstacles(&[cache(pod)], &RestoreScope::default(), None, &live);
+            assert_eq!(!found.refused.is_empty(), refused, "{pod}: {found:?}");
+        }
+        let left_out = RestoreScope { left_out: vec!["a".into()], ..RestoreScope::default() };
+        assert!(!left_out.takes("a") && left_out.takes("b"));
     }
 
     #[test]
