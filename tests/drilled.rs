@@ -169,6 +169,22 @@ fn harm_a_snapshot(world: &mut nodeprep_sandbox::world::World) {
 }
 
 #[test]
+fn an_interrupted_drill_leaves_nothing_and_is_no_failed_one() {
+    paused(async {
+        let session = session().await;
+        let asked = asked(&session, "1");
+        let interrupt = async {
+            destroyed(&session).await;
+            session.interrupt();
+        };
+        let (done, ()) = tokio::join!(drill(&session, &asked), interrupt);
+        assert_eq!(done.unwrap_err().kind, Kind::Interrupted);
+        assert!(recorded(&session).await.is_empty());
+        is_clean(&session).await;
+    });
+}
+
+#[test]
 fn a_class_that_the_cluster_has_not_is_named() {
     paused(async {
         let session = session().await;

@@ -214,6 +214,7 @@ impl Session {
                 lease: lease.as_ref().map(Lease::held),
                 place: self.holder.place.clone(),
                 manner: manner.clone(),
+                interrupted: self.interrupted.clone(),
                 listings: Mutex::default(),
             };
             let interrupted = self.interrupted.clone();

@@ -35,7 +35,7 @@ pub(super) async fn carry_out(
         JobAction::Listing { namespace, pod } => listing(context, namespace, pod, record, events).await,
         JobAction::Compare(what) => compared(context, what, record, events),
         JobAction::Limits(limits) => within_limits(limits, record, events),
-        JobAction::Record(what) => keep(context.cluster()?, what, record).await.map(|()| true),
+        JobAction::Record(what) => keep(context, what, record).await,
     }
 }
 
@@ -212,8 +212,9 @@ fn within_limits(limits: &DrillLimits, record: &StepRecord<'_, '_>, events: &Eve
         .hint("more CPU and memory for the node agents, a nearer store, or a limit that is true"))
 }
 
-/// Keeps what came of a drill in the cluster, beside those of before.
-async fn keep(cluster: &Cluster, what: &DrillRecord, record: &StepRecord<'_, '_>) -> Result<()> {
+/// Keeps what came of a drill in the cluster, beside those of before. One that somebody interrupted proves nothing, neither way.
+async fn keep(context: &RunContext, what: &DrillRecord, record: &StepRecord<'_, '_>) -> Result<bool> {
+    let cluster = context.cluster()?;
     let of = |step: &String, name: &str| record.of(step, name).ok();
     let seconds = |name: &str| of(&what.limits, name).and_then(|text| text.parse().ok());
     let (rto, rpo) = (seconds(RTO), seconds(RPO));
@@ -225,6 +226,9 @@ async fn keep(cluster: &Cluster, what: &DrillRecord, record: &StepRecord<'_, '_>
         rto,
         rpo,
     };
+    if !outcome.passed && *context.interrupted.borrow() {
+        return Ok(false);
+    }
     let live = cluster.get("v1", "ConfigMap", Some(&what.namespace), DRILLS).await?;
     let former = live.as_ref().map_or(&Value::Null, |live| &live["data"]);
     let object = json!({
@@ -232,5 +236,5 @@ async fn keep(cluster: &Cluster, what: &DrillRecord, record: &StepRecord<'_, '_>
         "metadata": {"name": DRILLS, "namespace": what.namespace, "labels": {MANAGED_BY.0: MANAGED_BY.1}},
         "data": kept(former, &what.id, &outcome),
     });
-    cluster.apply(&object).await.map(drop)
+    cluster.apply(&object).await.map(|_| true)
 }

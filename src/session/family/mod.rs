@@ -14,6 +14,8 @@ pub use node::{losses, reboots};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
+use tokio::sync::watch;
+
 use super::outputs::StepRecord;
 use super::{Held, Manner, Reached};
 use crate::cluster::Cluster;
@@ -33,6 +35,8 @@ pub(super) struct RunContext {
     /// Who the run is, for others that come after it ([`super::LeaseHolder::place`]).
     pub place: String,
     pub manner: Manner,
+    /// True once the run was interrupted.
+    pub interrupted: watch::Receiver<bool>,
     /// What pods of this run listed, by the id of the step.
     pub listings: Mutex<BTreeMap<String, Listing>>,
 }

@@ -62,93 +62,113 @@ impl DrillAsked {
 /// # Errors
 /// `Failed` when the template of a backup is broken.
 pub fn plan(backup: &Backup, asked: &DrillAsked) -> Result<Plan> {
-    let (source, target, velero) = (asked.source(), asked.target(), backup.namespace.clone());
-    let text = |id: &str| format!("drill/{id}");
+    let mut steps: Vec<Step> = Vec::new();
+    let stages = before(backup, asked)?.into_iter().chain(after(backup, asked));
+    for (stage, title, action) in stages {
+        let former = steps.last().map(|step| step.id.clone());
+        let step = Step::new(id(stage), Target::Cluster, title, action);
+        steps.push(Step { needs: former.into_iter().collect(), ..step });
+    }
+    for (stage, of, title, action) in at_the_end(backup, asked) {
+        let step = Step::new(id(stage), Target::Cluster, title, action);
+        steps.push(Step { needs: vec![id(of)], when: When::Always, ..step });
+    }
+    Ok(Plan { steps: steps.into_iter().map(shown).collect(), ..Plan::default() })
+}
+
+/// What a step is called, its title, and what it does.
+type Stage = (&'static str, String, Action);
+
+fn id(stage: &str) -> String {
+    format!("drill/{stage}")
+}
+
+/// Up to the moment when the files are only in the backup.
+fn before(backup: &Backup, asked: &DrillAsked) -> Result<Vec<Stage>> {
+    let (source, velero) = (asked.source(), backup.namespace.clone());
     let object = |value: Value| Action::Object(ObjectAction::Apply(ours(value, asked)));
-    let listing = |namespace: &str, pod: &str| {
-        Action::Job(JobAction::Listing { namespace: namespace.into(), pod: pod.into() })
-    };
     let spec = backup_spec(backup, std::slice::from_ref(&source), None, LIFETIME)?;
     let request = BackupRequest { namespace: velero.clone(), prefix: format!("nodeprep-{}", asked.id), spec };
     let claim = ClaimName { namespace: source.clone(), name: CLAIM.into() };
     let covered = Covered { claim, uid: String::new(), pod: WRITER.into(), volume: VOLUME.into() };
-    let backed_up = AwaitBackup {
-        of: text("backup"),
-        namespace: velero.clone(),
+    let backed_up = VeleroAction::Await(AwaitBackup {
+        of: id("backup"),
+        namespace: velero,
         wanted: vec![covered],
         left_out: BTreeMap::new(),
-        newer_than: Some(text("written")),
-    };
-    let scope =
-        RestoreScope { mappings: [(source.clone(), target.clone())].into(), ..RestoreScope::default() };
-    let restored = AwaitRestore {
-        of: text("restore"),
-        namespace: velero.clone(),
-        wanted: Wanted::OfBackup(text("backup")),
-        scope,
-        bare: BTreeMap::new(),
-    };
-    let compare = |after: &str, harmed: bool| {
-        Action::Job(JobAction::Compare(Comparison { before: text("written"), after: text(after), harmed }))
-    };
-    let delete = |namespace: &str| {
-        Action::Object(ObjectAction::DeleteRun { namespace: namespace.to_owned(), run: asked.id.clone() })
-    };
-    let needed = [
+        newer_than: Some(id("written")),
+    });
+    Ok(vec![
         ("namespace", format!("Namespace {source}"), object(namespace(&source, asked))),
         ("claim", format!("claim {source}/{CLAIM} of class {}", asked.class), object(claim_object(asked))),
         ("writer", format!("pod {source}/{WRITER}, which writes fresh files"), object(writer(asked))),
         ("written", "wait until the files are written".into(), listing(&source, WRITER)),
         ("backup", format!("back up namespace {source}"), Action::Velero(VeleroAction::Backup(request))),
-        (
-            "backed-up",
-            "wait until the backup holds them".into(),
-            Action::Velero(VeleroAction::Await(backed_up)),
-        ),
-        ("destroy", format!("Namespace {source} with the files"), delete(&source)),
-        (
-            "restore",
-            format!("restore them into namespace {target}"),
-            Action::Velero(VeleroAction::Restore(restore(backup, asked, &text("backup"), &text("written")))),
-        ),
-        ("restored", "wait until they are back".into(), Action::Velero(VeleroAction::AwaitRestore(restored))),
+        ("backed-up", "wait until the backup holds them".into(), Action::Velero(backed_up)),
+        ("destroy", format!("Namespace {source} with the files"), delete(&source, asked)),
+    ])
+}
+
+/// From then on.
+fn after(backup: &Backup, asked: &DrillAsked) -> Vec<Stage> {
+    let (source, target) = (asked.source(), asked.target());
+    let mappings = [(source, target.clone())].into();
+    let restored = VeleroAction::AwaitRestore(AwaitRestore {
+        of: id("restore"),
+        namespace: backup.namespace.clone(),
+        wanted: Wanted::OfBackup(id("backup")),
+        scope: RestoreScope { mappings, ..RestoreScope::default() },
+        bare: BTreeMap::new(),
+    });
+    let restore = Action::Velero(VeleroAction::Restore(restore(backup, asked)));
+    let compare = |after: &str, harmed: bool| {
+        Action::Job(JobAction::Compare(Comparison { before: id("written"), after: id(after), harmed }))
+    };
+    let harmer = Action::Object(ObjectAction::Apply(ours(harmer(asked), asked)));
+    vec![
+        ("restore", format!("restore them into namespace {target}"), restore),
+        ("restored", "wait until they are back".into(), Action::Velero(restored)),
         ("read", "wait until they are read".into(), listing(&target, WRITER)),
         ("compare", "compare them file by file".into(), compare("read", false)),
-        ("harmer", format!("pod {target}/{HARMER}, which changes one byte"), object(harmer(asked))),
+        ("harmer", format!("pod {target}/{HARMER}, which changes one byte"), harmer),
         ("harmed", "wait until one is changed".into(), listing(&target, HARMER)),
         ("control", "see that the comparison finds that byte".into(), compare("harmed", true)),
-        ("limits", "judge how long it took".into(), Action::Job(JobAction::Limits(limits(asked, text)))),
-    ];
-    let mut steps: Vec<Step> = Vec::new();
-    for (id, title, action) in needed {
-        let before = steps.last().map(|step| step.id.clone());
-        let step = Step::new(text(id), Target::Cluster, title, action);
-        steps.push(Step { needs: before.into_iter().collect(), ..step });
-    }
-    let record = DrillRecord {
+        ("limits", "judge how long it took".into(), Action::Job(JobAction::Limits(limits(asked)))),
+    ]
+}
+
+/// Whatever came of it, each if this step was begun.
+fn at_the_end(backup: &Backup, asked: &DrillAsked) -> [(&'static str, &'static str, String, Action); 4] {
+    let (source, target, velero) = (asked.source(), asked.target(), backup.namespace.clone());
+    let record = JobAction::Record(DrillRecord {
         namespace: velero.clone(),
         id: asked.id.clone(),
         class: asked.class.clone(),
-        compared: text("compare"),
-        control: text("control"),
-        limits: text("limits"),
-    };
-    let traces = Traces { namespace: velero, backup: text("backup"), restore: text("restore") };
-    for (id, needs, title, action) in [
-        ("record", "namespace", "keep what came of it".into(), Action::Job(JobAction::Record(record))),
-        ("clean-target", "restore", format!("Namespace {target}"), delete(&target)),
-        ("clean-source", "namespace", format!("Namespace {source}, if it is still there"), delete(&source)),
+        compared: id("compare"),
+        control: id("control"),
+        limits: id("limits"),
+    });
+    let traces = Traces { namespace: velero, backup: id("backup"), restore: id("restore") };
+    let forget = Action::Velero(VeleroAction::Forget(traces));
+    [
+        ("record", "namespace", "keep what came of it".into(), Action::Job(record)),
+        ("clean-target", "restore", format!("Namespace {target}"), delete(&target, asked)),
         (
-            "clean-velero",
-            "backup",
-            "the drill's backup and restore".into(),
-            Action::Velero(VeleroAction::Forget(traces)),
+            "clean-source",
+            "namespace",
+            format!("Namespace {source}, if it is still there"),
+            delete(&source, asked),
         ),
-    ] {
-        let step = Step::new(text(id), Target::Cluster, title, action);
-        steps.push(Step { needs: vec![text(needs)], when: When::Always, ..step });
-    }
-    Ok(Plan { steps: steps.into_iter().map(shown).collect(), ..Plan::default() })
+        ("clean-velero", "backup", "the drill's backup and restore".into(), forget),
+    ]
+}
+
+fn listing(namespace: &str, pod: &str) -> Action {
+    Action::Job(JobAction::Listing { namespace: namespace.into(), pod: pod.into() })
+}
+
+fn delete(namespace: &str, asked: &DrillAsked) -> Action {
+    Action::Object(ObjectAction::DeleteRun { namespace: namespace.to_owned(), run: asked.id.clone() })
 }
 
 /// A step's effect as the plan shows it.
@@ -163,18 +183,18 @@ fn shown(step: Step) -> Step {
     Step { effect, ..step }
 }
 
-fn limits(asked: &DrillAsked, text: impl Fn(&str) -> String) -> DrillLimits {
+fn limits(asked: &DrillAsked) -> DrillLimits {
     DrillLimits {
         rto: asked.rto,
         rpo: asked.rpo,
-        written: text("written"),
-        backed_up: text("backed-up"),
-        restore: text("restore"),
-        read: text("read"),
+        written: id("written"),
+        backed_up: id("backed-up"),
+        restore: id("restore"),
+        read: id("read"),
     }
 }
 
-fn restore(backup: &Backup, asked: &DrillAsked, made: &str, written: &str) -> RestoreRequest {
+fn restore(backup: &Backup, asked: &DrillAsked) -> RestoreRequest {
     let spec = json!({
         "includedNamespaces": [asked.source()],
         "namespaceMapping": {asked.source(): asked.target()},
@@ -186,8 +206,8 @@ fn restore(backup: &Backup, asked: &DrillAsked, made: &str, written: &str) -> Re
         prefix: format!("nodeprep-{}", asked.id),
         words: asked.id.clone(),
         spec,
-        backup: Some(made.to_owned()),
-        away_from: Some(written.to_owned()),
+        backup: Some(id("backup")),
+        away_from: Some(id("written")),
     }
 }
 
