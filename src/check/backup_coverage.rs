@@ -1,6 +1,7 @@
 //! Every claim of the cluster is in a good backup that is fresh, and goes on being backed up; or the file says why not.
 
 use super::{Check, Per, Run, Stop, Subject};
+use crate::error::first;
 use crate::event::Verdict;
 use crate::judge::protection::{Protection, Standing};
 use crate::observe::backups::protection;
@@ -48,11 +49,7 @@ fn verdict(claims: &[Protection]) -> Verdict {
 
 fn told(claims: &[&Protection]) -> String {
     let one = |claim: &&Protection| format!("{} is {}: {}", claim.claim, claim.standing, claim.why);
-    let mut told: Vec<String> = claims.iter().take(NAMED).map(one).collect();
-    if let Some(more) = claims.len().checked_sub(NAMED).filter(|more| *more > 0) {
-        told.push(format!("and {more} more"));
-    }
-    told.join("; ")
+    first(claims.iter().map(one), NAMED)
 }
 
 #[cfg(test)]

@@ -1,17 +1,18 @@
 //! The nodes that a class is judged on: those that the file gives its volume, and any other that the class allows.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Node, Taint};
 use k8s_openapi::api::storage::v1::{CSINode, StorageClass};
 use kube::Api;
 use kube::api::ListParams;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::broken;
 use crate::cluster::Cluster;
 use crate::error::Result;
 use crate::intent::{Class, Intent};
+use crate::judge::taints::{self, CONTROL_PLANES, set_taints};
 use crate::judge::workload::node_lacks;
 use crate::model::HOSTNAME;
 
@@ -32,10 +33,6 @@ pub struct StorageNode {
 
 /// The effects of taints that keep pods away.
 const KEEP: [&str; 2] = ["NoSchedule", "NoExecute"];
-/// The taints of control planes, which all that is installed tolerates.
-const CONTROL_PLANES: [&str; 2] = ["node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"];
-/// Before the keys of taints that Kubernetes sets by itself.
-const OF_KUBERNETES: &str = "node.kubernetes.io/";
 
 /// Why a node can hold no volume of a class now.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -190,17 +187,10 @@ fn lacking(node: &Node, labels: &BTreeMap<String, String>) -> Vec<String> {
     missing.map(|(key, value)| format!("{key}={value}")).collect()
 }
 
-fn set_taints(node: &Node) -> impl Iterator<Item = &Taint> {
-    let taints = node.spec.iter().filter_map(|spec| spec.taints.as_ref()).flatten();
-    taints.filter(|taint| !taint.key.starts_with(OF_KUBERNETES))
-}
-
 /// What lets a pod run on any of these nodes although they are kept for others.
 pub(super) fn tolerations<'a>(nodes: impl IntoIterator<Item = &'a StorageNode>) -> Vec<Value> {
-    let taints: BTreeSet<_> = nodes.into_iter().flat_map(|node| &node.taints).collect();
-    let toleration =
-        |(key, effect): &(String, String)| json!({ "key": key, "operator": "Exists", "effect": effect });
-    taints.into_iter().map(toleration).collect()
+    let taints = nodes.into_iter().flat_map(|node| &node.taints);
+    taints::tolerations(taints.map(|(key, effect)| (key.as_str(), effect.as_str())))
 }
 
 /// The CSI drivers that the kubelet of each node has registered.
@@ -231,6 +221,8 @@ fn is_allowed(node: &Node, live: Option<&StorageClass>) -> bool {
 #[cfg(test)]
 #[expect(clippy::unwrap_used)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn intent(labels: Value, nodes: Value) -> Intent {

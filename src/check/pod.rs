@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
+use crate::judge::taints::beside_control_planes;
 use crate::model::HOSTNAME;
 use crate::model::frame;
 
@@ -52,14 +53,6 @@ impl Probe<'_> {
         }))
     }
 
-    /// Talos' control planes, and what keeps the storage nodes for others.
-    fn tolerations(&self) -> Vec<Value> {
-        let roles = ["control-plane", "master"];
-        let roles = roles
-            .map(|role| json!({ "key": format!("node-role.kubernetes.io/{role}"), "operator": "Exists" }));
-        roles.into_iter().chain(self.tolerations.iter().cloned()).collect()
-    }
-
     fn spec(&self) -> Value {
         let mut spec = json!({
             "restartPolicy": "Never",
@@ -70,7 +63,7 @@ impl Probe<'_> {
                 "runAsNonRoot": true, "runAsUser": NOBODY, "runAsGroup": NOBODY, "fsGroup": NOBODY,
                 "seccompProfile": { "type": "RuntimeDefault" },
             },
-            "tolerations": self.tolerations(),
+            "tolerations": beside_control_planes(self.tolerations),
             "containers": [{
                 "name": CONTAINER,
                 "image": self.image,

@@ -12,8 +12,9 @@ use crate::cluster::Cluster;
 use crate::error::{Error, Result};
 use crate::intent;
 use crate::judge::backup::{ReadVolume, is_of_everything, phase, schedule_of, volumes_read};
-use crate::judge::restore::{Contents, Entry, Live, RestoreScope};
-use crate::judge::velero::kinds::Backup;
+use crate::judge::restore::{Contents, Entry, Live, RestoreScope, is_open};
+use crate::judge::velero::kinds::{Backup, PodVolumeBackup, Restore};
+use crate::stack::MANAGED_BY;
 
 /// Which backup is meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +32,8 @@ pub struct Found {
     pub backup: Backup,
     /// What was read for it.
     pub volumes: Vec<ReadVolume>,
-    /// Claims that older backups of its location hold and this one does not, each with the newest of those.
+    /// Where the newest one was meant: claims that older backups of its location hold and it does not, each with the newest of
+    /// those.
     pub elsewhere: BTreeMap<String, String>,
 }
 
@@ -71,21 +73,39 @@ pub async fn source(
         )
     })?;
     let volumes = volumes_read(&volumes);
-    let mut elsewhere = BTreeMap::new();
-    let here: BTreeSet<&String> = volumes.iter().filter_map(|volume| volume.claim.as_ref()).collect();
-    // The older ones are what is left of them.
-    for (older, read) in all.filter(|(one, _)| one.spec.storage_location == found.spec.storage_location) {
-        for claim in volumes_read(&read)
-            .into_iter()
-            .filter(|volume| volume.fault.is_none())
-            .filter_map(|volume| volume.claim)
-        {
-            if !here.contains(&claim) {
-                elsewhere.entry(claim).or_insert_with(|| older.metadata.name.clone().unwrap_or_default());
-            }
+    let elsewhere = match source {
+        Source::Newest(location) => elsewhere(&volumes, all, location),
+        Source::Backup(_) | Source::Schedule(_) => BTreeMap::new(),
+    };
+    Ok(Found { backup: found, volumes, elsewhere })
+}
+
+/// The claims that older backups of a location hold, and the newest one does not.
+fn elsewhere(
+    newest: &[ReadVolume],
+    older: impl Iterator<Item = (Backup, Vec<PodVolumeBackup>)>,
+    location: &str,
+) -> BTreeMap<String, String> {
+    let here: BTreeSet<&String> = newest.iter().filter_map(|volume| volume.claim.as_ref()).collect();
+    let mut found = BTreeMap::new();
+    for (backup, read) in older.filter(|(one, _)| one.spec.storage_location.as_deref() == Some(location)) {
+        let held = volumes_read(&read).into_iter().filter(|volume| volume.fault.is_none());
+        for claim in held.filter_map(|volume| volume.claim).filter(|claim| !here.contains(claim)) {
+            found.entry(claim).or_insert_with(|| backup.metadata.name.clone().unwrap_or_default());
         }
     }
-    Ok(Found { backup: found, volumes, elsewhere })
+    found
+}
+
+/// The Restore that was asked for in these words and that nobody has judged, by its name.
+///
+/// # Errors
+/// The Restores can't be listed.
+pub async fn open(cluster: &Cluster, velero: &str, words: &str) -> Result<Option<String>> {
+    let ours = format!("{}={}", MANAGED_BY.0, MANAGED_BY.1);
+    let restores: Vec<Restore> = cluster.list_of(Some(velero), &ours).await?;
+    let open = restores.into_iter().find(|restore| is_open(restore, words));
+    Ok(open.and_then(|restore| restore.metadata.name))
 }
 
 /// What the cluster has already. Of other kinds than those that decide about files, only what may be listed is told.

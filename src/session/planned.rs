@@ -111,10 +111,7 @@ pub async fn plan_backup(
     ttl: Duration,
     connected: Option<Reached>,
 ) -> Result<Planned> {
-    let cluster = match connected {
-        Some(Reached::Here(cluster)) => cluster,
-        _ => reach.cluster().await?,
-    };
+    let cluster = reach.connected(connected).await?;
     if let Scope::Namespaces(names) = scope {
         for name in names {
             if cluster.get("v1", "Namespace", None, name).await?.is_none() {

@@ -94,6 +94,17 @@ impl Reach {
         Cluster::connect(self.kubeconfig.as_deref(), self.context.as_deref(), &self.dial).await
     }
 
+    /// The cluster that is connected already, else the one that the kubeconfig leads to.
+    ///
+    /// # Errors
+    /// It can't be reached.
+    pub async fn connected(&self, connected: Option<Reached>) -> Result<Cluster> {
+        match connected {
+            Some(Reached::Here(cluster)) => Ok(cluster),
+            _ => self.cluster().await,
+        }
+    }
+
     /// The cluster of these machines, if a kubeconfig leads to it. One that only lies where kubectl looks for it may be of
     /// another cluster, and is left alone then; one that was named may not.
     ///

@@ -1,25 +1,23 @@
 //! A restore: what it is planned from is read, and whether one in the same words is under way.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::storage::v1::StorageClass;
-use serde_json::{Value, json};
 
 use super::{Planned, Reach, Reached};
 use crate::error::{Error, Result};
 use crate::event::Events;
 use crate::intent::{Backup, Location};
-use crate::judge::restore::{Contents, is_open, named};
+use crate::judge::restore::{Contents, gone_on_with, named};
 use crate::judge::store::steady;
+use crate::judge::taints::{set_taints, tolerations};
 use crate::judge::velero::{self, kinds};
 use crate::observe::backups::backups;
-use crate::observe::restores::{Found, Source, live, source};
+use crate::observe::restores::{Found, Source, live, open, source};
 use crate::plan::drill::DrillAsked;
 use crate::plan::restore::{RestoreAsked, RestoreFacts};
 use crate::plan::{Plan, drill, restore};
-use crate::stack::MANAGED_BY;
 use crate::wait::{Look, Wait};
 
 /// Reads the objects of a backup in a location; the error says why they can't be read from here.
@@ -39,10 +37,7 @@ pub async fn plan_restore(
     contents: &impl ReadContents,
     connected: Option<Reached>,
 ) -> Result<Planned> {
-    let cluster = match connected {
-        Some(Reached::Here(cluster)) => cluster,
-        _ => reach.cluster().await?,
-    };
+    let cluster = reach.connected(connected).await?;
     let Found { backup: found, volumes, elsewhere } =
         source(&cluster, backup, from, asked.allow_partially_failed).await?;
     let name = found.metadata.name.clone().unwrap_or_default();
@@ -54,27 +49,14 @@ pub async fn plan_restore(
         _ => Err("a sandbox keeps no archive".to_owned()),
     };
     let objects = read.as_ref().ok();
-    let live = live(&cluster, &asked.scope, objects).await?;
-    let facts = RestoreFacts {
-        velero: &backup.namespace,
-        backup: &found,
-        volumes: &volumes,
-        contents: objects,
-        live: &live,
-    };
+    let facts =
+        RestoreFacts { velero: &backup.namespace, backup: &found, volumes: &volumes, contents: objects };
     let words = restore::request(asked, &facts)?;
-    let ours = format!("{}={}", MANAGED_BY.0, MANAGED_BY.1);
-    let restores: Vec<kinds::Restore> = cluster.list_of(Some(&backup.namespace), &ours).await?;
-    let mut plan = match restores.iter().find(|restore| is_open(restore, &words)) {
-        Some(open) => {
-            let name = open.metadata.name.as_deref().unwrap_or_default();
-            let plan = restore::go_on(asked, &facts)?;
-            let told = format!("restore {name} was begun by a run that was cut off: it is gone on with");
-            Plan { warnings: vec![told], ..plan }
-        }
-        None => restore::plan(asked, &facts)?,
+    let mut plan = match open(&cluster, &backup.namespace, &words).await? {
+        Some(open) => Plan { warnings: vec![gone_on_with(&open)], ..restore::go_on(asked, &facts)? },
+        None => restore::plan(asked, &facts, &live(&cluster, &asked.scope, objects).await?)?,
     };
-    if matches!(from, Source::Newest(_)) && asked.is_everything() && !elsewhere.is_empty() {
+    if asked.is_everything() && !elsewhere.is_empty() {
         let told: Vec<String> =
             elsewhere.iter().map(|(claim, older)| format!("claim {claim} (in {older})")).collect();
         plan.warnings.push(format!("older backups hold what {name} does not: {}", named(&told)));
@@ -97,10 +79,7 @@ pub async fn plan_drill(
     asked: &DrillAsked,
     connected: Option<Reached>,
 ) -> Result<Planned> {
-    let cluster = match connected {
-        Some(Reached::Here(cluster)) => cluster,
-        _ => reach.cluster().await?,
-    };
+    let cluster = reach.connected(connected).await?;
     if cluster.get_of::<StorageClass>(None, &asked.class).await?.is_none() {
         return Err(Error::invalid(format!("the cluster has no StorageClass {}", asked.class))
             .hint("--class names one that it has; `nodeprep install` makes those of the file"));
@@ -108,20 +87,10 @@ pub async fn plan_drill(
     let location = &backup.location.name;
     available(&cluster.get_of(Some(&backup.namespace), location).await?, location)?;
     let nodes: Vec<Node> = cluster.list_of(None, "").await?;
-    let asked = DrillAsked { tolerations: tolerations(&nodes), ..asked.clone() };
+    let taints = nodes.iter().flat_map(set_taints).map(|taint| (taint.key.as_str(), taint.effect.as_str()));
+    let asked = DrillAsked { tolerations: tolerations(taints), ..asked.clone() };
     let plan = Plan { simulated: cluster.simulated(), ..drill::plan(backup, &asked)? };
     Ok(Planned::new(plan, None, Reached::Here(cluster), Vec::new()))
-}
-
-/// What lets a pod run on nodes that are kept for others, but on none that Kubernetes itself keeps pods away from.
-fn tolerations(nodes: &[Node]) -> Vec<Value> {
-    let taints = nodes.iter().filter_map(|node| node.spec.as_ref()?.taints.as_ref()).flatten();
-    let kept = taints.filter(|taint| !taint.key.starts_with("node.kubernetes.io/"));
-    let kept: BTreeSet<(&str, &str)> =
-        kept.map(|taint| (taint.key.as_str(), taint.effect.as_str())).collect();
-    let toleration =
-        |(key, effect): (&str, &str)| json!({"key": key, "operator": "Exists", "effect": effect});
-    kept.into_iter().map(toleration).collect()
 }
 
 /// Waits until Velero has looked into the bucket of a location: before that the cluster knows of no backup there. That there is
@@ -174,14 +143,11 @@ fn available(location: &Option<kinds::BackupStorageLocation>, name: &str) -> Res
         return Err(Error::invalid(format!("Velero has no location {name}"))
             .hint("`nodeprep install` makes those of the file"));
     };
-    match velero::Location::of(location) {
-        velero::Location::Other { phase, message } => {
-            let error = Error::unavailable(format!("location {name} is {phase}: {}", steady(message)));
-            Err(match velero::Location::of(location).advice(location) {
-                Some(advice) => error.hint(advice.hint),
-                None => error,
-            })
-        }
-        _ => Ok(()),
-    }
+    let standing = velero::Location::of(location);
+    let velero::Location::Other { phase, message } = &standing else { return Ok(()) };
+    let error = Error::unavailable(format!("location {name} is {phase}: {}", steady(message)));
+    Err(match standing.advice(location) {
+        Some(advice) => error.hint(advice.hint),
+        None => error,
+    })
 }

@@ -180,6 +180,16 @@ pub fn both<A, B>(one: Result<A>, other: Result<B>) -> Result<(A, B)> {
     }
 }
 
+/// The first so many of them, and how many more there are.
+pub fn first(all: impl ExactSizeIterator<Item = String>, most: usize) -> String {
+    let more = all.len().saturating_sub(most);
+    let mut told: Vec<String> = all.take(most).collect();
+    if more > 0 {
+        told.push(format!("and {more} more"));
+    }
+    told.join("; ")
+}
+
 /// Joins an error and its causes into one line, leaving out a cause that its parent already quotes.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = plain(error);

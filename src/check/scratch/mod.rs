@@ -23,7 +23,7 @@ use crate::cluster::Cluster;
 use crate::error::{Error, Result};
 use crate::event::Events;
 use crate::intent::Size;
-use crate::model::object::TEST_RUN;
+use crate::model::object::{EXPIRES, TEST_RUN};
 use crate::stack::MANAGED_BY as MANAGED;
 
 mod journal;
@@ -43,7 +43,6 @@ pub fn left(folder: &Path) -> Result<Vec<String>> {
 const MANAGER: &str = MANAGED.1;
 const MANAGED_BY: &str = MANAGED.0;
 const RUN: &str = TEST_RUN;
-const EXPIRES: &str = "nodeprep.dev/expires";
 /// A run that is older than this has surely ended.
 const LIFETIME: SignedDuration = SignedDuration::from_hours(6);
 

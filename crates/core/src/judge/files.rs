@@ -9,6 +9,7 @@
 use std::cmp::Ordering;
 use std::fmt::{self, Display};
 
+use crate::error::first;
 use crate::model::files::{Entry, Listing, Name, Type, What};
 
 /// Of so many differences each is told; the others are counted.
@@ -149,10 +150,7 @@ impl Change {
 
 /// Differences in words: the first ones, and how many more there are.
 pub fn in_words(differences: &[Difference]) -> String {
-    let told: Vec<String> = differences.iter().take(TOLD).map(Difference::to_string).collect();
-    let more = differences.len().saturating_sub(TOLD);
-    let more = if more > 0 { format!("; and {more} more") } else { String::new() };
-    told.join("; ") + &more
+    first(differences.iter().map(Difference::to_string), TOLD)
 }
 
 impl Display for Difference {

@@ -13,6 +13,7 @@ pub mod restore;
 pub mod selection;
 pub mod steady;
 pub mod store;
+pub mod taints;
 pub mod velero;
 pub mod why;
 mod words;

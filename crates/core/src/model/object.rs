@@ -8,6 +8,8 @@ use crate::error::{Error, Result};
 
 /// The label of what a test run made, which is no part of the installation.
 pub const TEST_RUN: &str = "nodeprep.dev/run";
+/// The annotation of a test run's namespace: from then on anybody may remove it.
+pub const EXPIRES: &str = "nodeprep.dev/expires";
 
 /// The field manager of everything nodeprep applies.
 pub const MANAGER: &str = "nodeprep";

@@ -17,7 +17,8 @@ use crate::error::Result;
 use crate::intent::{Backup, Duration, Size};
 use crate::judge::coverage::{ClaimName, Covered};
 use crate::judge::restore::RestoreScope;
-use crate::model::object::{Object, TEST_RUN};
+use crate::judge::taints::beside_control_planes;
+use crate::model::object::{EXPIRES, Object, TEST_RUN};
 use crate::model::{HOSTNAME, frame};
 use crate::stack::drill::{Amount, harm, write};
 use crate::stack::{MANAGED_BY, backup_spec};
@@ -243,7 +244,7 @@ fn namespace(name: &str, asked: &DrillAsked) -> Value {
         "metadata": {
             "name": name,
             "labels": {"pod-security.kubernetes.io/enforce": "baseline"},
-            "annotations": {"nodeprep.dev/expires": expires.to_string()},
+            "annotations": {EXPIRES: expires.to_string()},
         },
     })
 }
@@ -273,10 +274,6 @@ fn harmer(asked: &DrillAsked) -> Value {
 }
 
 fn pod(asked: &DrillAsked, namespace: &str, name: &str, work: &str) -> Value {
-    let roles = ["control-plane", "master"];
-    let roles =
-        roles.map(|role| json!({"key": format!("node-role.kubernetes.io/{role}"), "operator": "Exists"}));
-    let tolerations: Vec<Value> = roles.into_iter().chain(asked.tolerations.iter().cloned()).collect();
     json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {
@@ -287,7 +284,7 @@ fn pod(asked: &DrillAsked, namespace: &str, name: &str, work: &str) -> Value {
             "restartPolicy": "Never", "terminationGracePeriodSeconds": 1,
             "automountServiceAccountToken": false, "enableServiceLinks": false,
             "securityContext": {"runAsUser": 0, "seccompProfile": {"type": "RuntimeDefault"}},
-            "tolerations": tolerations,
+            "tolerations": beside_control_planes(&asked.tolerations),
             "containers": [{
                 "name": CONTAINER, "image": asked.image, "imagePullPolicy": "IfNotPresent",
                 "command": ["/bin/sh", "-c", work],

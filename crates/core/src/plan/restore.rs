@@ -48,17 +48,16 @@ pub struct RestoreFacts<'a> {
     pub volumes: &'a [ReadVolume],
     /// Nothing when the store can't be read from here.
     pub contents: Option<&'a Contents>,
-    pub live: &'a Live,
 }
 
-/// Plans a restore.
+/// Plans a restore beside what exists.
 ///
 /// # Errors
 /// `Invalid` for what the backup does not hold, `Refused` when files would not come back where something exists already,
 /// `Unavailable` while a namespace ends.
-pub fn plan(asked: &RestoreAsked, facts: &RestoreFacts<'_>) -> Result<Plan> {
+pub fn plan(asked: &RestoreAsked, facts: &RestoreFacts<'_>, live: &Live) -> Result<Plan> {
     let chosen = choose(asked, facts)?;
-    let mut found = obstacles(&chosen.wanted, &asked.scope, chosen.judged(facts), facts.live);
+    let mut found = obstacles(&chosen.wanted, &asked.scope, chosen.judged(facts), live);
     stand_in_the_way(asked, &found)?;
     let left: BTreeSet<&String> = found.existing.iter().collect();
     let mut warnings: Vec<String> =

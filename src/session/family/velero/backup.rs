@@ -39,12 +39,7 @@ pub(super) async fn make(
         "metadata": {"name": name, "namespace": request.namespace, "labels": {MANAGED_BY.0: MANAGED_BY.1}},
         "spec": request.spec,
     });
-    let made = cluster.create(&object).await?;
-    match made.before {
-        None => Ok(true),
-        Some(_) => Err(Error::unavailable(format!("Backup {}/{name} is there already", request.namespace))
-            .hint("another backup was begun in the same second: run it again")),
-    }
+    super::begin(cluster, &object, "backup").await
 }
 
 /// Waits until the Backup has ended, and judges it.

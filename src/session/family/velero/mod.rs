@@ -9,7 +9,7 @@ use std::time::Duration;
 use indicatif::BinaryBytes;
 use jiff::tz::TimeZone;
 use k8s_openapi::Resource;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::RunContext;
@@ -44,6 +44,16 @@ pub(super) async fn carry_out(
         VeleroAction::Forget(traces) => {
             forget(cluster, traces, record, deadlines.workloads.std(), events).await
         }
+    }
+}
+
+/// Makes a Backup or Restore, which no other one may be.
+async fn begin(cluster: &Cluster, object: &Value, what: &str) -> Result<bool> {
+    let made = cluster.create(object).await?;
+    match made.before {
+        None => Ok(true),
+        Some(there) => Err(Error::unavailable(format!("{} is there already", Deletion::of(&there).title()))
+            .hint(format!("another {what} was begun in the same second: run it again"))),
     }
 }
 

@@ -17,9 +17,10 @@ use crate::judge::backup::{BACKUP_UID, ReadVolume, VolumeProgress, volumes_read}
 use crate::judge::coverage::{ClaimName, name_of};
 use crate::judge::pods::serious;
 use crate::judge::restore::{
-    JUDGED, REQUEST, RESTORE_UID, Returned, has_ended, is_open, named, phase, returned,
+    JUDGED, REQUEST, RESTORE_UID, Returned, gone_on_with, has_ended, named, phase, returned,
 };
 use crate::judge::velero::kinds::{Backup, PodVolumeBackup, PodVolumeRestore, Restore};
+use crate::observe::restores::open;
 use crate::plan::drill::elsewhere;
 use crate::plan::{ASKED, AwaitRestore, BACKUP_NAME, NODE, RESTORE_NAME, RestoreRequest, Wanted};
 use crate::session::outputs::StepRecord;
@@ -33,11 +34,8 @@ pub(super) async fn make(
     record: &StepRecord<'_, '_>,
     events: &Events,
 ) -> Result<bool> {
-    let ours = format!("{}={}", MANAGED_BY.0, MANAGED_BY.1);
-    let restores: Vec<Restore> = cluster.list_of(Some(&request.namespace), &ours).await?;
-    let former = restores.into_iter().find(|restore| is_open(restore, &request.words));
-    if let Some(former) = former.and_then(|restore| restore.metadata.name) {
-        events.say(format!("restore {former} was begun by a run that was cut off: it is gone on with"));
+    if let Some(former) = open(cluster, &request.namespace, &request.words).await? {
+        events.say(gone_on_with(&former));
         record.leave(RESTORE_NAME, &former)?;
         return Ok(false);
     }
@@ -53,12 +51,7 @@ pub(super) async fn make(
         },
         "spec": spec,
     });
-    let made = cluster.create(&object).await?;
-    match made.before {
-        None => Ok(true),
-        Some(_) => Err(Error::unavailable(format!("Restore {}/{name} is there already", request.namespace))
-            .hint("another restore was begun in the same second: run it again")),
-    }
+    super::begin(cluster, &object, "restore").await
 }
 
 /// What is asked for, where steps of this run decide a part of it.

@@ -77,6 +77,11 @@ pub fn is_open(restore: &Restore, words: &str) -> bool {
     note(REQUEST).is_some_and(|request| request == words) && note(JUDGED).is_none()
 }
 
+/// What is said when a Restore is not begun anew.
+pub fn gone_on_with(name: &str) -> String {
+    format!("restore {name} was begun by a run that was cut off: it is gone on with")
+}
+
 /// What came back of a restore that has ended.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Returned {

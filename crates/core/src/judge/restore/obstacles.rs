@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{Contents, Entry, RestoreScope};
+use crate::error::first;
 use crate::judge::backup::ReadVolume;
 use crate::judge::coverage::{ClaimName, name_of};
 use crate::judge::pods::some;
@@ -73,11 +74,7 @@ pub fn obstacles(
 
 /// Up to so many of them, and how many more there are.
 pub fn named(all: &[String]) -> String {
-    let shown = all.iter().take(NAMED).cloned().collect::<Vec<_>>().join("; ");
-    match all.len().saturating_sub(NAMED) {
-        0 => shown,
-        more => format!("{shown}; and {more} more"),
-    }
+    first(all.iter().cloned(), NAMED)
 }
 
 struct Exists {

@@ -159,13 +159,9 @@ pub struct RepositoryStatus {
     pub message: Option<String>,
 }
 
+/// Nothing of it is judged.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct RestoreSpec {
-    pub backup_name: Option<String>,
-    pub included_namespaces: Option<Vec<String>>,
-    pub namespace_mapping: Option<BTreeMap<String, String>>,
-}
+pub struct RestoreSpec {}
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
